@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: MIT
+// A base set, queries and their exact nearest neighbours, read from files.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace vexfs::bench {
+
+enum class Distance { l2, cosine, ip };
+
+struct Dataset {
+  std::string name;
+  Distance distance = Distance::l2;
+  uint32_t dim = 0;
+  uint32_t count = 0;
+  uint32_t queries = 0;
+  uint32_t truth_k = 0;
+  bool integral = false;       // every component is an integer 0..255
+  std::vector<float> base;     // count * dim
+  std::vector<float> query;    // queries * dim
+  std::vector<int32_t> truth;  // queries * truth_k, nearest first
+
+  const float *row(uint32_t i) const { return &base[size_t{i} * dim]; }
+  const float *q(uint32_t i) const { return &query[size_t{i} * dim]; }
+};
+
+// `prefix` names PREFIX_base.*, PREFIX_query.*, PREFIX_gt.ivecs (fvecs, bvecs or npy), cut to `limit` base rows when
+// that is not 0 (the truth is then computed anew). Throws std::runtime_error.
+Dataset load_dataset(const std::string &prefix, Distance distance, uint32_t limit);
+
+// Share of the k true nearest that are among the k found, over all queries.
+double recall(const Dataset &d, const std::vector<int64_t> &found, uint32_t k);
+
+}  // namespace vexfs::bench

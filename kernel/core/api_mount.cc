@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// api.h: mounting, unmounting, commits, figures. Here the rooms are put together.
+#include "api_internal.h"
+
+using vexfs::store::Volume;
+
+namespace vexfs::api_mount_impl {
+namespace {
+
+store::OpenOptions volume_options(const vx_mount_opts &o) {
+  store::OpenOptions v;
+  v.read_only = o.read_only;
+  v.commit_interval_ms = o.commit_interval_ms;
+  v.node_cache_bytes = o.node_cache_bytes;
+  v.on_error = o.errors == VX_ERRORS_PANIC      ? store::ErrorPolicy::panic
+               : o.errors == VX_ERRORS_CONTINUE ? store::ErrorPolicy::keep_going
+                                                : store::ErrorPolicy::read_only;
+  return v;
+}
+
+// Undoes what mount() has done so far, from the top down.
+void take_apart(vx_fs &m) {
+  if (m.engine) m.engine->stop();
+  if (m.fs) (void)m.fs->shutdown();
+  if (m.volume && m.fs) (void)m.volume->commit();
+  if (m.fs) m.fs->set_hooks(nullptr);
+  m.engine.reset();
+  m.fs.reset();
+  if (m.volume) (void)m.volume->close();
+  m.volume.reset();
+}
+
+Status put_together(vx_fs &m, vx_bdev *dev, const vx_mount_opts &o) {
+  m.volume = VX_TRY(Volume::open(dev, volume_options(o)));
+  m.fs = VX_TRY(fs::Filesystem::open(*m.volume, fs::Options{}));
+  m.fs->handle = &m;
+  vector::EngineOptions eo;
+  eo.cache_bytes = o.vector_cache_bytes;
+  eo.threads = o.nvector_threads;
+  m.engine = VX_TRY(vector::Engine::create(*m.fs, eo));
+  VX_TRY(m.engine->start());
+  VX_TRY(m.fs->recover());
+  return m.engine->recover();
+}
+
+void copy_text(char *out, usize cap, const char *in) {
+  usize n = 0;
+  for (; n + 1 < cap && in[n]; n++) out[n] = in[n];
+  out[n] = 0;
+}
+
+bool same(const char *a, const char *b) {
+  while (*a && *a == *b) a++, b++;
+  return *a == *b;
+}
+
+}  // namespace
+}  // namespace vexfs::api_mount_impl
+
+extern "C" {
+
+int vx_core_init(void) {
+  vexfs::simd::init();
+  return 0;
+}
+const char *vx_core_version(void) { return "0.1.0"; }
+const char *vx_simd_level_name(void) { return vexfs::simd::level_name(vexfs::simd::level()); }
+vx_u32 vx_simd_width_bits(void) { return vexfs::simd::level_width_bits(vexfs::simd::level()); }
+
+int vx_fs_mount(vx_bdev *dev, const vx_mount_opts *o, vx_fs **out) {
+  auto made = vexfs::Box<vx_fs>::make();
+  if (!made.ok()) return made.error().negative();
+  vexfs::Box<vx_fs> m = made.take();
+  auto st = vexfs::api_mount_impl::put_together(*m, dev, *o);
+  if (!st.ok()) {
+    vexfs::api_mount_impl::take_apart(*m);
+    return st.to_c();
+  }
+  *out = m.release();
+  return 0;
+}
+
+void vx_fs_unmount(vx_fs *fs) {
+  vexfs::Box<vx_fs> m(fs);
+  vexfs::api_mount_impl::take_apart(*m);
+}
+
+int vx_fs_commit(vx_fs *fs) { return fs->fs->commit().to_c(); }
+
+int vx_fs_commit_start(vx_fs *fs) {
+  fs->volume->commit_start();
+  return 0;
+}
+
+int vx_fs_set_read_only(vx_fs *fs, vx_bool ro) {
+  if (ro) {
+    auto flushed = fs->fs->shutdown();
+    if (!flushed.ok()) return flushed.to_c();
+  }
+  auto st = fs->volume->set_read_only(ro);
+  if (!st.ok() || ro) return st.to_c();
+  st = fs->fs->recover();
+  if (st.ok()) st = fs->engine->recover();
+  return st.to_c();
+}
+
+void vx_fs_abort(vx_fs *fs, int err) {
+  fs->volume->abort(static_cast<vexfs::Errno>(err < 0 ? -err : err ? err : static_cast<int>(vexfs::Errno::io)));
+}
+
+void vx_fs_info(vx_fs *fs, struct vx_fs_info *out) {
+  Volume &v = *fs->volume;
+  auto space = v.space();
+  *out = {};
+  memcpy(out->uuid, v.uuid(), sizeof out->uuid);
+  vexfs::api_mount_impl::copy_text(out->label, sizeof out->label, v.label());
+  out->block_size = v.block_size();
+  out->node_size = v.node_size();
+  out->version_major = v.version_major();
+  out->version_minor = v.version_minor();
+  out->blocks = space.total;
+  out->blocks_free = space.free;
+  out->blocks_avail = space.avail;
+  out->blocks_meta = space.meta;
+  out->inodes_used = fs->fs->inode_count();
+  out->root_ino = fs->fs->root_ino();
+  out->txn_open = v.open_txn();
+  out->txn_durable = v.durable_txn();
+  out->feature_compat = v.feature_compat();
+  out->feature_ro_compat = v.feature_ro_compat();
+  out->feature_incompat = v.feature_incompat();
+  out->block_groups = static_cast<vx_u32>(v.group_count());
+  out->name_max = vexfs::disk::kNameMax;
+  out->file_size_max = vexfs::disk::kFileSizeMax;
+  out->read_only = v.read_only();
+  out->aborted = v.aborted();
+}
+
+size_t vx_fs_cache_count(vx_fs *fs, int kind) {
+  return kind == 0 ? fs->volume->cache_count() : kind == 1 ? fs->engine->cache().shrinkable() : 0;
+}
+
+size_t vx_fs_cache_shrink(vx_fs *fs, int kind, size_t want) {
+  return kind == 0 ? fs->volume->cache_shrink(want) : kind == 1 ? fs->engine->shrink(want) : 0;
+}
+
+int vx_fs_print(vx_fs *fs, const char *what, void (*emit)(void *ctx, const char *s, size_t n), void *ctx) {
+  using vexfs::api_mount_impl::same;
+  auto text = [emit, ctx](const char *s, size_t n) { emit(ctx, s, n); };
+  vexfs::TextSink out(text);
+  bool known = true;
+  if (same(what, "stats")) {
+    fs->volume->print_stats(out);
+    fs->fs->stats().print_counters(out);
+  } else if (same(what, "performance")) {
+    fs->fs->stats().print_performance(out);
+  } else if (same(what, "space")) {
+    fs->volume->print_space(out);
+  } else if (same(what, "cache")) {
+    fs->volume->print_cache(out);
+    fs->fs->print_cache(out);
+  } else {
+    known = false;
+  }
+  known |= fs->engine->print(what, out);
+  return known ? 0 : vexfs::Error(vexfs::Errno::inval).negative();
+}
+
+int vx_iget(vx_fs *fs, vx_u64 ino, vx_u32 generation, vx_inode **out) {
+  auto r = fs->fs->get(ino, generation);
+  if (!r.ok()) return r.error().negative();
+  *out = r->release();
+  return 0;
+}
+
+vx_fs *vx_inode_fs(vx_inode *ip) { return static_cast<vexfs::fs::Inode *>(ip)->filesystem().handle; }
+
+}  // extern "C"

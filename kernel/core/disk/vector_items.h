@@ -1,0 +1,189 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Items of vector collections: layout, verifiers, printers.
+//
+// Two trees hold them. In the `collections` tree, with `cid` the collection's 32-bit number (from a counter in that
+// tree's root blob, never used again):
+//
+//   (0,   1 by_dir,       directory's inode number)  -> DirEntryItem: the collection that the directory carries
+//   (0,   2 tombstone,    cid)                       -> empty: dropped, its items and blocks are still being freed
+//   (0,   3 dead_owner,   owner's inode number)      -> empty: the file has lost its last name; its rows count as dead
+//                                                       although they are still being marked so one by one
+//   (cid, 1 config,       0)                         -> ConfigItem
+//   (cid, 2 state,        0)                         -> StateItem: counters that every insert changes
+//   (cid, 3 rows,         slot / rows_per_group)     -> a row group: metadata of up to rows_per_group rows
+//                                                       (vector_items_rows.h)
+//   (cid, 4 ids,          first id)                  -> IdRunItem: ids first .. first+count-1 are slots slot ..
+//                                                       slot+count-1. A slot whose row is dead counts as no mapping.
+//   (cid, 5 chunk,        chunk number)              -> ChunkItem: where the rows' data lies
+//   (cid, 6 dead,         chunk number)              -> bitmap of the chunk's slots, bit set: dead. Absent: none is.
+//   (cid, 7 index_header, 0)                         -> IndexHeaderItem, then the index's own header
+//   (cid, 8 index_blob,   generation << 32 | blob)   -> BlobItem; only those of the header's generation count
+//
+// In the `fs` tree, under the inode number of the file that owns rows (so that they are found when the file goes):
+//
+//   (ino, kOwnerRefType,  cid << 32 | slot)          -> OwnerRefItem: slots slot .. slot+count-1 belong to the file
+//
+// Slots are handed out in order and never reused. A chunk holds chunk_rows rows (a power of two) of `stride` bytes, in
+// up to kChunkPieces runs of blocks, back to back in the order of the item; row i of a chunk starts at byte i * stride.
+// Rows at or beyond StateItem.slots are not there, whatever the blocks hold. The bytes of a row never change, so that
+// new rows are written in place behind the old ones, before the root that counts them is written.
+#pragma once
+#include "../base/endian.h"
+#include "../base/printer.h"
+#include "../base/result.h"
+
+namespace vexfs::disk {
+
+inline constexpr u8 kRegistryByDir = 1, kRegistryTombstone = 2, kRegistryDeadOwner = 3;  // types under object 0
+enum class VectorItem : u8 {
+  config = 1,
+  state = 2,
+  rows = 3,
+  ids = 4,
+  chunk = 5,
+  dead = 6,
+  index_header = 7,
+  index_blob = 8,
+};
+inline constexpr u8 kVectorItemLast = 8;
+inline constexpr u8 kOwnerRefType = 32;  // in the fs tree: FsItem::vector_ref
+
+inline constexpr u32 kVectorVersion = 1;
+inline constexpr u32 kNameBytes = 64;  // NUL-padded, at most 63 bytes of text
+inline constexpr u64 kSlotsMax = (u64{1} << 31) - 2;
+inline constexpr u32 kChunkBytesMax = 2 << 20;
+inline constexpr u32 kChunkRowsMax = 16384;
+inline constexpr u32 kChunkPieces = 32;
+inline constexpr u32 kGroupRowsMax = 32;
+inline constexpr u32 kIndexBlobMax = 16 << 20;
+
+// Root blob of the collections tree.
+struct VectorRootBlob {
+  le64 next_cid;  // 0 counts as 1
+  le64 reserved[7];
+};
+static_assert(sizeof(VectorRootBlob) == 64);
+
+struct DirEntryItem {
+  le64 cid;
+};
+static_assert(sizeof(DirEntryItem) == 8);
+
+inline constexpr u32 kConfigDropped = 1;  // flags: being freed; nobody may use it
+struct ConfigItem {
+  le32 version;  // kVectorVersion
+  le32 flags;
+  le64 dir_ino;
+  le32 dim;
+  u8 element;  // enum vexfs_element
+  u8 metric;   // enum vexfs_metric
+  u8 index;    // enum vexfs_index_kind
+  u8 reserved0;
+  le16 m;
+  le16 rows_per_group;
+  le32 stride;  // bytes from row to row in a chunk
+  le32 chunk_rows;
+  le32 ef_construction;
+  le32 ef_search;
+  le32 created_nsec;
+  le64 created_sec;
+  le64 birth;  // transaction that made it
+  le64 index_seed;
+  char name[kNameBytes];
+  char model[kNameBytes];
+  le64 reserved[7];
+};
+static_assert(sizeof(ConfigItem) == 256 && offsetof(ConfigItem, dim) == 16 && offsetof(ConfigItem, stride) == 28 &&
+              offsetof(ConfigItem, created_sec) == 48 && offsetof(ConfigItem, name) == 72 &&
+              offsetof(ConfigItem, reserved) == 200);
+
+struct StateItem {
+  le64 slots;     // handed out so far
+  le64 live;      // of these, not dead
+  le64 next_id;   // where the search for an id to assign begins
+  le64 last_txn;  // transaction of the latest change
+  le64 owned;     // slots ever given to rows with an owner: 0 means that nobody's permission needs asking
+  le64 reserved;
+};
+static_assert(sizeof(StateItem) == 48);
+
+struct IdRunItem {
+  le32 slot;
+  le32 count;  // >= 1
+};
+static_assert(sizeof(IdRunItem) == 8);
+
+struct OwnerRefItem {
+  le32 count;  // >= 1
+};
+static_assert(sizeof(OwnerRefItem) == 4);
+
+struct ChunkPiece {
+  le64 start;   // block
+  le32 blocks;  // >= 1
+};
+struct ChunkItem {
+  le64 birth;    // transaction of its first piece
+  le32 npieces;  // 1..kChunkPieces
+  le32 reserved;
+  ChunkPiece pieces[kChunkPieces];  // only npieces of them are stored
+  static constexpr usize bytes(u32 n) { return 16 + usize{n} * sizeof(ChunkPiece); }
+};
+static_assert(sizeof(ChunkPiece) == 12 && sizeof(ChunkItem) == 16 + 12 * kChunkPieces);
+
+struct IndexHeaderItem {
+  le32 version;  // kVectorVersion
+  u8 kind;       // enum vexfs_index_kind
+  u8 reserved0[3];
+  le64 generation;  // 1..2^32-1
+  le32 covered;     // slots 0..covered-1 are in the index (those that were alive when it was made)
+  le32 nblobs;
+  le64 bytes;  // blocks of all blobs, in bytes
+  le64 txn;
+  le32 own_bytes;  // of the index's own header that follows
+  le32 reserved1;
+};
+static_assert(sizeof(IndexHeaderItem) == 48);
+
+struct BlobItem {
+  le64 start;  // first block; the blob is contiguous
+  le32 blocks;
+  le32 bytes;  // what the index wrote
+  le32 crc;    // crc32c of those
+  le32 reserved;
+  le64 birth;
+};
+static_assert(sizeof(BlobItem) == 32);
+
+// What the verifiers need to know of the filesystem.
+struct VectorLimits {
+  u64 total_blocks = 0;
+  u32 block_size = 0;
+};
+
+// Each returns null for a sound item, else the name of the first field that is not.
+const char *verify_config(Bytes item, u64 cid);
+const char *verify_state(Bytes item);
+const char *verify_id_run(Bytes item, u64 first_id);
+const char *verify_owner_ref(Bytes item, u64 key_off);
+// capacity in rows is what the pieces hold, at most chunk_rows.
+const char *verify_chunk(Bytes item, const VectorLimits &limits, u64 chunk_bytes);
+const char *verify_index_header(Bytes item);
+const char *verify_blob(Bytes item, const VectorLimits &limits);
+
+// One item of the collections tree as a line of text, for tools and messages. Never fails: what is damaged is said so.
+void print_vector_item(Printer &out, u64 oid, u8 type, u64 off, Bytes item);
+const char *vector_item_name(u64 oid, u8 type);
+
+// Layout of a table, from its configuration.
+struct TableShape {
+  u32 stride = 0;       // bytes
+  u32 chunk_rows = 0;   // power of two
+  u64 chunk_bytes = 0;  // chunk_rows * stride
+};
+// For rows of row_bytes each, with items of at most max_item bytes.
+TableShape shape_for(u32 row_bytes, usize max_item);
+// Rows per row group: the largest power of two whose worst encoding fits an item.
+u32 group_rows_for(usize max_item);
+
+}  // namespace vexfs::disk

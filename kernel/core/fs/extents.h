@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// EXTENT items of a file: finding, inserting with merging, cutting out, converting. data_lock is held (shared is enough
+// for finding).
+#pragma once
+#include "inode.h"
+
+namespace vexfs::fs {
+
+struct Mapped {
+  u64 first = 0;  // file block
+  u64 count = 0;  // blocks, at most kExtentMaxBlocks
+  u64 disk = 0;   // device block
+  u64 birth = 0;  // transaction
+  bool unwritten = false;
+  u64 end() const { return first + count; }
+};
+
+// The first extent that ends after `block` (it may contain it). noent; corrupt.
+Result<Mapped> find_extent(Inode &ip, u64 block);
+// The last extent that begins at or before `block`. noent; corrupt.
+Result<Mapped> extent_before(Inode &ip, u64 block);
+
+// Inserts an extent into a hole, joining it with neighbours of the same kind and birth that continue it. Failures after
+// a change abort the volume.
+inline constexpr u32 kPutExtentItems = 3;
+Status put_extent(store::Handle &h, Inode &ip, const Mapped &e);
+// Removes what is mapped in first .. end of the one extent `e` (which overlaps it), and frees those blocks unless
+// `keep`.
+inline constexpr u32 kCutExtentItems = 2;
+Status cut_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end, bool keep);
+// Turns first .. end of the one extent `e` (which overlaps it) into written or unwritten.
+inline constexpr u32 kConvertExtentItems = kCutExtentItems + kPutExtentItems;
+Status convert_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end, bool unwritten);
+
+}  // namespace vexfs::fs

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// fallocate: allocation of unwritten extents, punching holes, zeroing ranges.
+#include "erase.h"
+#include "file_map.h"
+#include "filesystem.h"
+
+namespace vexfs::fs {
+namespace file_fallocate_impl {
+namespace {
+
+// Blocks of first .. end that are neither mapped nor promised; calls fn for each run of them. fn may map it.
+Status each_hole(Inode &ip, u64 first, u64 end, FnRef<Status(u64 at, u64 count)> fn) {
+  for (u64 at = first; at < end;) {
+    MapRange *r = ip.overlay.find(at);
+    if (r && r->first <= at) {
+      at = r->end();
+      continue;
+    }
+    u64 stop = r ? min_of(end, r->first) : end;
+    auto e = find_extent(ip, at);
+    if (!e.ok() && e.code() != Errno::noent) return e.error();
+    if (e.ok() && e->first <= at) {
+      at = e->end();
+      continue;
+    }
+    if (e.ok()) stop = min_of(stop, e->first);
+    VX_TRY(fn(at, stop - at));
+    at = stop;
+    vx_yield();
+  }
+  return {};
+}
+
+// Fills one hole with unwritten extents out of a reservation; *used says how much of it was used up.
+Status fill_hole(Inode &ip, u64 at, u64 count, u64 &used) {
+  Filesystem &fs = ip.filesystem();
+  while (count) {
+    auto run = VX_TRY(alloc_run(ip, at, min_of<u64>(count, 1u << 20), true));
+    used += run.count;
+    auto begun = fs.volume().begin({.items = kPutExtentItems + 1, .freeing = true});
+    if (!begun.ok()) {
+      fs.volume().cancel(run);
+      return begun.error();
+    }
+    store::Handle h = begun.take();
+    fs.volume().publish(h, run);
+    VX_TRY(put_extent(h, ip, {at, run.count, run.start, h.txn(), true}));
+    VX_TRY(must(h, ip.change(h, [&run](Attributes &a) -> Status {
+      a.blocks += run.count;
+      return {};
+    })));
+    at += run.count;
+    count -= run.count;
+  }
+  return {};
+}
+
+// All holes of the range get unwritten extents. Says nospc before anything is done.
+Status fill_holes(Inode &ip, u64 first, u64 end) {
+  Filesystem &fs = ip.filesystem();
+  u64 need = 0, used = 0;
+  VX_TRY(each_hole(ip, first, end, [&need](u64, u64 count) -> Status {
+    need += count;
+    return {};
+  }));
+  if (need == 0) return {};
+  VX_TRY(fs.volume().reserve_blocks(need));
+  Status st = each_hole(ip, first, end, [&](u64 at, u64 count) { return fill_hole(ip, at, count, used); });
+  if (used < need) fs.volume().unreserve_blocks(need - used);
+  return st;
+}
+
+// Every mapping in the range goes, a bounded number of extents in each transaction.
+Status punch(Inode &ip, u64 first, u64 end) {
+  Filesystem &fs = ip.filesystem();
+  for (;;) {
+    auto e = find_extent(ip, first);
+    if (e.code() == Errno::noent || (e.ok() && e->first >= end)) return {};
+    if (!e.ok()) return e.error();
+    auto h = VX_TRY(fs.volume().begin({.items = 8 * kCutExtentItems + 1, .freeing = true}));
+    u64 freed = 0;
+    for (u32 i = 0; i < 8; i++) {
+      if (i) {
+        auto next = find_extent(ip, first);
+        if (next.code() == Errno::noent || (next.ok() && next->first >= end)) break;
+        if (!next.ok()) return must(h, next.error());
+        *e = *next;
+      }
+      freed += min_of(e->end(), end) - max_of(e->first, first);
+      VX_TRY(cut_extent(h, ip, *e, first, end, false));
+    }
+    VX_TRY(must(h, ip.change(h, [freed](Attributes &a) -> Status {
+      a.blocks -= min_of(a.blocks, freed);
+      return {};
+    })));
+    h.end();
+    vx_yield();
+  }
+}
+
+// Every written mapping in the range becomes unwritten.
+Status unwrite(Inode &ip, u64 first, u64 end) {
+  Filesystem &fs = ip.filesystem();
+  for (u64 at = first; at < end;) {
+    auto e = find_extent(ip, at);
+    if (e.code() == Errno::noent || (e.ok() && e->first >= end)) return {};
+    if (!e.ok()) return e.error();
+    at = min_of(end, e->end());
+    if (e->unwritten) continue;
+    auto h = VX_TRY(fs.volume().begin({.items = kConvertExtentItems, .freeing = true}));
+    VX_TRY(convert_extent(h, ip, *e, first, end, true));
+    h.end();
+    vx_yield();
+  }
+  return {};
+}
+
+}  // namespace
+}  // namespace file_fallocate_impl
+
+Status fallocate(Inode &ip, u32 mode, u64 off, u64 len, u64 new_size, Time now) {
+  using namespace file_fallocate_impl;  // NOLINT: of this file
+  Filesystem &fs = ip.filesystem();
+  u64 bs = fs.block_size();
+  bool keep = mode & VX_FALLOC_KEEP_SIZE, punching = mode & VX_FALLOC_PUNCH, zeroing = mode & VX_FALLOC_ZERO;
+  if (!ip.is_file() || len == 0) return Errno::inval;
+  if (mode & ~u32{VX_FALLOC_KEEP_SIZE | VX_FALLOC_PUNCH | VX_FALLOC_ZERO}) return Errno::opnotsupp;
+  if (punching && zeroing) return Errno::opnotsupp;
+  if (off >= disk::kFileSizeMax || len > disk::kFileSizeMax - off || new_size > disk::kFileSizeMax) return Errno::fbig;
+  if ((punching || zeroing) && (off % bs || len % bs)) return Errno::inval;
+  if (fs.volume().read_only()) return Errno::rofs;
+  Timed t(fs.stats(), Op::fallocate);
+  u64 first = off / bs, end = div_up(off + len, bs);
+  Guard g(ip.data_lock);
+  VX_TRY(uninline_locked(ip));
+  if (punching || zeroing) VX_TRY(drop_overlay(ip, first, end));
+  if (punching) VX_TRY(punch(ip, first, end));
+  if (zeroing) VX_TRY(unwrite(ip, first, end));
+  if (!punching) VX_TRY(fill_holes(ip, first, end));
+  bool grow = !keep && !punching && new_size > ip.size();
+  {
+    auto h = VX_TRY(fs.volume().begin({.items = 1, .freeing = true}));
+    VX_TRY(ip.change(h, [&](Attributes &a) -> Status {
+      a.ctime = now;
+      if (punching || zeroing || grow) a.mtime = now;
+      if (grow) a.size = new_size;
+      return {};
+    }));
+  }
+  if (punching || zeroing || grow) ip.bump_version();
+  return {};
+}
+
+}  // namespace vexfs::fs

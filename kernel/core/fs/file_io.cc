@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Whole reads and writes for hosts without a page cache: synchronous, through a bounce buffer, serialised per inode.
+#include "file_map.h"
+#include "filesystem.h"
+
+namespace vexfs::fs {
+namespace file_io_impl {
+namespace {
+
+constexpr usize kBounce = 1 << 20;
+
+class Bounce : Pinned {
+ public:
+  ~Bounce() {
+    if (p_) vx_free_large(p_, n_);
+  }
+  // Enough for `want` bytes of whole blocks, at most kBounce.
+  Status make(usize want, usize block) {
+    n_ = min_of(align_up(want, block), max_of(kBounce, block));
+    p_ = static_cast<u8 *>(vx_alloc_large(n_, 0));
+    return p_ ? Status() : Status(Errno::nomem);
+  }
+  u8 *data() { return p_; }
+  usize size() const { return n_; }
+
+ private:
+  u8 *p_ = nullptr;
+  usize n_ = 0;
+};
+
+// One piece of a read: bytes at .. at+n lie in what `m` describes.
+Status read_piece(Inode &ip, const MapOut &m, u64 at, MutBytes out, Bounce &bounce, usize &n) {
+  Filesystem &fs = ip.filesystem();
+  usize bs = fs.block_size();
+  n = static_cast<usize>(min_of<u64>(out.size(), m.off + m.len - at));
+  if (m.type != VX_MAP_MAPPED) {
+    memset(out.data(), 0, n);
+    return {};
+  }
+  usize skip = static_cast<usize>(at - align_down<u64>(at, bs));
+  if (!bounce.data()) VX_TRY(bounce.make(skip + out.size(), bs));
+  n = min_of(n, bounce.size() - skip);
+  u64 disk = m.disk + (at - skip - m.off);
+  VX_TRY(fs.volume().read_blocks(disk >> fs.block_shift(), {bounce.data(), align_up(skip + n, bs)}));
+  memcpy(out.data(), bounce.data() + skip, n);
+  return {};
+}
+
+// The part of an inline file.
+Result<usize> read_inline(Inode &ip, MutBytes out, u64 off) {
+  Bounce bounce;
+  VX_TRY(bounce.make(ip.filesystem().inline_max(), 1));
+  usize len = VX_TRY(inline_read(ip, {bounce.data(), ip.filesystem().inline_max()}));
+  usize n = off < len ? min_of<usize>(out.size(), len - off) : 0;
+  if (n) memcpy(out.data(), bounce.data() + off, n);
+  return n;
+}
+
+// Can all of the file up to `end` be kept inline?
+bool fits_inline(Inode &ip, u64 end) {
+  u64 max = ip.filesystem().inline_max();
+  if (end > max || ip.size() > max) return false;
+  return ip.is_inline() || (ip.size() == 0 && ip.attributes().blocks == 0 && ip.overlay.blocks() == 0);
+}
+
+Status write_small(Inode &ip, Bytes in, u64 off) {
+  Bounce bounce;
+  VX_TRY(bounce.make(ip.filesystem().inline_max(), 1));
+  MutBytes all{bounce.data(), ip.filesystem().inline_max()};
+  memset(all.data(), 0, all.size());
+  usize len = 0;
+  if (ip.is_inline()) len = VX_TRY(inline_read(ip, all));
+  memcpy(all.data() + off, in.data(), in.size());
+  usize size = max_of<usize>(len, off + in.size());
+  bool fresh = !ip.is_inline();
+  VX_TRY(inline_write(ip, all.subspan(0, size)));  // a rewrite of inline contents is a new version already
+  if (fresh) ip.bump_version();
+  return {};
+}
+
+// One block as it is to be before new bytes are put into it; what lies beyond the end of the file is zero.
+Status old_block(Inode &ip, u64 disk, u64 file_off, MutBytes block) {
+  Filesystem &fs = ip.filesystem();
+  VX_TRY(fs.volume().read_blocks(disk >> fs.block_shift(), block));
+  u64 size = ip.size();
+  if (size < file_off + block.size()) {
+    usize keep = size > file_off ? static_cast<usize>(size - file_off) : 0;
+    memset(block.data() + keep, 0, block.size() - keep);
+  }
+  return {};
+}
+
+// Writes the front part of `in` at `at`; returns how much.
+Result<usize> write_piece(Inode &ip, Bytes in, u64 at, Bounce &bounce) {
+  Filesystem &fs = ip.filesystem();
+  usize bs = fs.block_size();
+  u64 start = align_down<u64>(at, bs);
+  usize skip = static_cast<usize>(at - start);
+  u64 want = min_of<u64>(bounce.size(), align_up<u64>(skip + in.size(), bs));
+  MapOut m;
+  VX_TRY(map_allocate(ip, start, want, true, m));
+  usize span = static_cast<usize>(min_of<u64>(want, m.len));
+  usize n = min_of<usize>(in.size(), span - skip);
+  bool old = m.type == VX_MAP_MAPPED && !(m.flags & VX_MAP_F_NEW);
+  bool head = skip != 0, tail = skip + n < span;
+  Status st;
+  MutBytes first{bounce.data(), bs}, last{bounce.data() + span - bs, bs};
+  if (head || (tail && span == bs)) {
+    memset(first.data(), 0, bs);
+    if (old) st = old_block(ip, m.disk, start, first);
+  }
+  if (st.ok() && tail && span > bs) {
+    memset(last.data(), 0, bs);
+    if (old) st = old_block(ip, m.disk + span - bs, start + span - bs, last);
+  }
+  if (st.ok()) {
+    memcpy(bounce.data() + skip, in.data(), n);
+    st = fs.volume().write_blocks(m.disk >> fs.block_shift(), {bounce.data(), span});
+  }
+  Status done = write_done(ip, start, span, at + n, st.ok() ? 0 : st.to_c());
+  VX_TRY(std::move(st));
+  VX_TRY(std::move(done));
+  return n;
+}
+
+// The file grows: what the last block has beyond the old end must read as zeroes.
+Status zero_tail(Inode &ip) {
+  Filesystem &fs = ip.filesystem();
+  usize bs = fs.block_size();
+  u64 size = ip.size(), start = align_down<u64>(size, bs);
+  if (size == start || ip.is_inline()) return {};
+  MapOut m;
+  VX_TRY(map(ip, start, bs, m));
+  if (m.type != VX_MAP_MAPPED) return {};
+  Bounce bounce;
+  VX_TRY(bounce.make(bs, bs));
+  VX_TRY(old_block(ip, m.disk, start, {bounce.data(), bs}));
+  return fs.volume().write_blocks(m.disk >> fs.block_shift(), {bounce.data(), bs});
+}
+
+}  // namespace
+}  // namespace file_io_impl
+
+Result<usize> read_file(Inode &ip, MutBytes out, u64 off) {
+  using namespace file_io_impl;  // NOLINT: of this file
+  Filesystem &fs = ip.filesystem();
+  if (!ip.is_file()) return ip.is_dir() ? Errno::isdir : Errno::inval;
+  Timed t(fs.stats(), Op::read);
+  SharedGuard g(fs.io_lock(ip.ino()));
+  u64 size = ip.size();
+  if (off >= size) return usize{0};
+  out = out.subspan(0, static_cast<usize>(min_of<u64>(out.size(), size - off)));
+  if (out.empty()) return usize{0};
+  if (ip.is_inline()) return read_inline(ip, out, off);
+  Bounce bounce;
+  for (usize done = 0; done < out.size();) {
+    MapOut m;
+    u64 at = off + done;
+    VX_TRY(map(ip, at, out.size() - done, m));
+    VX_ASSERT(m.type != VX_MAP_INLINE);  // it was not, and the file's lock is held
+    usize n = 0;
+    VX_TRY(read_piece(ip, m, at, out.subspan(done), bounce, n));
+    done += n;
+  }
+  return out.size();
+}
+
+Result<usize> write_file(Inode &ip, Bytes in, u64 off, Time now) {
+  using namespace file_io_impl;  // NOLINT: of this file
+  Filesystem &fs = ip.filesystem();
+  if (!ip.is_file()) return ip.is_dir() ? Errno::isdir : Errno::inval;
+  if (fs.volume().read_only()) return Errno::rofs;
+  if (in.empty()) return usize{0};
+  if (off >= disk::kFileSizeMax || in.size() > disk::kFileSizeMax - off) return Errno::fbig;
+  Timed t(fs.stats(), Op::write);
+  Guard g(fs.io_lock(ip.ino()));
+  u64 end = off + in.size();
+  auto times = [now](Attributes &a) { a.mtime = a.ctime = now; };
+  if (fits_inline(ip, end)) {
+    VX_TRY(write_small(ip, in, off));
+    ip.touch(times);
+    return in.size();
+  }
+  VX_TRY(uninline(ip));
+  if (off > ip.size()) VX_TRY(zero_tail(ip));
+  Bounce bounce;
+  VX_TRY(bounce.make(static_cast<usize>(off % fs.block_size()) + in.size(), fs.block_size()));
+  usize done = 0;
+  while (done < in.size()) {
+    auto n = write_piece(ip, in.subspan(done), off + done, bounce);
+    if (!n.ok()) {
+      if (done == 0) return n.error();
+      break;
+    }
+    done += *n;
+  }
+  ip.touch(times);
+  return done;
+}
+
+Status truncate_file(Inode &ip, u64 size, Time now) {
+  Filesystem &fs = ip.filesystem();
+  if (!ip.is_file()) return ip.is_dir() ? Errno::isdir : Errno::inval;
+  if (fs.volume().read_only()) return Errno::rofs;
+  Guard g(fs.io_lock(ip.ino()));
+  if (size > ip.size()) VX_TRY(file_io_impl::zero_tail(ip));
+  return truncate(ip, size, now);
+}
+
+}  // namespace vexfs::fs

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// The mapping of file blocks to device blocks: what api.h's "file data" section promises, in C++.
+//
+// All offsets and lengths are bytes. Each function takes the inode's data_lock itself, except those ending in _locked.
+#pragma once
+#include "extents.h"
+
+namespace vexfs::fs {
+
+using MapOut = struct ::vx_map;  // the function of that name hides it
+
+// --- file_map.cc
+Status map(Inode &ip, u64 off, u64 len, MapOut &out);
+Status map_reserve(Inode &ip, u64 off, u64 len, MapOut &out);
+void map_unreserve(Inode &ip, u64 off, u64 len);
+Status map_locked(Inode &ip, u64 block, MapOut &out);  // data_lock held
+
+// --- file_alloc.cc
+Status map_allocate(Inode &ip, u64 off, u64 len, bool direct, MapOut &out);
+// Device block near which the data of `block` would best go. data_lock held exclusively.
+u64 goal_for(Inode &ip, u64 block);
+// Allocates at most `count` contiguous blocks, preferring long runs. from_reservation as Volume::alloc.
+Result<store::Extent> alloc_run(Inode &ip, u64 block, u64 count, bool from_reservation);
+
+// --- write_done.cc
+Status write_done(Inode &ip, u64 off, u64 len, u64 new_size, int err);
+
+// --- file_inline.cc
+Result<usize> inline_read(Inode &ip, MutBytes out);  // range if it does not fit; noent when the file is not inline
+Status inline_write(Inode &ip, Bytes data);
+Status uninline(Inode &ip);
+Status uninline_locked(Inode &ip);
+// Makes an inline file `size` bytes long, padding with zeroes; size <= inline_max. data_lock held exclusively. `also`
+// changes further attributes in the same handle.
+Status inline_resize_locked(Inode &ip, u64 size, FnRef<void(Attributes &)> also);
+
+// --- file_truncate.cc
+Status truncate(Inode &ip, u64 size, Time now);
+Status set_size(Inode &ip, u64 size);
+// Drops what the overlay has from `first` to `end` (blocks): promises and blocks go back, what is in flight becomes a
+// ghost. nomem: nothing changed. data_lock held exclusively.
+Status drop_overlay(Inode &ip, u64 first, u64 end);
+
+// --- file_fallocate.cc
+Status fallocate(Inode &ip, u32 mode, u64 off, u64 len, u64 new_size, Time now);
+
+// --- file_io.cc: hosts without a page cache
+Result<usize> read_file(Inode &ip, MutBytes out, u64 off);
+Result<usize> write_file(Inode &ip, Bytes in, u64 off, Time now);
+Status truncate_file(Inode &ip, u64 size,
+                     Time now);  // truncate, and the tail of the last block is zeroed on the device
+
+}  // namespace vexfs::fs

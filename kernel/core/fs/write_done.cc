@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Completion of writes: mappings enter the tree when, and only when, their data is on the device.
+#include "erase.h"
+#include "file_map.h"
+#include "filesystem.h"
+
+namespace vexfs::fs {
+namespace write_done_impl {
+namespace {
+
+// One thing to do in the tree.
+struct Unit {
+  u64 first, count;
+  u64 disk;      // publish: the blocks
+  bool publish;  // else: what is mapped there becomes written
+};
+constexpr u32 kUnits = 8;  // per handle
+// An extent that should not be there is cut out first; what is published may then join its neighbours.
+constexpr u32 kUnitItems = kCutExtentItems + kPutExtentItems + 1;
+
+// Collects up to kUnits things to do from `at` on; returns where to go on.
+Result<u64> collect(Inode &ip, u64 at, u64 end, Unit (&units)[kUnits], u32 &n) {
+  while (at < end && n < kUnits) {
+    MapRange *r = ip.overlay.find(at);
+    if (r && r->first <= at) {
+      u64 stop = min_of(end, r->end());
+      if (r->state == RangeState::inflight) units[n++] = {at, stop - at, r->disk + (at - r->first), true};
+      at = stop;
+      continue;
+    }
+    u64 stop = r ? min_of(end, r->first) : end;
+    auto e = find_extent(ip, at);
+    if (!e.ok() && e.code() != Errno::noent) return e.error();
+    if (!e.ok() || e->first >= stop) {
+      at = stop;
+      continue;
+    }
+    u64 from = max_of(at, e->first), to = min_of(stop, e->end());
+    if (e->unwritten) units[n++] = {from, to - from, 0, false};
+    at = to;
+  }
+  return at;
+}
+
+// The blocks of u take the place of whatever is mapped there (by the invariant nothing is).
+Status publish(store::Handle &h, Inode &ip, const Unit &u, u64 &replaced) {
+  for (u64 limit = u.count + 1; limit; limit--) {
+    auto e = find_extent(ip, u.first);
+    if (!e.ok() && e.code() != Errno::noent) return must(h, e.error());
+    if (!e.ok() || e->first >= u.first + u.count) break;
+    replaced += min_of(e->end(), u.first + u.count) - max_of(e->first, u.first);
+    VX_TRY(cut_extent(h, ip, *e, u.first, u.first + u.count, false));
+  }
+  ip.filesystem().volume().publish(h, {u.disk, u.count});
+  return put_extent(h, ip, {u.first, u.count, u.disk, h.txn(), false});
+}
+
+Status convert(store::Handle &h, Inode &ip, const Unit &u) {
+  auto e = find_extent(ip, u.first);
+  if (!e.ok()) return must(h, e.error());
+  return convert_extent(h, ip, *e, u.first, u.first + u.count, false);
+}
+
+// What was in flight is over: published, or (cancel) given back. An aborted volume may own it already: then it stays.
+void forget(Inode &ip, u64 first, u64 end, bool cancel, bool &direct) {
+  if (ip.filesystem().volume().aborted()) cancel = false;
+  MapRange *next;
+  for (MapRange *r = ip.overlay.find(first); r && r->first < end; r = next) {
+    next = ip.overlay.next(*r);
+    if (r->state != RangeState::inflight) continue;
+    VX_ASSERT(r->first >= first && r->end() <= end);  // it was split
+    direct |= r->direct;
+    ip.overlay.remove(*r);
+    if (cancel) ip.filesystem().volume().cancel({r->disk, r->count});
+    vx_free(r);
+  }
+}
+
+// One transaction's worth. `last`: the size grows too.
+Status apply(Inode &ip, const Unit (&units)[kUnits], u32 n, bool last, u64 new_size) {
+  Filesystem &fs = ip.filesystem();
+  auto h = VX_TRY(fs.volume().begin({.items = n * kUnitItems + 1, .freeing = true}));
+  u64 added = 0, replaced = 0;
+  for (u32 i = 0; i < n; i++) {
+    if (units[i].publish) {
+      VX_TRY(publish(h, ip, units[i], replaced));
+      added += units[i].count;
+    } else {
+      VX_TRY(convert(h, ip, units[i]));
+    }
+  }
+  return must(h, ip.change(h, [&](Attributes &a) -> Status {
+    a.blocks += added;
+    a.blocks -= min_of(a.blocks, replaced);
+    if (last) a.size = max_of(a.size, new_size);
+    return {};
+  }));
+}
+
+Status complete(Inode &ip, u64 first, u64 end, u64 new_size, bool &direct) {
+  for (u64 at = first; at < end;) {
+    Unit units[kUnits];
+    u32 n = 0;
+    u64 next = VX_TRY(collect(ip, at, end, units, n));
+    bool last = next >= end;
+    if (n || (last && new_size > ip.size())) VX_TRY(apply(ip, units, n, last, new_size));
+    forget(ip, at, next, false, direct);
+    at = next;
+  }
+  return {};
+}
+
+}  // namespace
+}  // namespace write_done_impl
+
+Status write_done(Inode &ip, u64 off, u64 len, u64 new_size, int err) {
+  using namespace write_done_impl;  // NOLINT: of this file
+  Filesystem &fs = ip.filesystem();
+  if (!ip.is_file() || len == 0) return Errno::inval;
+  if (off >= disk::kFileSizeMax || len > disk::kFileSizeMax - off || new_size > disk::kFileSizeMax) return Errno::fbig;
+  Timed t(fs.stats(), Op::write_done);
+  u64 first = off >> fs.block_shift(), end = div_up<u64>(off + len, fs.block_size());
+  Guard g(ip.data_lock);
+  Spares spares;
+  // Host I/O that ended on a range that was truncated or punched meanwhile: only its blocks are left to give back.
+  u64 disk = 0, count = 0;
+  while (ip.overlay.take_ghost(first, end, disk, count, spares)) {
+    fs.volume().cancel({disk, count});
+    fs.stats().write_done_ghosts.fetch_add(1, std::memory_order_relaxed);
+  }
+  // Without memory nothing has happened yet, the range stays in flight: the host may say it again.
+  VX_TRY(spares.fill(ip.overlay.splits_needed(first, end - first)));
+  ip.overlay.split(first, end - first, spares);
+  bool direct = false;
+  Status st;
+  if (err == 0) st = complete(ip, first, end, new_size, direct);
+  if (err != 0 || !st.ok()) forget(ip, first, end, true, direct);
+  if (direct) ip.bump_version();
+  return st;
+}
+
+}  // namespace vexfs::fs

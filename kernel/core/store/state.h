@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// What an open volume consists of. Private to the store.
+//
+// Lock order: commit_lock > (participants' freeze locks) > Tree::root_lock_ > node locks, parent before child >
+// group stripes > State::lock, cache and space spinlocks (leaves). Nothing but node reads happens under a node lock.
+#pragma once
+#include "alloc.h"
+#include "node.h"
+#include "tree.h"
+#include "txn.h"
+
+namespace vexfs::store {
+
+// One change of the allocation state, recorded by handles and applied by the committer, in order.
+struct Delta {
+  u64 start;
+  u32 count;
+  u32 is_free;
+};
+struct DeltaChunk {
+  DeltaChunk *next = nullptr;
+  u32 n = 0;
+  Delta d[254];
+};
+struct DeltaList {
+  DeltaChunk *head = nullptr;
+  DeltaChunk *tail = nullptr;
+};
+
+// Node places taken from the bitmaps ahead of need (busy in memory, unknown to the disk): a ring, oldest first.
+struct SlotStock {
+  Vec<u64> ring;  // size is a power of two, or 0
+  u32 head = 0;
+  u32 count = 0;
+  u32 reserved = 0;   // promised to open handles
+  u32 emergency = 0;  // kept for handles that free
+  u32 target = 0;     // refill goal
+};
+
+// Node buffers kept so that mutations never wait for memory.
+struct NodePool {
+  Node *head = nullptr;
+  u32 count = 0;
+  u32 reserved = 0;
+};
+
+struct RootCapture {  // what a commit writes into the root slot
+  u64 addr[disk::kTrees], birth[disk::kTrees];
+  u8 levels[disk::kTrees];
+  u8 blobs[disk::kTrees][disk::kBlobBytes];
+  u64 next_object_id;
+  u64 node_blocks;
+};
+
+struct State : Pinned {
+  State(vx_bdev *device, const OpenOptions &o, const disk::Geometry &g, const disk::SuperDisk &sb);
+  ~State();
+
+  // ---- open, close (volume.cc, open.cc)
+  Status load_root();
+  Status start();
+  Status close();
+
+  // ---- handles (txn.cc)
+  Result<Handle> begin(const Reserve &r);
+  void end(Handle &h);
+  u32 slots_for(u32 items) const;    // node places that so many mutations may take
+  u32 buffers_for(u32 items) const;  // node buffers, likewise
+  Status refill_slots(u32 want);
+  bool drain_slots();  // gives unreserved places back; true if any
+  Status fill_pool(u32 want_free);
+  void trim_pool();
+  u64 pop_slot(Handle &h);      // 0: none left (the caller's estimate was wrong)
+  Node *pop_buffer(Handle &h);  // nullptr: no memory at all
+  void push_buffer(Node *n);
+  void add_delta(Extent e, bool is_free);  // cannot fail
+  void node_dirtied(Node *n, u64 txn);     // under n's exclusive lock
+  bool supersede(Node *n);                 // true: n belongs to the committing transaction and stays for the writer
+
+  // ---- commits (commit.cc)
+  Status commit(bool with_prepare);
+  Status commit_locked();
+  void commit_thread();
+  void run_prepare(Error *first);
+  void abort(Error why);
+  void damage(Error why);  // errors= policy
+  bool dirty_enough() const;
+  usize max_bitmaps() const;
+
+  // ---- I/O
+  Status read_bytes(u64 off, MutBytes out, bool meta) const;
+  void log_refusal(const char *what, u64 block, const disk::Refusal &r) const;
+
+  vx_bdev *dev;
+  OpenOptions opts;
+  disk::Geometry geo;
+  Box<disk::SuperDisk> super;
+  char label[disk::kLabelBytes + 1] = {};
+  u8 uuid[16] = {};
+  SipKey hash_key;
+  bool ro_features = false;  // unknown ro_compat features: never writable
+  mutable Counters counters;
+  NodeCache cache;
+  Allocator alloc;
+  Tree trees[disk::kTrees];
+
+  Spin lock;  // everything down to the next blank line
+  u32 handles = 0;
+  bool changed = false;  // the open transaction has something to commit
+  DeltaList deltas;      // of the open transaction
+  DeltaChunk *spare_chunks = nullptr;
+  u32 spare_chunk_count = 0;
+  NodeList dirty[2];  // [dirty_now]: open, the other: committing
+  u32 dirty_now = 0;
+  SlotStock stock;
+  NodePool pool;
+  u8 blobs[disk::kTrees][disk::kBlobBytes] = {};
+
+  std::atomic<u64> open_txn{0}, durable_txn{0}, committing_txn{0};
+  std::atomic<bool> frozen{false};
+  std::atomic<u32> open_handles{0};  // == handles, for the freezer to wait on
+  std::atomic<u64> dirty_count{0};   // dirty nodes, both lists
+  std::atomic<u64> next_object_id{1};
+  std::atomic<bool> read_only{false};
+  std::atomic<int> abort_code{0};  // Errno; not 0: aborted
+  std::atomic<u32> root_state{0};  // disk::kRootState*
+  WaitQueue gate;                  // handles waiting for the freeze to end, the freezer for handles
+
+  Mutex commit_lock;                     // one commit at a time; all below
+  Vec<vx_io> batch;                      // capacity fixed at open
+  Vec<vx_io> ordered;                    // participants' data writes
+  u8 *root_buf[2] = {nullptr, nullptr};  // primary and mirror image
+  u8 *desc_buf = nullptr;                // kDescBatch blocks
+  static constexpr u32 kDescBatch = 8;
+  static constexpr u32 kIoBatch = 128;
+  Vec<u64> desc_word;  // root's descriptor array
+  Vec<u8> desc_touched;
+  DeltaList committing;  // deltas of the committing transaction
+  RootCapture capture = {};
+
+  static constexpr u32 kMaxParticipants = 8;
+  Spin participants_lock;
+  Participant *participants[kMaxParticipants] = {};
+  std::atomic<u32> participant_users[kMaxParticipants] = {};
+  WaitQueue participants_idle;
+
+  vx_thread *thread = nullptr;
+  std::atomic<bool> stop{false}, kicked{false};
+  WaitQueue thread_wake;
+};
+
+}  // namespace vexfs::store

@@ -1,0 +1,376 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Handles: reservation of space and memory at begin, consumption by mutations, return at end.
+#include "txn.h"
+
+#include "state.h"
+
+namespace vexfs::store {
+
+namespace txn_impl {
+namespace {
+constexpr u32 kItemsFull = 16;        // mutations of one handle that are reserved for at full worst-case cost
+constexpr u32 kItemsLeaf = 1024;      // further ones: a leaf each
+constexpr u32 kSlotBatch = 128;       // node places fetched from the bitmaps at a time
+constexpr u32 kPoolSlack = 64;        // node buffers kept beyond what is reserved
+constexpr u32 kMemoryRetries = 2000;  // of an allocation that must not fail, before giving up
+constexpr u32 kSpareChunks = 4;
+}  // namespace
+}  // namespace txn_impl
+
+// ------------------------------------------------------------------- Handle
+Handle::Handle(Handle &&o) noexcept
+    : state_(std::exchange(o.state_, nullptr)),
+      txn_(o.txn_),
+      slots_(std::exchange(o.slots_, 0)),
+      buffers_(std::exchange(o.buffers_, 0)),
+      data_blocks_(std::exchange(o.data_blocks_, 0)) {}
+
+Handle &Handle::operator=(Handle &&o) noexcept {
+  if (this != &o) {
+    end();
+    state_ = std::exchange(o.state_, nullptr);
+    txn_ = o.txn_;
+    slots_ = std::exchange(o.slots_, 0);
+    buffers_ = std::exchange(o.buffers_, 0);
+    data_blocks_ = std::exchange(o.data_blocks_, 0);
+  }
+  return *this;
+}
+
+void Handle::abort(Error why) {
+  if (state_) state_->abort(why);
+}
+
+void Handle::end() {
+  if (state_) state_->end(*this);
+}
+
+// Worst case of one mutation: every level is given a new place, every level splits, and the root grows.
+u32 State::buffers_for(u32 items) const {
+  u32 levels = 1;
+  for (const Tree &t : trees) levels = max_of(levels, t.height_.load(std::memory_order_relaxed));
+  return min_of(items, txn_impl::kItemsFull) * (2 * levels + 1) + 1;
+}
+
+// Many mutations of one operation share their branches: those beyond the first few count a leaf each.
+u32 State::slots_for(u32 items) const {
+  u32 more = items > txn_impl::kItemsFull ? items - txn_impl::kItemsFull : 0;
+  return buffers_for(items) + min_of(more, txn_impl::kItemsLeaf);
+}
+
+// -------------------------------------------------------------- node places
+// Fetches node places until `want` are in stock. ok also when there are not that many; the caller looks.
+Status State::refill_slots(u32 want) {
+  u64 got[txn_impl::kSlotBatch / 2];
+  constexpr u32 kStep = txn_impl::kSlotBatch / 2;
+  for (;;) {
+    u32 have;
+    u32 cap;
+    {
+      Guard g(lock);
+      have = stock.count;
+      cap = static_cast<u32>(stock.ring.size());
+    }
+    if (have >= want) return {};
+    if (want + kStep > cap) {
+      Vec<u64> bigger;
+      VX_TRY(bigger.resize(std::bit_ceil(usize{want} + kStep * 4)));
+      Guard g(lock);
+      if (bigger.size() > stock.ring.size()) {
+        for (u32 i = 0; i < stock.count; i++) bigger[i] = stock.ring[(stock.head + i) & (stock.ring.size() - 1)];
+        stock.head = 0;
+        std::swap(stock.ring, bigger);
+      }
+    }
+    u32 n = VX_TRY(alloc.take_slots(got, min_of(want - have, kStep)));
+    u32 kept = 0;
+    {
+      Guard g(lock);
+      for (; kept < n && stock.count < stock.ring.size(); kept++) {
+        stock.ring[(stock.head + stock.count) & (stock.ring.size() - 1)] = got[kept];
+        stock.count++;
+      }
+    }
+    for (u32 i = kept; i < n; i++) alloc.give_back({got[i], geo.node_blocks}, false);
+    if (n == 0 || kept < n) return {};
+  }
+}
+
+bool State::drain_slots() {
+  bool any = false;
+  for (;;) {
+    u64 addr;
+    {
+      Guard g(lock);
+      if (stock.count <= stock.reserved + stock.emergency) return any;
+      stock.count--;
+      addr = stock.ring[(stock.head + stock.count) & (stock.ring.size() - 1)];
+    }
+    alloc.give_back({addr, geo.node_blocks}, false);
+    any = true;
+  }
+}
+
+u64 State::pop_slot(Handle &h) {
+  {
+    Guard g(lock);
+    bool own = h.slots_ > 0;
+    if (own || stock.count > stock.reserved) {
+      if (own) {
+        h.slots_--;
+        stock.reserved--;
+      }
+      VX_ASSERT(stock.count > 0);
+      u64 addr = stock.ring[stock.head];
+      stock.head = (stock.head + 1) & static_cast<u32>(stock.ring.size() - 1);
+      stock.count--;
+      return addr;
+    }
+  }
+  // The operation turned out larger than it said, and nothing is in stock: one place straight from the bitmaps, even if
+  // one must be read for that.
+  u64 addr;
+  Result<u32> n = alloc.take_slots(&addr, 1);
+  return n.ok() && *n == 1 ? addr : 0;
+}
+
+// ------------------------------------------------------------- node buffers
+Status State::fill_pool(u32 want_free) {
+  for (;;) {
+    {
+      Guard g(lock);
+      if (pool.count >= want_free) return {};
+    }
+    Node *n = cache.fresh();
+    if (!n) return Errno::nomem;
+    push_buffer(n);
+  }
+}
+
+void State::push_buffer(Node *n) {
+  Guard g(lock);
+  n->pool_next = pool.head;
+  pool.head = n;
+  pool.count++;
+}
+
+void State::trim_pool() {
+  for (;;) {
+    Node *n;
+    {
+      Guard g(lock);
+      if (pool.count <= pool.reserved + 2 * txn_impl::kPoolSlack) return;
+      n = pool.head;
+      pool.head = n->pool_next;
+      pool.count--;
+    }
+    cache.recycle(n);
+  }
+}
+
+Node *State::pop_buffer(Handle &h) {
+  for (u32 tries = 0;; tries++) {
+    {
+      Guard g(lock);
+      bool own = h.buffers_ > 0;
+      if (own || pool.count > pool.reserved) {
+        VX_ASSERT(pool.head);
+        if (own) {
+          h.buffers_--;
+          pool.reserved--;
+        }
+        Node *n = pool.head;
+        pool.head = n->pool_next;
+        pool.count--;
+        n->pool_next = nullptr;
+        return n;
+      }
+    }
+    if (Node *n = cache.fresh()) return n;
+    if (tries == txn_impl::kMemoryRetries) return nullptr;
+    counters.memory_waits.fetch_add(1, std::memory_order_relaxed);
+    vx_yield();
+  }
+}
+
+// -------------------------------------------------------------- begin, end
+Result<Handle> State::begin(const Reserve &r) {
+  u32 forced = 0;
+  for (;;) {
+    if (int e = abort_code.load(std::memory_order_relaxed)) {
+      (void)e;
+      return Errno::rofs;
+    }
+    if (read_only.load(std::memory_order_relaxed)) return Errno::rofs;
+    if (dirty_count.load(std::memory_order_relaxed) > cache.max_count() / 2) {
+      counters.commits_forced.fetch_add(1, std::memory_order_relaxed);
+      VX_TRY(commit(false));
+    }
+    u32 need = slots_for(r.items), buffers = buffers_for(r.items), floor = r.freeing ? 0 : stock.emergency, had, wanted;
+    bool wait = false, short_slots, short_pool;
+    {
+      Guard g(lock);
+      wait = frozen.load(std::memory_order_relaxed);
+      short_slots = stock.count < stock.reserved + need + floor;
+      short_pool = pool.count < pool.reserved + buffers;
+      had = stock.count;
+      wanted = max_of(stock.target, stock.reserved + need + floor + txn_impl::kSlotBatch);
+      if (short_slots && r.freeing && forced > 0 && stock.count > stock.reserved) {
+        // The last places on a full disk: as many as there are.
+        need = min_of(need, stock.count - stock.reserved);
+        short_slots = false;
+      }
+      if (!wait && !short_slots && !short_pool && (r.data_blocks == 0 || alloc.promise(r.data_blocks))) {
+        stock.reserved += need;
+        pool.reserved += buffers;
+        handles++;
+        open_handles.store(handles, std::memory_order_relaxed);
+        Handle h;
+        h.state_ = this;
+        h.txn_ = open_txn.load(std::memory_order_relaxed);
+        h.slots_ = need;
+        h.buffers_ = buffers;
+        h.data_blocks_ = r.data_blocks;
+        counters.handles.fetch_add(1, std::memory_order_relaxed);
+        return h;
+      }
+    }
+    if (wait) {
+      counters.handle_waits.fetch_add(1, std::memory_order_relaxed);
+      gate.wait([this] { return !frozen.load(std::memory_order_acquire); });
+      continue;
+    }
+    if (short_pool) {
+      u32 goal;
+      {
+        Guard g(lock);
+        goal = pool.reserved + buffers + txn_impl::kPoolSlack / 2;
+      }
+      Status st = fill_pool(goal);
+      if (!st.ok()) {
+        Guard g(lock);
+        if (pool.count < pool.reserved + buffers) return st.error();
+      }
+      if (!short_slots) continue;
+    }
+    if (short_slots) {
+      Status st = refill_slots(wanted);
+      Guard g(lock);
+      if (!st.ok() && stock.count <= had) return st.error();
+      if (stock.count > had) continue;
+    } else if (drain_slots()) {
+      continue;  // data blocks were short
+    }
+    // Space is short. Blocks freed by transactions that are not durable yet come back with a commit.
+    bool hope = alloc.pinned.load(std::memory_order_relaxed) > 0;
+    if (!(hope && forced < 3) && !(r.freeing && forced == 0)) {
+      counters.nospc.fetch_add(1, std::memory_order_relaxed);
+      return Errno::nospc;
+    }
+    forced++;
+    if (hope) {
+      counters.commits_forced.fetch_add(1, std::memory_order_relaxed);
+      VX_TRY(commit(false));
+    }
+  }
+}
+
+void State::end(Handle &h) {
+  bool last, trim;
+  {
+    Guard g(lock);
+    VX_ASSERT(handles > 0);
+    stock.reserved -= h.slots_;
+    pool.reserved -= h.buffers_;
+    handles--;
+    open_handles.store(handles, std::memory_order_release);
+    last = handles == 0 && frozen.load(std::memory_order_relaxed);
+    trim = pool.count > pool.reserved + 4 * txn_impl::kPoolSlack;
+  }
+  if (h.data_blocks_) alloc.unpromise(h.data_blocks_);
+  h.state_ = nullptr;
+  h.slots_ = h.buffers_ = 0;
+  h.data_blocks_ = 0;
+  if (last) gate.wake();
+  if (trim) trim_pool();
+  if (thread && dirty_enough() && !kicked.exchange(true)) thread_wake.wake();
+}
+
+bool State::dirty_enough() const { return dirty_count.load(std::memory_order_relaxed) > cache.max_count() / 4; }
+
+// ------------------------------------------------------------------- deltas
+void State::add_delta(Extent e, bool is_free) {
+  DeltaChunk *extra = nullptr;
+  for (;;) {
+    {
+      Guard g(lock);
+      changed = true;
+      if (extra) {
+        extra->next = spare_chunks;
+        spare_chunks = extra;
+        spare_chunk_count++;
+        extra = nullptr;
+      }
+      DeltaChunk *t = deltas.tail;
+      if (t && t->n) {
+        Delta &last = t->d[t->n - 1];
+        if (last.is_free == is_free && last.start + last.count == e.start && last.count + e.count < (1u << 30) &&
+            geo.group_of(last.start) == geo.group_of(e.start)) {
+          last.count += static_cast<u32>(e.count);
+          return;
+        }
+      }
+      if (!t || t->n == sizeof t->d / sizeof t->d[0]) {
+        DeltaChunk *c = spare_chunks;
+        if (c) {
+          spare_chunks = c->next;
+          spare_chunk_count--;
+          c->next = nullptr;
+          c->n = 0;
+          if (t) {
+            t->next = c;
+          } else {
+            deltas.head = c;
+          }
+          deltas.tail = t = c;
+        } else {
+          t = nullptr;
+        }
+      }
+      if (t) {
+        t->d[t->n++] = {e.start, static_cast<u32>(e.count), is_free};
+        return;
+      }
+    }
+    void *m = vx_alloc(sizeof(DeltaChunk), 0);
+    if (m) {
+      extra = new (m) DeltaChunk;
+    } else {
+      // A few hundred bytes short of memory in the middle of an operation: wait, there is nothing else to be done.
+      counters.memory_waits.fetch_add(1, std::memory_order_relaxed);
+      vx_yield();
+    }
+  }
+}
+
+// -------------------------------------------------------------- dirty nodes
+void State::node_dirtied(Node *n, u64 txn) {
+  NodeCache::pin(n);
+  Guard g(lock);
+  VX_ASSERT(!n->dirty.linked() && n->dirty_txn.load(std::memory_order_relaxed) == 0);
+  n->dirty_txn.store(txn, std::memory_order_relaxed);
+  n->superseded = false;
+  dirty[dirty_now].push_back(*n);
+  changed = true;
+  dirty_count.fetch_add(1, std::memory_order_relaxed);
+}
+
+bool State::supersede(Node *n) {
+  Guard g(lock);
+  u64 t = n->dirty_txn.load(std::memory_order_relaxed);
+  if (t == 0 || t != committing_txn.load(std::memory_order_relaxed)) return false;
+  n->superseded = true;
+  return true;
+}
+
+}  // namespace vexfs::store

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// An open volume: trees, transactions and space of one block device. Everything above stands on this interface.
+//
+// Threads: all methods may be called concurrently, except open and close. Block numbers are absolute, in filesystem
+// blocks. See txn.h for handles and participants, tree.h for the trees.
+#pragma once
+#include "../base/printer.h"
+#include "../base/siphash.h"
+#include "format.h"
+#include "tree.h"
+#include "txn.h"
+#include "types.h"
+
+namespace vexfs::store {
+
+class Volume : Pinned {
+ public:
+  // Mounts: newest valid root (mirrors and superblock backups as fallbacks). Errors: inval (no VexFS), opnotsupp
+  // (unknown incompatible features), rofs (unknown read-only features or a read-only device, and !read_only),
+  // corrupt, io, nomem.
+  static Result<Box<Volume>> open(vx_bdev *dev, const OpenOptions &options);
+  // Final commit (unless read-only or aborted), stops the commit thread. No handle is open, no other call is running.
+  // Afterwards only the destructor may be called. Returns the final commit's error.
+  Status close();
+  explicit Volume(State *s) : s_(s) {}
+  ~Volume();
+
+  Tree &tree(TreeId id);
+  const Tree &tree(TreeId id) const;
+
+  // ---- transactions
+  // Opens a handle on the open transaction. rofs (read-only, or aborted), nospc, nomem, io. May wait for a commit that
+  // is freezing, and may run a commit (without prepare) when space or memory is short: the caller must not hold locks
+  // that a participant's freeze or done takes.
+  Result<Handle> begin(const Reserve &r);
+  // Makes everything that was done before this call durable, the device's cache included (concurrent callers share
+  // commits). No handle of the caller is open. rofs after an abort, io; on a read-only volume there is nothing to do:
+  // ok.
+  Status commit();
+  void commit_start();  // asks the commit thread for a commit, does not wait; without a thread: nothing
+  u64 open_txn() const;
+  u64 durable_txn() const;
+  void add_participant(Participant &p);
+  void remove_participant(Participant &p);  // waits until no callback of p is running
+  u64 take_object_id();  // never returned again; durable with the transaction that uses it. Needs an open handle.
+  u64 next_object_id() const;
+  void get_blob(TreeId owner, u8 (&out)[kUserBlobBytes]) const;
+  void set_blob(Handle &h, TreeId owner, const u8 (&in)[kUserBlobBytes]);
+
+  // ---- space
+  SpaceInfo space() const;
+  // Delayed allocation: promises n data blocks and their metadata share. nospc, rofs. May run a commit (without
+  // prepare) when space is short: the caller has no open handle, and holds no lock that a participant's freeze or done
+  // takes.
+  Status reserve_blocks(u64 n);
+  void unreserve_blocks(u64 n);
+  // Allocates min..max contiguous data blocks near `goal` (0: anywhere), in memory only: nothing on disk says so until
+  // publish(). from_reservation: they were promised by reserve_blocks(), the promise of as many as returned is used up.
+  // A promise guarantees success for min = 1 only. nospc, io, corrupt, nomem.
+  Result<Extent> alloc(u64 goal, u64 min, u64 max, bool from_reservation);
+  Result<Extent> alloc(Handle &h, u64 goal, u64 min, u64 max);  // from the handle's data_blocks
+  void publish(Handle &h, Extent e);                            // the transaction now owns them. Cannot fail.
+  void cancel(Extent e);                      // gives blocks that were never published back. Cannot fail.
+  void cancel_to_reservation(Extent e);       // the same, and promises them again
+  void free(Handle &h, Extent e, u64 birth);  // reusable once this transaction is durable. Cannot fail.
+
+  // ---- geometry and identity
+  vx_bdev *device() const;
+  u32 block_size() const;   // bytes
+  u32 block_shift() const;  // log2(block_size)
+  u32 node_size() const;    // bytes
+  usize max_item() const;   // bytes of one item's value at most
+  u64 total_blocks() const;
+  u64 group_count() const;
+  u32 group_blocks() const;
+  const u8 (&uuid() const)[16];
+  const char *label() const;
+  const SipKey &hash_key() const;  // for names in directories; random per filesystem
+  u64 feature_compat() const;
+  u64 feature_ro_compat() const;
+  u64 feature_incompat() const;
+  u32 version_major() const;
+  u32 version_minor() const;
+  s64 created_sec() const;
+
+  // ---- state
+  bool read_only() const;  // opened so, set so, or aborted
+  bool aborted() const;
+  Status set_read_only(bool ro);  // ro: commits, then refuses handles. rw: rofs if the device or features forbid it
+  void abort(Error why);          // forced shutdown: nothing more reaches the disk
+  // Damage was found by an upper room (message already logged): acts by the errors= policy.
+  void found_damage(Error why);
+  void report(int level, const char *text) const { vx_log(device(), level, text); }
+  LogLine log(int level) const { return LogLine(device(), level); }
+
+  // ---- data I/O of upper rooms, whole blocks, buffers at least 512-byte aligned, bounds-checked (io, inval)
+  Status read_blocks(u64 block, MutBytes out) const;
+  Status write_blocks(u64 block, Bytes in);
+
+  // ---- memory pressure: tree nodes that could be dropped, and dropping them. Never waits for locks or I/O.
+  usize cache_count() const;
+  usize cache_shrink(usize nodes_wanted);
+  Counters &counters() const;
+  void print_stats(TextSink out) const;  // "name value\n" lines
+  void print_space(TextSink out) const;
+  void print_cache(TextSink out) const;
+
+  State &state() { return *s_; }  // store's own rooms only
+
+ private:
+  State *s_;
+};
+
+}  // namespace vexfs::store

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// The two orders a graph walk keeps, both over u64 entries whose integer order is (distance key, slot).
+#pragma once
+#include "rows.h"
+#include "scratch.h"
+
+namespace vexfs::vector {
+
+// key << 32 | slot << 1 | expanded. The flag does not disturb the order: a slot occurs once.
+using Entry = u64;
+constexpr Entry entry_of(u32 key, u32 slot) { return u64{key} << 32 | u64{slot} << 1; }
+constexpr u32 entry_key(Entry e) { return static_cast<u32>(e >> 32); }
+constexpr u32 entry_slot(Entry e) { return static_cast<u32>(e) >> 1; }
+
+// The nearest `cap` entries seen so far, ascending, each marked when it has been expanded.
+class Beam {
+ public:
+  // storage: cap entries.
+  void reset(Entry *storage, u32 cap) {
+    e_ = storage;
+    cap_ = cap;
+    n_ = next_ = 0;
+  }
+  u32 size() const { return n_; }
+  bool full() const { return n_ == cap_; }
+  const Entry *entries() const { return e_; }
+  // Entries not below this one cannot enter.
+  Entry limit() const { return n_ < cap_ ? ~Entry{0} : e_[n_ - 1]; }
+
+  void add(Entry e) {
+    if (e >= limit()) return;
+    u32 lo = 0, len = n_;
+    while (len) {  // branch-free lower bound
+      const u32 half = len / 2;
+      const bool right = e_[lo + half] < e;
+      lo = right ? lo + half + 1 : lo;
+      len = right ? len - half - 1 : half;
+    }
+    const u32 tail = (n_ < cap_ ? n_ : cap_ - 1) - lo;
+    memmove(e_ + lo + 1, e_ + lo, usize{tail} * sizeof(Entry));
+    e_[lo] = e;
+    if (n_ < cap_) n_++;
+    if (lo < next_) next_ = lo;
+  }
+  bool has_next() const { return next_ < n_; }
+  // The nearest entry not yet expanded; marks it.
+  u32 take_next() {
+    const u32 slot = entry_slot(e_[next_]);
+    e_[next_] |= 1;
+    while (++next_ < n_ && (e_[next_] & 1)) {
+    }
+    return slot;
+  }
+  // What take_next would give, or slot_none.
+  u32 peek_next() const { return next_ < n_ ? entry_slot(e_[next_]) : slot_none; }
+  void expand_again() {
+    for (u32 i = 0; i < n_; i++) e_[i] &= ~Entry{1};
+    next_ = 0;
+  }
+
+ private:
+  Entry *e_ = nullptr;
+  u32 cap_ = 0;
+  u32 n_ = 0;
+  u32 next_ = 0;  // every entry before it is expanded
+};
+
+// A binary heap with the least entry on top. The storage is the caller's.
+class MinHeap {
+ public:
+  void reset(Entry *storage, u32 cap) {
+    e_ = storage;
+    cap_ = cap;
+    n_ = 0;
+  }
+  // Moves the contents into a larger storage.
+  void move_to(Entry *storage, u32 cap) {
+    memcpy(storage, e_, usize{n_} * sizeof(Entry));
+    e_ = storage;
+    cap_ = cap;
+  }
+  u32 size() const { return n_; }
+  u32 capacity() const { return cap_; }
+  bool empty() const { return n_ == 0; }
+  Entry top() const { return e_[0]; }
+  void push(Entry e) {
+    u32 i = n_++;
+    while (i) {
+      const u32 up = (i - 1) / 2;
+      if (e_[up] <= e) break;
+      e_[i] = e_[up];
+      i = up;
+    }
+    e_[i] = e;
+  }
+  void pop() {
+    const Entry e = e_[--n_];
+    u32 i = 0;
+    for (;;) {
+      u32 c = 2 * i + 1;
+      if (c >= n_) break;
+      if (c + 1 < n_ && e_[c + 1] < e_[c]) c++;
+      if (e_[c] >= e) break;
+      e_[i] = e_[c];
+      i = c;
+    }
+    if (n_) e_[i] = e;
+  }
+
+ private:
+  Entry *e_ = nullptr;
+  u32 cap_ = 0;
+  u32 n_ = 0;
+};
+
+}  // namespace vexfs::vector

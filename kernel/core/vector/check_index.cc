@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Checking the index checkpoint of a collection: header, blobs, checksums, and all links of the graph.
+#include "../base/crc.h"
+#include "check_impl.h"
+
+namespace vexfs::vector {
+
+Status VectorCheck::header(Bytes item) {
+  if (const char *why = disk::verify_index_header(item)) {
+    bad().str("collection ").dec(cid_).str(": index header: bad ").str(why);
+    return {};
+  }
+  disk::IndexHeaderItem h;
+  memcpy(&h, item.data(), sizeof h);
+  generation_ = h.generation;
+  VX_TRY(head_.resize(item.size()));
+  memcpy(head_.data(), item.data(), item.size());
+  return {};
+}
+
+Status VectorCheck::blob(u64 off, Bytes item) {
+  disk::VectorLimits limits{c_.geometry().total_blocks, c_.geometry().block_size};
+  if (const char *why = disk::verify_blob(item, limits)) {
+    bad().str("collection ").dec(cid_).str(": index blob ").hex(off).str(": bad ").str(why);
+    return {};
+  }
+  disk::BlobItem b;
+  memcpy(&b, item.data(), sizeof b);
+  VX_TRY(c_.claim({b.start, b.blocks}, "index of collection", cid_, off));
+  figures_.blobs++;
+  if (off >> 32 != generation_ || dropped_)
+    return {};  // left by a checkpoint that a crash cut short: freed by the next
+  if (static_cast<u32>(off) != blobs_.size()) {
+    bad().str("collection ").dec(cid_).str(": index blob ").hex(off).str(": expected ").dec(blobs_.size());
+    head_.clear();
+    return {};
+  }
+  return blobs_.push(b);
+}
+
+Status VectorCheck::read_blob(void *ctx, u32 number, MutBytes out) {
+  auto &self = *static_cast<VectorCheck *>(ctx);
+  if (number >= self.blobs_.size()) return Errno::corrupt;
+  const disk::BlobItem &b = self.blobs_[number];
+  if (b.bytes != out.size()) return Errno::corrupt;
+  usize n = usize{b.blocks} * self.c_.geometry().block_size;
+  auto *buf = static_cast<u8 *>(vx_alloc_large(n, 0));
+  if (!buf) return Errno::nomem;
+  Status s = self.c_.read_blocks(b.start, {buf, n});
+  if (s.ok() && crc32c_of({buf, out.size()}) != b.crc) s = Errno::corrupt;
+  if (s.ok()) memcpy(out.data(), buf, out.size());
+  vx_free_large(buf, n);
+  return s;
+}
+
+Status VectorCheck::index() {
+  if (dropped_ || head_.empty() || config_.index != static_cast<u8>(IndexKind::hnsw)) return {};
+  disk::IndexHeaderItem h;
+  memcpy(&h, head_.data(), sizeof h);
+  if (h.covered > rows_.size() || h.nblobs != blobs_.size()) {
+    bad()
+        .str("collection ")
+        .dec(cid_)
+        .str(": index header: covers ")
+        .dec(h.covered)
+        .str(" slots in ")
+        .dec(h.nblobs)
+        .str(" blobs; there are ")
+        .dec(rows_.size())
+        .str(", ")
+        .dec(blobs_.size());
+    return {};
+  }
+  Result<simd::Space> space = simd::Space::make(static_cast<simd::Element>(config_.element),
+                                                static_cast<simd::Metric>(config_.metric), config_.dim);
+  if (!space.ok()) return {};
+  BlobSource source;
+  source.ctx = this;
+  source.read = read_blob;
+  Result<IndexPtr> opened = hnsw_open(*space, {head_.data() + sizeof h, head_.size() - sizeof h}, source);
+  if (opened.code() == Errno::nomem) return opened.error();
+  if (!opened.ok()) {
+    bad().str("collection ").dec(cid_).str(": index checkpoint cannot be opened");
+    return {};
+  }
+  Scratch scratch(false, usize{1} << 30);
+  VerifyReport r;
+  Status s = (*opened)->verify(&r, scratch);
+  if (s.code() == Errno::nomem) return s;
+  if (!s.ok())
+    bad().str("collection ").dec(cid_).str(": index checkpoint: a blob is damaged");
+  else if (!r.sound())
+    bad()
+        .str("collection ")
+        .dec(cid_)
+        .str(": index checkpoint: ")
+        .dec(r.bad_links)
+        .str(" bad links, ")
+        .dec(r.bad_levels)
+        .str(" bad levels")
+        .str(r.bad_entry ? ", bad entry point" : "");
+  return {};
+}
+
+}  // namespace vexfs::vector

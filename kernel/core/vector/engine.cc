@@ -1,0 +1,371 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// The vector room: start and stop, finding and opening collections, background work.
+#include "engine.h"
+
+namespace vexfs::vector {
+namespace engine_impl {
+namespace {
+
+constexpr u64 default_cache_bytes = u64{1} << 30;
+constexpr u32 ancestors_max = 4096;
+constexpr u32 backlog_max = 8192;  // rows not indexed that background threads may be behind
+constexpr u32 catch_up = 64;       // rows of others that a caller indexes beside its own
+
+Engine &of(store::Participant *p) { return *static_cast<Engine *>(p->ctx); }
+Status freeze(store::Participant *p, u64 txn, Vec<vx_io> &ios) {
+  (void)txn;
+  return of(p).cache().freeze(ios);
+}
+void done(store::Participant *p, u64 txn, int err) {
+  (void)txn;
+  of(p).cache().done(err);
+}
+
+}  // namespace
+}  // namespace engine_impl
+
+void CollectionRef::reset() {
+  if (c_) e_->put(std::exchange(c_, nullptr));
+}
+
+Engine::Engine(fs::Filesystem &fs, const EngineOptions &o)
+    : fs_(fs),
+      volume_(fs.volume()),
+      tree_(volume_.tree(store::TreeId::collections)),
+      refs_(volume_),
+      cache_(volume_, o.cache_bytes ? o.cache_bytes : engine_impl::default_cache_bytes),
+      nthreads_(o.threads) {}
+
+Result<Box<Engine>> Engine::create(fs::Filesystem &fs, const EngineOptions &o) {
+  Box<Engine> e = VX_TRY(Box<Engine>::make(fs, o));
+  VX_TRY(e->cache_.init());
+  return e;
+}
+
+Status Engine::start() {
+  participant_.freeze = engine_impl::freeze;
+  participant_.done = engine_impl::done;
+  participant_.ctx = this;
+  volume_.add_participant(participant_);
+  fs::Hooks hooks;
+  hooks.ctx = this;
+  hooks.before_unlink = before_unlink;
+  hooks.unlinked = unlinked;
+  hooks.deleting = deleting;
+  fs_.set_hooks(&hooks);
+  started_ = true;
+  VX_TRY(threads_.reserve(nthreads_));
+  for (u32 i = 0; i < nthreads_; i++) {
+    vx_thread *t = nullptr;
+    if (int e = vx_thread_start(&t, "vexfs-index", thread_main, this); e != 0) return static_cast<Errno>(-e);
+    VX_TRY(threads_.push(t));
+  }
+  return {};
+}
+
+Status Engine::recover() {
+  if (volume_.read_only()) return {};
+  u64 from = 0;
+  for (;;) {
+    u8 none[8];
+    Result<store::Tree::Found> f = tree_.seek(registry_key(disk::kRegistryTombstone, from),
+                                              registry_key(disk::kRegistryTombstone, ~u64{0}), {none, sizeof none});
+    if (f.code() == Errno::noent) return {};
+    if (!f.ok()) return f.error();
+    VX_TRY(purge(static_cast<u32>(f->key.off)));
+    from = f->key.off + 1;
+  }
+}
+
+void Engine::stop() {
+  stop_.store(true, std::memory_order_release);
+  work_.wake();
+  for (vx_thread *t : threads_) vx_thread_join(t);
+  threads_.clear();
+  if (volume_.read_only()) return;
+  u32 cursor = 0;
+  while (CollectionRef c = next_open(cursor)) {
+    cursor = c->cid();
+    if (!c->dropped() && c->index().checkpoint_wanted_at_unmount()) (void)checkpoint(*c).ok();
+  }
+}
+
+Engine::~Engine() {
+  if (started_) {
+    fs_.set_hooks(nullptr);
+    volume_.remove_participant(participant_);
+  }
+  for (u32 b = 0; b < buckets; b++)
+    while (Collection *c = by_cid_[b]) {
+      leave_map(*c);
+      close(c);
+    }
+  cache_.reclaim(~usize{0} / 4);
+}
+
+// ------------------------------------------------------------------------------------------------------------- opening
+Collection *Engine::lookup(u32 cid) {
+  for (Collection *c = by_cid_[bucket(cid)]; c; c = c->next_by_cid) {
+    if (c->cid() != cid) continue;
+    c->users.fetch_add(1, std::memory_order_relaxed);
+    return c;
+  }
+  return nullptr;
+}
+
+Collection *Engine::lookup_dir(u64 ino) {
+  for (Collection *c = by_dir_[bucket(ino)]; c; c = c->next_by_dir) {
+    if (c->dir_ino() != ino || c->dropped()) continue;
+    c->users.fetch_add(1, std::memory_order_relaxed);
+    return c;
+  }
+  return nullptr;
+}
+
+void Engine::enter_map(Collection &c) {
+  map_lock_.lock();
+  c.next_by_cid = std::exchange(by_cid_[bucket(c.cid())], &c);
+  c.next_by_dir = std::exchange(by_dir_[bucket(c.dir_ino())], &c);
+  map_lock_.unlock();
+}
+
+void Engine::leave_map(Collection &c) {
+  map_lock_.lock();
+  for (Collection **p = &by_cid_[bucket(c.cid())]; *p; p = &(*p)->next_by_cid)
+    if (*p == &c) {
+      *p = c.next_by_cid;
+      break;
+    }
+  for (Collection **p = &by_dir_[bucket(c.dir_ino())]; *p; p = &(*p)->next_by_dir)
+    if (*p == &c) {
+      *p = c.next_by_dir;
+      break;
+    }
+  map_lock_.unlock();
+}
+
+void Engine::put(Collection *c) {
+  // The last user of a collection that is being closed wakes whoever waits; the object may be gone right after. (One
+  // that is marked in between is found by close()'s time limit.)
+  bool closing = c->dropped();
+  if (c->users.fetch_sub(1, std::memory_order_acq_rel) == 1 && closing) idle_.wake();
+}
+
+void Engine::close(Collection *c) {
+  while (!idle_.wait([c] { return c->users.load(std::memory_order_acquire) == 0; }, 20)) {
+  }
+  c->~Collection();
+  vx_free_large(c, sizeof(Collection));
+}
+
+Status Engine::read_config(u32 cid, disk::ConfigItem *out) {
+  Result<usize> r = tree_.get(item_key(cid, VectorItem::config), mut_bytes_of(*out));
+  if (r.code() == Errno::range) return damaged(volume_, cid, "config", 0, "length");
+  if (!r.ok()) return r.error();
+  if (const char *bad = disk::verify_config({bytes_of(*out).data(), *r}, cid))
+    return damaged(volume_, cid, "config", 0, bad);
+  return {};
+}
+
+Result<Collection *> Engine::load(u32 cid) {
+  disk::ConfigItem config;
+  VX_TRY(read_config(cid, &config));
+  if (config.flags & disk::kConfigDropped) return Errno::noent;
+  Result<simd::Space> space = simd::Space::make(static_cast<simd::Element>(config.element),
+                                                static_cast<simd::Metric>(config.metric), config.dim);
+  if (!space.ok()) return damaged(volume_, cid, "config", 0, "space");
+  void *p = vx_alloc_large(sizeof(Collection), 0);
+  if (!p) return Errno::nomem;
+  auto *c = new (p) Collection(*this, cid, config, *space);
+  Status s = c->open();
+  if (s.ok()) {
+    owners_.lock_shared();
+    s = hide_dead_owners(*c);
+    if (s.ok()) enter_map(*c);
+    owners_.unlock_shared();
+  }
+  if (s.ok()) return c;
+  c->~Collection();
+  vx_free_large(p, sizeof(Collection));
+  return s.error();
+}
+
+Result<CollectionRef> Engine::open(u32 cid) {
+  Guard g(open_lock_);
+  map_lock_.lock_shared();
+  Collection *c = lookup(cid);
+  map_lock_.unlock_shared();
+  if (!c) {
+    c = VX_TRY(load(cid));
+    c->users.fetch_add(1, std::memory_order_relaxed);
+  }
+  return CollectionRef(this, c);
+}
+
+Result<CollectionRef> Engine::find(u32 cid) {
+  map_lock_.lock_shared();
+  Collection *c = lookup(cid);
+  map_lock_.unlock_shared();
+  if (!c) return open(cid);
+  CollectionRef ref(this, c);
+  if (c->dropped()) return Errno::noent;
+  return ref;
+}
+
+Result<CollectionRef> Engine::of_directory(u64 ino) {
+  map_lock_.lock_shared();
+  Collection *c = lookup_dir(ino);
+  map_lock_.unlock_shared();
+  if (c) return CollectionRef(this, c);
+  disk::DirEntryItem d;
+  Result<usize> r = tree_.get(registry_key(disk::kRegistryByDir, ino), mut_bytes_of(d));
+  if (r.code() == Errno::range || (r.ok() && (*r != sizeof d || d.cid == 0 || d.cid > 0xffffffff)))
+    return damaged(volume_, 0, "by_dir", ino, "cid");
+  if (!r.ok()) return r.error();
+  return find(static_cast<u32>(d.cid));
+}
+
+Result<CollectionRef> Engine::nearest(fs::Inode &ip) {
+  fs::InodeRef held;
+  fs::Inode *at = &ip;
+  for (u32 depth = 0; depth < engine_impl::ancestors_max; depth++) {
+    if (at->flags() & VX_INODE_COLLECTION) {
+      Result<CollectionRef> c = of_directory(at->ino());
+      if (c.ok() || c.code() != Errno::noent) return c;
+    }
+    u64 parent = at->attributes().parent;
+    if (parent == at->ino() || parent == 0) break;
+    held = VX_TRY(fs_.get(parent));
+    at = held.get();
+  }
+  return Errno::noent;
+}
+
+Result<u32> Engine::next(u64 after, disk::ConfigItem *config, disk::StateItem *state) {
+  u64 from = after + 1;
+  while (from != 0 && from <= 0xffffffff) {
+    disk::ConfigItem item;
+    Result<store::Tree::Found> f = tree_.seek({from, 0, 0}, store::Key::max(), mut_bytes_of(item));
+    if (f.code() == Errno::range) return damaged(volume_, from, "config", 0, "order");
+    if (!f.ok()) return f.error();
+    auto cid = static_cast<u32>(f->key.oid);
+    from = f->key.oid + 1;
+    if (f->key.oid > 0xffffffff || f->key.type != static_cast<u8>(VectorItem::config)) continue;  // what a drop left
+    VX_TRY(read_config(cid, config));
+    if (config->flags & disk::kConfigDropped) continue;
+    Result<usize> r = tree_.get(item_key(cid, VectorItem::state), mut_bytes_of(*state));
+    if (!r.ok()) return r.error();
+    return cid;
+  }
+  return Errno::noent;
+}
+
+// The rows of files that lost their last name, but are still being marked dead one by one.
+Status Engine::hide_dead_owners(Collection &c) {
+  u64 from = 0;
+  for (;;) {
+    u8 none[8];
+    Result<store::Tree::Found> f = tree_.seek(registry_key(disk::kRegistryDeadOwner, from),
+                                              registry_key(disk::kRegistryDeadOwner, ~u64{0}), {none, sizeof none});
+    if (f.code() == Errno::noent) return {};
+    if (!f.ok()) return f.error();
+    u32 slot = 0;
+    for (;;) {
+      Result<OwnerRefs::Run> r = refs_.next(f->key.off, c.cid(), slot);
+      if (r.code() == Errno::noent || (r.ok() && r->cid != c.cid())) break;
+      if (!r.ok()) return r.error();
+      VX_TRY(c.hide(r->slot, r->count));
+      slot = r->slot + r->count;
+    }
+    if (f->key.off == ~u64{0}) return {};
+    from = f->key.off + 1;
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------- background
+CollectionRef Engine::next_open(u32 after) {
+  map_lock_.lock_shared();
+  Collection *best = nullptr;
+  for (Collection *chain : by_cid_)
+    for (Collection *c = chain; c; c = c->next_by_cid)
+      if (c->cid() > after && (!best || c->cid() < best->cid())) best = c;
+  if (best) best->users.fetch_add(1, std::memory_order_relaxed);
+  map_lock_.unlock_shared();
+  return CollectionRef(this, best);
+}
+
+Status Engine::checkpoint(Collection &c) {
+  u64 start = vx_clock_mono_ns();
+  Status s = c.index().checkpoint();
+  if (s.ok()) {
+    stats_.checkpoints.fetch_add(1, std::memory_order_relaxed);
+    stats_.checkpoint_ns.fetch_add(vx_clock_mono_ns() - start, std::memory_order_relaxed);
+  }
+  return s;
+}
+
+// One turn over one collection. True: there is more to do.
+bool Engine::background_round(u32 *cursor) {
+  if (usize want = shrink_wanted_.exchange(0); want != 0) cache_.shrink(want);
+  cache_.relax();
+  CollectionRef c = next_open(*cursor);
+  if (!c) {
+    *cursor = 0;
+    return false;
+  }
+  *cursor = c->cid();
+  if (c->dropped()) return true;
+  auto stopped = [](void *e) { return static_cast<Engine *>(e)->stop_.load(std::memory_order_relaxed); };
+  Result<u32> n = c->index().work(256, stopped, this);
+  if (n.ok()) stats_.indexed.fetch_add(*n, std::memory_order_relaxed);
+  if (n.ok() && *n == 256) *cursor = c->cid() - 1;
+  if (!volume_.read_only() && c->index().checkpoint_due()) (void)checkpoint(*c).ok();
+  return true;
+}
+
+void Engine::thread_main(void *arg) {
+  auto *e = static_cast<Engine *>(arg);
+  u64 seen = ~u64{0};
+  while (!e->stop_.load(std::memory_order_acquire)) {
+    u64 now = e->kicks_.load(std::memory_order_acquire);
+    if (now == seen) {
+      e->work_.wait([&] { return e->stop_.load() || e->kicks_.load() != seen; }, 5000);
+      now = e->kicks_.load(std::memory_order_acquire);
+    }
+    seen = now;
+    u32 cursor = 0;
+    while (!e->stop_.load(std::memory_order_acquire) && e->background_round(&cursor)) vx_yield();
+  }
+}
+
+void Engine::rows_added(Collection &c, u32 n, bool (*interrupted)(void *), void *ctx) {
+  cache_.relax();
+  u32 backlog = c.index().backlog();
+  if (backlog == 0) return;
+  if (nthreads_) {
+    kicks_.fetch_add(1, std::memory_order_release);
+    work_.wake();
+    if (backlog <= engine_impl::backlog_max) return;
+  }
+  // What fails here stays in the tail, which searches scan.
+  Result<u32> done = c.index().work(n + engine_impl::catch_up, interrupted, ctx);
+  if (done.ok()) stats_.indexed.fetch_add(*done, std::memory_order_relaxed);
+  if (!nthreads_ && !volume_.read_only() && c.index().checkpoint_due()) (void)checkpoint(c).ok();
+}
+
+void Engine::count_insert(u32 rows, u64 ns) {
+  stats_.inserts.fetch_add(rows, std::memory_order_relaxed);
+  stats_.insert_ns.fetch_add(ns, std::memory_order_relaxed);
+  stats_.insert_latency.add(ns);
+}
+
+usize Engine::shrink(usize chunks_wanted) {
+  if (!nthreads_) return cache_.shrink(chunks_wanted);
+  // The caller may be in the middle of a search (memory reclaim): waiting for readers is the thread's work.
+  shrink_wanted_.fetch_add(chunks_wanted, std::memory_order_relaxed);
+  kicks_.fetch_add(1, std::memory_order_release);
+  work_.wake();
+  return 0;
+}
+
+}  // namespace vexfs::vector

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// HNSW (Malkov & Yashunin 2018) as an Index: a graph of slots, walked on integer keys.
+//
+// Differences from the paper's text, all measured: a hop scores all unseen neighbours as one batch; nodes scored on
+// the upper levels enter the level-0 beam with their distances instead of being scored again; a full list is thinned
+// by the paper's heuristic (algorithm 4), dead rows first out.
+#pragma once
+#include "beam.h"
+#include "hnsw_graph.h"
+#include "visited.h"
+
+namespace vexfs::vector {
+
+// Rows of one hop, gathered and then scored in one go.
+struct Batch {
+  static constexpr u32 capacity = 2 * hnsw_m_max;  // a whole list
+  u32 n;
+  u32 slot[capacity];
+  u32 key[capacity];
+  u32 aux[capacity];
+  const void *row[capacity];
+};
+
+// Entry point: slot and level in one word, so that they change together.
+struct EntryPoint {
+  u64 word = 0;  // 0: empty graph; else (level + 1) << 32 | slot
+  static EntryPoint of(u32 slot, u32 level) { return {u64{level + 1} << 32 | slot}; }
+  bool empty() const { return word == 0; }
+  u32 slot() const { return static_cast<u32>(word); }
+  u32 level() const { return static_cast<u32>(word >> 32) - 1; }
+};
+
+// One walk through a graph for one query: visited set, beam, batches. Lives for one search, or one insert.
+class Walk : Pinned {
+ public:
+  Walk(Graph &g, const simd::Space &space, RowView &rows, Scratch &scratch)
+      : graph_(g), space_(space), rows_(rows), scratch_(scratch), visited_(scratch) {}
+
+  SearchStats stats;
+  Beam beam;
+  const SearchParams *params = nullptr;
+
+  // Scores the entry point and descends to the nearest node found on level `stop`, greedily. Needs `begin` first.
+  // The nodes scored on the way are in the beam.
+  Status begin(const simd::Query &q, EntryPoint entry, u32 ef);
+  Status descend(u32 stop);
+  // Widens the beam on `level` until no entry that could improve it is left (algorithm 2).
+  Status widen(u32 level);
+  // Forgets what was seen and starts again on the next level from what the beam holds.
+  Status restart(u32 ef);
+  // Level 0 with results apart from the candidates: only live, accepted rows count towards ef. Ascending entries in
+  // *results, at most max(ef, k).
+  Status widen_accepted(u32 ef, const Entry **results, u32 *n);
+
+ private:
+  friend class Hnsw;
+  Status gather(u32 slot);
+  Status collect(u32 slot, u32 level);
+  void score();
+  Status breathe();
+  void prefetch_list(u32 slot) const;
+  bool wanted(u32 slot);
+  void sort_batch();
+  Status grow_heap(MinHeap &heap);
+  Status push_candidates(MinHeap &heap, Beam &found);
+
+  Graph &graph_;
+  const simd::Space &space_;
+  RowView &rows_;
+  Scratch &scratch_;
+  Visited visited_;
+  Batch *batch_ = nullptr;
+  simd::Query query_;
+  u32 current_ = slot_none;  // where the descent stands
+  u32 current_key_ = simd::key_farthest;
+  u32 level_ = 0;
+  u32 ef_ = 0;
+  u32 since_breath_ = 0;
+  bool heap_spare_ = false;
+};
+
+class Hnsw final : public Index {
+ public:
+  Hnsw(const simd::Space &space, const HnswParams &params, const BlobSource *source, u32 covered, EntryPoint entry)
+      : space_(space), params_(params), graph_(params, source, covered), entry_(entry.word) {}
+
+  IndexKind kind() const override { return IndexKind::hnsw; }
+  const simd::Space &space() const override { return space_; }
+  Status insert(RowView &rows, u32 slot, Scratch &scratch) override;
+  Status remove(RowView &rows, u32 slot, Scratch &scratch) override;
+  Result<u32> search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch, Hit *out,
+                     SearchStats *stats) override;
+  bool contains(u32 slot) override;
+
+  usize header_bytes() const override;
+  u32 blob_count(u32 covered) const override;
+  usize blob_bytes(u32 blob) const override;
+  Status save_header(u32 covered, MutBytes out) const override;
+  Status save_blob(u32 blob, u32 covered, MutBytes out) override;
+  bool blob_dirty(u32 blob) const override;
+
+  Status verify(VerifyReport *out, Scratch &scratch) override;
+  void print(const TextSink &sink) const override;
+  usize memory_bytes() const override { return sizeof(*this) + graph_.memory_bytes(); }
+  IndexCounts counts() const override {
+    EntryPoint e = entry();
+    return {nodes_.load(std::memory_order_relaxed), e.empty() ? 0 : e.level()};
+  }
+  void destroy() override;
+  // After opening from a checkpoint: is the entry point what the levels say? corrupt.
+  Status adopt(u32 nodes);
+
+ private:
+  // Neighbours being chosen, and the lists that takes.
+  struct Selection {
+    static constexpr u32 capacity = Batch::capacity;
+    u32 n = 0;
+    u32 slot[capacity];
+    u32 aux[capacity];
+    const void *row[capacity];
+    u32 key[capacity];
+    u32 before[capacity];  // a list as it was when thinning began
+    u32 target[capacity];  // nodes to link back from
+    Entry candidate[capacity + 1];
+  };
+
+  void verify_node(u8 *segment, u32 slot, VerifyReport *out) const;
+  Status count_unreachable(EntryPoint e, VerifyReport *out, Scratch &scratch);
+  u32 segment_end() const { return graph_.segment_count() << graph_.shape.shift; }
+  EntryPoint entry() const { return {entry_.load(std::memory_order_acquire)}; }
+  Status insert_claimed(RowView &rows, u8 *segment, u32 slot, Scratch &scratch);
+  Status find_links(Walk &walk, u8 *segment, u32 slot, u32 level, EntryPoint from, Selection &sel);
+  Status choose_own(Walk &walk, u8 *segment, u32 slot, u32 level, Selection &sel);
+  Status choose(Walk &walk, const Entry *candidates, u32 n, u32 degree, Selection &sel);
+  bool occluded(const simd::Query &candidate, u32 key, Selection &sel) const;
+  void clear_lists(u8 *segment, u32 slot);
+  void link_back(Walk &walk, u8 *segment, u32 slot, u32 level, Selection &sel);
+  bool connect(Walk &walk, u32 from, u32 to, u32 level, bool must, Selection &sel);
+  bool thin(Walk &walk, u32 base, u32 added, u32 n, u32 degree, bool must, Selection &sel);
+  bool replace_list(u8 *segment, u32 slot, u32 level, u32 n, const Selection &sel);
+  Status bridge(Walk &walk, u32 from, u32 gone, u32 level, Selection &sel);
+  u32 snapshot(const Link *list, u32 degree, u32 *out) const;
+
+  const simd::Space space_;
+  const HnswParams params_;
+  Graph graph_;
+  std::atomic<u64> entry_;
+  std::atomic<u32> nodes_{0};
+  Mutex entry_lock_{"hnsw_entry"};
+};
+
+}  // namespace vexfs::vector

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// An HNSW graph to and from its stored form. Everything read is checked: a list from disk cannot lead outside the
+// graph, to a level a node does not have, or be longer than a list is.
+#include "hnsw.h"
+#include "hnsw_format.h"
+
+namespace vexfs::vector {
+namespace hnsw_checkpoint_impl {
+namespace {
+
+// Where the parts of a blob lie.
+struct BlobLayout {
+  usize bitmap, lists, upper, bytes;
+  BlobLayout(const GraphShape &s, u32 upper_lists) {
+    bitmap = sizeof(HnswBlobHeader);
+    lists = bitmap + s.slots() / 8;
+    upper = lists + usize{s.slots()} * s.m * 8;
+    bytes = upper + usize{upper_lists} * s.m * 4;
+  }
+};
+
+u32 load32(const u8 *p) { return reinterpret_cast<const le32 *>(p)->get(); }
+void store32(u8 *p, u32 v) { reinterpret_cast<le32 *>(p)->set(v); }
+
+Status damaged(const char *what) {
+  vx_log(nullptr, VX_LOG_ERR, what);
+  return Errno::corrupt;
+}
+
+// Links below `covered` only. True when some were left out.
+bool save_list(const Link *list, u32 degree, u32 covered, u8 *out) {
+  u32 n = 0;
+  bool left_out = false;
+  for (u32 i = 0; i < degree; i++) {
+    const u32 s = list[i].load(std::memory_order_acquire);
+    if (s == slot_none) break;
+    if (s < covered)
+      store32(out + usize{n++} * 4, s);
+    else
+      left_out = true;
+  }
+  for (; n < degree; n++) store32(out + usize{n} * 4, slot_none);
+  return left_out;
+}
+
+void load_list(const Graph &g, const u8 *in, u32 slot, u32 level, u32 source_slots, Link *list) {
+  u32 n = 0;
+  for (u32 i = 0; i < g.shape.degree(level); i++) {
+    const u32 s = load32(in + usize{i} * 4);
+    if (s >= source_slots || s == slot || (level && g.level_of(s) < level)) continue;
+    bool twice = false;
+    for (u32 j = 0; j < n && !twice; j++) twice = list[j].load(std::memory_order_relaxed) == s;
+    if (!twice) list[n++].store(s, std::memory_order_relaxed);
+  }
+}
+
+Result<const HnswHeader *> check_header(Bytes bytes) {
+  if (bytes.size() < sizeof(HnswHeader)) return Errno::corrupt;
+  const HnswHeader *h = reinterpret_cast<const HnswHeader *>(bytes.data());
+  if (h->magic != hnsw_header_magic || h->version != hnsw_version)
+    return damaged("hnsw: the checkpoint header is not one, or of an unknown version").error();
+  if (h->m < hnsw_m_min || h->m > hnsw_m_max || h->ef_construction == 0 || h->ef_construction > 65536 ||
+      h->covered > slot_max || h->shift != GraphShape(h->m).shift)
+    return damaged("hnsw: the checkpoint header has parameters out of range").error();
+  const u32 slot = h->entry_slot;
+  if (slot != slot_none && (slot >= h->covered || h->entry_level > hnsw_level_max))
+    return damaged("hnsw: the checkpoint's entry point lies outside of it").error();
+  return h;
+}
+
+}  // namespace
+}  // namespace hnsw_checkpoint_impl
+
+usize hnsw_blob_bytes(const Graph &g, u32 segment) {
+  return hnsw_checkpoint_impl::BlobLayout(g.shape, g.upper_lists(segment)).bytes;
+}
+
+Status hnsw_decode_segment(Graph &g, u32 segment, u32 source_slots, Bytes blob, u8 *into) {
+  const GraphShape &s = g.shape;
+  const u32 uppers = g.upper_lists(segment);
+  const hnsw_checkpoint_impl::BlobLayout at(s, uppers);
+  const HnswBlobHeader *h = reinterpret_cast<const HnswBlobHeader *>(blob.data());
+  if (blob.size() != at.bytes || h->magic != hnsw_blob_magic || h->version != hnsw_version || h->m != s.m ||
+      h->segment != segment || h->slots != s.slots() || h->upper_lists != uppers)
+    return hnsw_checkpoint_impl::damaged("hnsw: a checkpoint blob is not of this graph");
+  const u8 *upper = blob.data() + at.upper;
+  for (u32 i = 0; i < s.slots(); i++) {
+    const u32 slot = (segment << s.shift) + i;
+    const u32 levels = g.level_of(slot);
+    const bool there = slot < source_slots && ((blob[at.bitmap + i / 8] >> (i % 8)) & 1);
+    for (u32 l = 0; l <= levels; l++) {
+      const u8 *in = l ? upper : blob.data() + at.lists + usize{i} * s.m * 8;
+      if (there) hnsw_checkpoint_impl::load_list(g, in, slot, l, source_slots, g.list(into, slot, l));
+      if (l) upper += usize{s.m} * 4;
+    }
+    if (there) g.word(into, slot).fetch_or(NodeWord::present | NodeWord::claimed, std::memory_order_relaxed);
+  }
+  return {};
+}
+
+usize Hnsw::header_bytes() const { return sizeof(HnswHeader); }
+u32 Hnsw::blob_count(u32 covered) const {
+  return static_cast<u32>((u64{covered} + graph_.shape.mask()) >> graph_.shape.shift);
+}
+usize Hnsw::blob_bytes(u32 blob) const { return hnsw_blob_bytes(graph_, blob); }
+
+bool Hnsw::blob_dirty(u32 blob) const {
+  u8 *segment = graph_.peek(blob);
+  return segment && graph_.dirty(segment).load(std::memory_order_acquire);
+}
+
+Status Hnsw::save_header(u32 covered, MutBytes out) const {
+  if (out.size() != sizeof(HnswHeader) || covered > slot_max) return Errno::inval;
+  HnswHeader h{};
+  h.magic = hnsw_header_magic;
+  h.version = hnsw_version;
+  h.m = static_cast<u16>(params_.m);
+  h.ef_construction = params_.ef_construction;
+  h.dim = space_.dim();
+  h.element = static_cast<u8>(space_.element());
+  h.metric = static_cast<u8>(space_.metric());
+  h.shift = static_cast<u16>(graph_.shape.shift);
+  h.covered = covered;
+  h.seed = params_.seed;
+  h.nodes = nodes_.load(std::memory_order_relaxed);
+  // The entry point may lie beyond what is covered: then the highest node within.
+  EntryPoint e = entry();
+  if (!e.empty() && e.slot() >= covered) {
+    e = EntryPoint{};
+    for (u32 slot = 0; slot < covered; slot++)
+      if ((e.empty() || graph_.level_of(slot) > e.level()) && graph_.present(slot))
+        e = EntryPoint::of(slot, graph_.level_of(slot));
+  }
+  h.entry_slot = e.empty() ? slot_none : e.slot();
+  h.entry_level = e.empty() ? 0 : e.level();
+  memcpy(out.data(), &h, sizeof h);
+  return {};
+}
+
+Status Hnsw::save_blob(u32 blob, u32 covered, MutBytes out) {
+  const GraphShape &s = graph_.shape;
+  const u32 uppers = graph_.upper_lists(blob);
+  const hnsw_checkpoint_impl::BlobLayout at(s, uppers);
+  if (out.size() != at.bytes || blob >= blob_count(covered)) return Errno::inval;
+  Result<u8 *> got = graph_.get(blob);
+  if (!got.ok() && got.code() != Errno::noent) return got.error();
+  memset(out.data(), 0, at.lists);
+  memset(out.data() + at.lists, 0xff, at.bytes - at.lists);
+  HnswBlobHeader h{};
+  h.magic = hnsw_blob_magic;
+  h.version = hnsw_version;
+  h.m = static_cast<u16>(s.m);
+  h.segment = blob;
+  h.slots = s.slots();
+  h.upper_lists = uppers;
+  memcpy(out.data(), &h, sizeof h);
+  if (!got.ok()) return {};  // no slot of it was ever inserted
+
+  u8 *segment = *got;
+  graph_.dirty(segment).store(0, std::memory_order_seq_cst);
+  u8 *upper = out.data() + at.upper;
+  bool left_out = false;
+  for (u32 i = 0; i < s.slots(); i++) {
+    const u32 slot = (blob << s.shift) + i;
+    const u32 levels = graph_.level_of(slot);
+    const bool there = graph_.present(slot);
+    const bool stored = there && slot < covered;
+    left_out |= there && !stored;
+    if (stored) out[at.bitmap + i / 8] = static_cast<u8>(out[at.bitmap + i / 8] | 1u << (i % 8));
+    for (u32 l = 0; l <= levels; l++) {
+      u8 *to = l ? upper : out.data() + at.lists + usize{i} * s.m * 8;
+      if (stored) left_out |= hnsw_checkpoint_impl::save_list(graph_.list(segment, slot, l), s.degree(l), covered, to);
+      if (l) upper += usize{s.m} * 4;
+    }
+  }
+  if (left_out) graph_.mark_dirty(segment);  // a later checkpoint, covering more, has more to store
+  return {};
+}
+
+Result<u32> hnsw_covered(Bytes header) {
+  const HnswHeader *h = VX_TRY(hnsw_checkpoint_impl::check_header(header));
+  return u32{h->covered};
+}
+
+Result<IndexPtr> hnsw_open(const simd::Space &space, Bytes header, const BlobSource &blobs) {
+  const HnswHeader *h = VX_TRY(hnsw_checkpoint_impl::check_header(header));
+  if (h->dim != space.dim() || h->element != static_cast<u8>(space.element()) ||
+      h->metric != static_cast<u8>(space.metric()))
+    return Errno::inval;
+  HnswParams params;
+  params.m = h->m;
+  params.ef_construction = h->ef_construction;
+  params.seed = h->seed;
+  EntryPoint entry;
+  if (h->entry_slot != slot_none) entry = EntryPoint::of(h->entry_slot, h->entry_level);
+  void *mem = vx_alloc(sizeof(Hnsw), 0);
+  if (!mem) return Errno::nomem;
+  Hnsw *index = new (mem) Hnsw(space, params, &blobs, h->covered, entry);
+  IndexPtr owner(index);
+  VX_TRY(index->adopt(h->nodes));
+  return owner;
+}
+
+}  // namespace vexfs::vector

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// The links of an HNSW graph: by slot, in segments that never move, read without locks.
+//
+// A node's level is a hash of (seed, slot), so the room its upper lists take is known when its segment is made.
+// A segment is one allocation: level-0 lists (2m u32 each, one or more whole cache lines), node words, a trailer, then
+// the upper lists of its nodes, m u32 for each level above 0. A list ends at slot_none. Readers take list entries with
+// acquire loads; writers hold the node's spin lock. Segments are made, or read from a checkpoint, at first touch.
+#pragma once
+#include <atomic>
+
+#include "../base/lock.h"
+#include "index.h"
+
+namespace vexfs::vector {
+
+using Link = std::atomic<u32>;
+static_assert(sizeof(Link) == 4 && Link::is_always_lock_free);
+
+constexpr u32 hnsw_level_max = 24;
+
+// Sizes that follow from m alone.
+struct GraphShape {
+  u32 m = 0;
+  u32 shift = 0;       // log2 of slots per segment
+  u32 list_bytes = 0;  // of a level-0 list, a multiple of 64
+  explicit GraphShape(u32 links) : m(links) {
+    list_bytes = align_up<u32>(m * 8, 64);
+    shift = 6;
+    while ((u64{2} << shift) * list_bytes <= segment_bytes) shift++;
+  }
+  u32 slots() const { return u32{1} << shift; }
+  u32 mask() const { return slots() - 1; }
+  u32 degree(u32 level) const { return level ? m : 2 * m; }
+  usize words_off() const { return usize{slots()} * list_bytes; }
+  usize dirty_off() const { return words_off() + usize{slots()} * 4; }
+  usize upper_off() const { return dirty_off() + 64; }
+  usize bytes(u32 upper_lists) const { return upper_off() + usize{upper_lists} * m * 4; }
+
+ private:
+  static constexpr u64 segment_bytes = u64{512} << 10;
+};
+
+// Node word: state in the top bits, level, place of the upper lists.
+struct NodeWord {
+  static constexpr u32 present = u32{1} << 31;  // its lists are complete
+  static constexpr u32 claimed = u32{1} << 30;  // an insert works on it (stays set afterwards)
+  static constexpr u32 level_shift = 24;
+  static constexpr u32 upper_mask = (u32{1} << level_shift) - 1;
+  static u32 level(u32 w) { return (w >> level_shift) & 31; }
+  static u32 upper(u32 w) { return w & upper_mask; }
+};
+
+class Graph : Pinned {
+ public:
+  Graph(const HnswParams &params, const BlobSource *source, u32 source_slots);
+  ~Graph();
+
+  const GraphShape shape;
+
+  // Level of a slot's node, 0..hnsw_level_max.
+  u32 level_of(u32 slot) const;
+  // Upper lists of a segment's nodes, in all.
+  u32 upper_lists(u32 segment) const;
+
+  // Slots that segments could hold now: a bound for visited sets. Grows.
+  u32 slot_limit() const { return slot_limit_.load(std::memory_order_acquire); }
+  u32 segment_count() const { return (slot_limit() + shape.mask()) >> shape.shift; }
+
+  // The segment, or null when it was not made or read yet.
+  u8 *peek(u32 segment) const {
+    const Table *t = table_.load(std::memory_order_acquire);
+    return segment < t->n ? t->at[segment].load(std::memory_order_acquire) : nullptr;
+  }
+  // Reads it from the checkpoint if it lies there. noent: it does not exist. Else io, corrupt, nomem.
+  Result<u8 *> get(u32 segment);
+  // Makes it if it does not exist. nomem, or as get.
+  Result<u8 *> get_or_make(u32 segment);
+
+  Link *list(u8 *segment, u32 slot, u32 level) const {
+    const u32 i = slot & shape.mask();
+    if (level == 0) return reinterpret_cast<Link *>(segment + usize{i} * shape.list_bytes);
+    const u32 w = word(segment, slot).load(std::memory_order_relaxed);
+    return reinterpret_cast<Link *>(segment + shape.upper_off()) + usize{NodeWord::upper(w) + level - 1} * shape.m;
+  }
+  std::atomic<u32> &word(u8 *segment, u32 slot) const {
+    return reinterpret_cast<std::atomic<u32> *>(segment + shape.words_off())[slot & shape.mask()];
+  }
+  // Is the node there with complete lists? False also when its segment is not in memory.
+  bool present(u32 slot) const {
+    u8 *s = peek(slot >> shape.shift);
+    return s && (word(s, slot).load(std::memory_order_acquire) & NodeWord::present);
+  }
+  // May `slot` have a list at `level`? (True level, not what a link claims.)
+  bool has_level(u8 *segment, u32 slot, u32 level) const {
+    return level <= NodeWord::level(word(segment, slot).load(std::memory_order_relaxed));
+  }
+
+  Spin &lock_of(u32 slot) { return locks_[(slot * 0x9e3779b1u) >> (32 - lock_bits)].spin; }
+
+  // Changed since it was made, read or last stored. Cleared before a segment is stored, set after a list changed.
+  std::atomic<u32> &dirty(u8 *segment) const {
+    return *reinterpret_cast<std::atomic<u32> *>(segment + shape.dirty_off());
+  }
+  void mark_dirty(u8 *segment) const {
+    if (!dirty(segment).load(std::memory_order_relaxed)) dirty(segment).store(1, std::memory_order_release);
+  }
+
+  usize memory_bytes() const { return bytes_.load(std::memory_order_relaxed); }
+
+  // A new segment's memory, words set, lists empty, not yet visible; null: no memory. For the checkpoint reader.
+  u8 *make_segment(u32 segment);
+  void free_segment(u8 *p, u32 segment);
+
+ private:
+  struct Table {
+    Table *older;  // smaller predecessors, kept until the end: a reader may still look at one
+    u32 n;
+    std::atomic<u8 *> *at;
+  };
+  static constexpr u32 lock_bits = 7;
+  struct StripedLock {
+    Spin spin{"hnsw_node"};
+  };
+
+  static Table *make_table(u32 n);
+  static void free_table(Table *t);
+  Status cover(u32 segment);  // grow_lock_ held
+  Result<u8 *> bring(u32 segment, bool make);
+  Status read_segment(u32 segment, u8 *into);
+
+  const u64 seed_;
+  u64 threshold_[hnsw_level_max];  // level > l when the hash is below threshold_[l]
+  BlobSource source_{};
+  u32 source_segments_ = 0;
+  const u32 source_slots_;
+  std::atomic<Table *> table_;
+  std::atomic<u32> slot_limit_{0};
+  std::atomic<usize> bytes_{0};
+  Mutex grow_lock_{"hnsw_grow"};
+  StripedLock locks_[1u << lock_bits];
+  static constinit Table empty_table_;
+};
+
+// hnsw_checkpoint.cc: the stored form of a segment.
+usize hnsw_blob_bytes(const Graph &g, u32 segment);
+Status hnsw_decode_segment(Graph &g, u32 segment, u32 source_slots, Bytes blob, u8 *into);
+
+}  // namespace vexfs::vector

@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Walking an HNSW graph.
+#include "hnsw.h"
+
+namespace vexfs::vector {
+namespace hnsw_search_impl {
+namespace {
+
+constexpr u32 row_lines_ahead = 8;      // cache lines of a row fetched when it is gathered
+constexpr u32 batches_per_breath = 32;  // between checks for a kill and for the CPU being wanted
+
+}  // namespace
+}  // namespace hnsw_search_impl
+
+Status Walk::begin(const simd::Query &q, EntryPoint entry, u32 ef) {
+  query_ = q;
+  ef_ = ef;
+  batch_ = VX_TRY(scratch_.array<Batch>(Scratch::batch, 1));
+  Entry *storage = VX_TRY(scratch_.array<Entry>(Scratch::beam, usize{ef} + 1));
+  beam.reset(storage, ef);
+  VX_TRY(visited_.reset(graph_.slot_limit(), ef * 32));
+  level_ = entry.level();
+  current_ = entry.slot();
+  batch_->n = 0;
+  VX_TRY(visited_.reserve(1));
+  visited_.insert(current_);
+  VX_TRY(gather(current_));
+  if (batch_->n == 0) return {};
+  score();
+  current_key_ = batch_->key[0];
+  beam.add(entry_of(current_key_, current_));
+  return {};
+}
+
+Status Walk::restart(u32 ef) {
+  VX_TRY(visited_.reset(graph_.slot_limit(), ef * 32));
+  VX_TRY(visited_.reserve(beam.size()));
+  for (u32 i = 0; i < beam.size(); i++) visited_.insert(entry_slot(beam.entries()[i]));
+  beam.expand_again();
+  return {};
+}
+
+// Adds a row to the batch. Rows that exist no more (their chunk is gone for good) are passed over.
+Status Walk::gather(u32 slot) {
+  const u8 *p = rows_.peek(slot);
+  if (!p) [[unlikely]] {
+    Result<const u8 *> r = rows_.row(slot);
+    if (!r.ok()) return r.code() == Errno::noent ? Status() : Status(r.error());
+    p = *r;
+  }
+  simd::prefetch(p, space_.row_bytes(), hnsw_search_impl::row_lines_ahead);
+  Batch &b = *batch_;
+  b.slot[b.n] = slot;
+  b.row[b.n] = p;
+  if (rows_.aux_off) b.aux[b.n] = rows_.aux(p, slot);
+  b.n++;
+  return {};
+}
+
+// Gathers the neighbours of a node that were not seen yet.
+Status Walk::collect(u32 slot, u32 level) {
+  batch_->n = 0;
+  u8 *segment = graph_.peek(slot >> graph_.shape.shift);
+  if (!segment) [[unlikely]] {
+    Result<u8 *> r = graph_.get(slot >> graph_.shape.shift);
+    if (!r.ok()) return r.code() == Errno::noent ? Status() : Status(r.error());
+    segment = *r;
+  }
+  if (level && !graph_.has_level(segment, slot, level)) return {};
+  const Link *list = graph_.list(segment, slot, level);
+  const u32 degree = graph_.shape.degree(level);
+  VX_TRY(visited_.reserve(degree));
+  for (u32 i = 0; i < degree; i++) {
+    const u32 next = list[i].load(std::memory_order_acquire);
+    if (next == slot_none) break;
+    if (visited_.insert(next)) VX_TRY(gather(next));
+  }
+  return {};
+}
+
+void Walk::score() {
+  Batch &b = *batch_;
+  space_.score(query_, b.row, b.aux, b.n, b.key);
+  stats.distances += b.n;
+}
+
+// Between batches, when no row pointer is held.
+Status Walk::breathe() {
+  if (++since_breath_ < hnsw_search_impl::batches_per_breath) return {};
+  since_breath_ = 0;
+  if (params && params->interrupted && params->interrupted(params->ctx)) return Errno::intr;
+  if (rows_.pause) rows_.pause(rows_);
+  vx_yield();
+  return {};
+}
+
+void Walk::prefetch_list(u32 slot) const {
+  if (slot == slot_none) return;
+  if (u8 *s = graph_.peek(slot >> graph_.shape.shift))
+    simd::prefetch(graph_.list(s, slot, 0), graph_.shape.list_bytes, 4);
+}
+
+Status Walk::descend(u32 stop) {
+  while (level_ > stop) {
+    for (bool moved = true; moved;) {
+      VX_TRY(collect(current_, level_));
+      moved = false;
+      if (batch_->n == 0) break;
+      score();
+      stats.hops++;
+      for (u32 i = 0; i < batch_->n; i++) {
+        beam.add(entry_of(batch_->key[i], batch_->slot[i]));
+        if (batch_->key[i] >= current_key_) continue;
+        current_key_ = batch_->key[i];
+        current_ = batch_->slot[i];
+        moved = true;
+      }
+      VX_TRY(breathe());
+    }
+    level_--;
+  }
+  return {};
+}
+
+Status Walk::widen(u32 level) {
+  const u64 distances_max = params ? params->distances_max : 0;
+  while (beam.has_next()) {
+    const u32 slot = beam.take_next();
+    if (level == 0) prefetch_list(beam.peek_next());
+    VX_TRY(collect(slot, level));
+    stats.hops++;
+    if (batch_->n) {
+      score();
+      for (u32 i = 0; i < batch_->n; i++) beam.add(entry_of(batch_->key[i], batch_->slot[i]));
+    }
+    if (distances_max && stats.distances >= distances_max) {
+      stats.truncated = beam.has_next();
+      return {};
+    }
+    VX_TRY(breathe());
+  }
+  return {};
+}
+
+bool Walk::wanted(u32 slot) {
+  if (rows_.dead(slot)) return false;
+  if (!params || !params->accept) return true;
+  stats.accepts++;
+  return params->accept(params->ctx, slot);
+}
+
+// Nearest first, so that accept() is asked as rarely as possible. Insertion sort: a batch is short.
+void Walk::sort_batch() {
+  Batch &b = *batch_;
+  for (u32 i = 1; i < b.n; i++) {
+    const u32 key = b.key[i], slot = b.slot[i];
+    u32 j = i;
+    for (; j && b.key[j - 1] > key; j--) {
+      b.key[j] = b.key[j - 1];
+      b.slot[j] = b.slot[j - 1];
+    }
+    b.key[j] = key;
+    b.slot[j] = slot;
+  }
+}
+
+// Doubles the heap's room: two buffers in turn, since a buffer that grows loses its contents.
+Status Walk::grow_heap(MinHeap &heap) {
+  const u32 cap = heap.capacity() * 2 + Batch::capacity;
+  Entry *storage = VX_TRY(scratch_.array<Entry>(heap_spare_ ? Scratch::heap : Scratch::heap_spare, cap));
+  heap_spare_ = !heap_spare_;
+  heap.move_to(storage, cap);
+  return {};
+}
+
+// Offers the scored batch: candidates while they could lead anywhere, results if they may be returned.
+Status Walk::push_candidates(MinHeap &heap, Beam &found) {
+  const Batch &b = *batch_;
+  if (heap.size() + b.n > heap.capacity()) VX_TRY(grow_heap(heap));
+  for (u32 i = 0; i < b.n; i++) {
+    const Entry e = entry_of(b.key[i], b.slot[i]);
+    if (e >= found.limit()) break;  // the batch is sorted
+    heap.push(e);
+    if (wanted(b.slot[i])) found.add(e);
+  }
+  return {};
+}
+
+Status Walk::widen_accepted(u32 ef, const Entry **results, u32 *n) {
+  Beam found;
+  found.reset(VX_TRY(scratch_.array<Entry>(Scratch::results, usize{ef} + 1)), ef);
+  const u32 cap = max_of<u32>(1024, beam.size() + Batch::capacity);
+  MinHeap heap;
+  heap.reset(VX_TRY(scratch_.array<Entry>(Scratch::heap, cap)), cap);
+  for (u32 i = 0; i < beam.size(); i++) {
+    const Entry e = beam.entries()[i] & ~Entry{1};
+    heap.push(e);
+    if (wanted(entry_slot(e))) found.add(e);
+  }
+  while (!heap.empty() && heap.top() < found.limit()) {
+    const u32 slot = entry_slot(heap.top());
+    heap.pop();
+    if (!heap.empty()) prefetch_list(entry_slot(heap.top()));
+    VX_TRY(collect(slot, 0));
+    stats.hops++;
+    if (batch_->n) {
+      score();
+      sort_batch();
+      VX_TRY(push_candidates(heap, found));
+    }
+    if (params->distances_max && stats.distances >= params->distances_max) {
+      stats.truncated = !heap.empty();
+      break;
+    }
+    VX_TRY(breathe());
+  }
+  *results = found.entries();
+  *n = found.size();
+  return {};
+}
+
+Result<u32> Hnsw::search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch, Hit *out,
+                         SearchStats *stats) {
+  const EntryPoint from = entry();
+  if (from.empty() || params.k == 0) return u32{0};
+  const u32 ef = max_of(params.ef, params.k);
+  Walk walk(graph_, space_, rows, scratch);
+  walk.params = &params;
+  auto finish = [&](Status st, const Entry *found, u32 n) -> Result<u32> {
+    if (stats) {
+      stats->distances += walk.stats.distances;
+      stats->hops += walk.stats.hops;
+      stats->accepts += walk.stats.accepts;
+      stats->truncated |= walk.stats.truncated;
+    }
+    if (!st.ok()) return st.error();
+    n = min_of(n, params.k);
+    for (u32 i = 0; i < n; i++) out[i] = Hit{entry_key(found[i]), entry_slot(found[i])};
+    return n;
+  };
+  Status st = walk.begin(q, from, ef);
+  if (st.ok()) st = walk.descend(0);
+  if (!st.ok()) return finish(std::move(st), nullptr, 0);
+  if (!params.accept && !rows.any_dead) {
+    st = walk.widen(0);
+    return finish(std::move(st), walk.beam.entries(), walk.beam.size());
+  }
+  const Entry *found = nullptr;
+  u32 n = 0;
+  st = walk.widen_accepted(ef, &found, &n);
+  return finish(std::move(st), found, n);
+}
+
+}  // namespace vexfs::vector

@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// The interface behind which every vector index lives. An index is derived data: it holds slot numbers and links,
+// never vectors; rows come from a RowView, which the caller takes for each call.
+//
+// Threads: insert, remove, search, save_* may all run at once on one index, from any number of threads; readers take
+// no lock. Each call needs a Scratch of its own. All calls may sleep (row faults, allocation) and are called outside
+// FPU sections and without spin locks.
+#pragma once
+#include "../base/memory.h"
+#include "../base/printer.h"
+#include "../simd/simd.h"
+#include "rows.h"
+#include "scratch.h"
+
+namespace vexfs::vector {
+
+enum class IndexKind : u8 { flat = 1, hnsw = 2 };  // as enum vexfs_index_kind
+
+struct Hit {
+  u32 key;  // simd key of the distance
+  u32 slot;
+};
+
+// What a caller can ask of a search beyond the query.
+struct SearchParams {
+  u32 k = 10;             // hits wanted, >= 1
+  u32 ef = 64;            // breadth of the walk (candidates kept); raised to k
+  u64 distances_max = 0;  // give up (SearchStats::truncated) after about this many evaluations; 0: no limit
+  void *ctx = nullptr;    // passed to the two callbacks
+  // Null, or: may this live row be returned? Filters, visibility, permission. Called only for rows near enough to
+  // enter the result, nearest of a batch first; may sleep. Rows refused are still walked through.
+  bool (*accept)(void *ctx, u32 slot) = nullptr;
+  // Null, or: has the caller been killed? Asked between batches. true -> Errno::intr.
+  bool (*interrupted)(void *ctx) = nullptr;
+};
+
+struct SearchStats {
+  u64 distances = 0;       // distance evaluations
+  u64 hops = 0;            // graph nodes expanded
+  u64 scanned = 0;         // rows scored by exact scan
+  u64 accepts = 0;         // accept() calls
+  bool truncated = false;  // distances_max was reached: rows that match may have been missed
+};
+
+// What verify found. Counts of faults are 0 in a sound index.
+struct VerifyReport {
+  u64 nodes = 0;        // slots present in the index
+  u64 links = 0;        // level-0 links
+  u64 unreachable = 0;  // present nodes that no path from the entry point reaches
+  u64 bad_links = 0;    // link to a slot that is not in the index, to itself, or twice
+  u64 bad_levels = 0;   // upper link to a node that does not reach that level
+  u32 levels = 0;
+  bool bad_entry = false;
+  bool sound() const { return bad_links == 0 && bad_levels == 0 && !bad_entry; }
+};
+
+// How large an index is, without reading it: for status calls.
+struct IndexCounts {
+  u32 nodes = 0;  // slots in it, dead ones included
+  u32 max_level = 0;
+};
+
+class Index : Pinned {
+ public:
+  virtual IndexKind kind() const = 0;
+  virtual const simd::Space &space() const = 0;
+
+  // Adds the row. Searches that begin after the return find it. exist: is in the index already. On any error the
+  // index is as it was before (up to links of other nodes that were improved).
+  virtual Status insert(RowView &rows, u32 slot, Scratch &scratch) = 0;
+  // Tells the index that the row is dead (its dead bit is set already, so searches leave it out): lets it repair the
+  // links around the row. Optional work; failing it costs speed, never correctness. inval: the row is alive.
+  virtual Status remove(RowView &rows, u32 slot, Scratch &scratch) = 0;
+  // The hits, nearest first (ties: lower slot first), at most k, into out[0..k). Returns how many.
+  // intr, nomem, or what the row view's fault gave.
+  virtual Result<u32> search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch,
+                             Hit *out, SearchStats *stats) = 0;
+  virtual bool contains(u32 slot) = 0;
+
+  // ---- checkpoint: a header and blobs of sizes known before, each self-contained, that the owner stores with a
+  // checksum of its own. Taken while inserts go on: a checkpoint of `covered` slots holds every node below it whose
+  // insert had returned; links to later slots are left out.
+  virtual usize header_bytes() const = 0;
+  virtual u32 blob_count(u32 covered) const = 0;
+  virtual usize blob_bytes(u32 blob) const = 0;
+  virtual Status save_header(u32 covered, MutBytes out) const = 0;
+  virtual Status save_blob(u32 blob, u32 covered, MutBytes out) = 0;
+  // Has the blob changed since save_blob last wrote it (so that a checkpoint need not write it again)?
+  virtual bool blob_dirty(u32 blob) const = 0;
+
+  virtual Status verify(VerifyReport *out, Scratch &scratch) = 0;
+  virtual void print(const TextSink &sink) const = 0;
+  virtual usize memory_bytes() const = 0;
+  virtual IndexCounts counts() const = 0;
+
+  // Frees the index. No call may be running.
+  virtual void destroy() = 0;
+
+ protected:
+  ~Index() = default;
+};
+
+// Owns an index.
+class IndexPtr {
+ public:
+  IndexPtr() = default;
+  explicit IndexPtr(Index *p) : p_(p) {}
+  IndexPtr(IndexPtr &&o) noexcept : p_(std::exchange(o.p_, nullptr)) {}
+  IndexPtr &operator=(IndexPtr &&o) noexcept {
+    if (this != &o) {
+      reset();
+      p_ = std::exchange(o.p_, nullptr);
+    }
+    return *this;
+  }
+  IndexPtr(const IndexPtr &) = delete;
+  IndexPtr &operator=(const IndexPtr &) = delete;
+  ~IndexPtr() { reset(); }
+  void reset() {
+    if (p_) p_->destroy();
+    p_ = nullptr;
+  }
+  Index *get() const { return p_; }
+  Index *operator->() const { return p_; }
+  explicit operator bool() const { return p_ != nullptr; }
+
+ private:
+  Index *p_ = nullptr;
+};
+
+// How a loaded index fetches its blobs, at first touch. `read` fills `out` (exactly blob_bytes) with what save_blob
+// wrote, checksum verified by the owner; may sleep. Any error marks the blob bad: the calls that need it get the
+// error, and the owner drops the index.
+struct BlobSource {
+  void *ctx = nullptr;
+  Status (*read)(void *ctx, u32 blob, MutBytes out) = nullptr;
+};
+
+struct HnswParams {
+  u32 m = 16;                 // links per node and upper level, 2..128; level 0 has 2m
+  u32 ef_construction = 200;  // 1..65536
+  u64 seed = 0;               // of the levels; the same seed and slots give the same levels
+};
+constexpr u32 hnsw_m_min = 2, hnsw_m_max = 128;
+
+// An empty index. inval: parameters out of range.
+Result<IndexPtr> hnsw_create(const simd::Space &space, const HnswParams &params);
+// An index from a checkpoint: reads and checks the header only; blobs come when touched. corrupt, inval (header of
+// another space).
+Result<IndexPtr> hnsw_open(const simd::Space &space, Bytes header, const BlobSource &blobs);
+// Slots covered by the checkpoint that `header` belongs to. corrupt.
+Result<u32> hnsw_covered(Bytes header);
+
+}  // namespace vexfs::vector

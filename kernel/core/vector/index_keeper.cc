@@ -1,0 +1,302 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Ownership of a collection's index, and the work of inserting rows into it. Checkpoints are in index_checkpoint.cc.
+#include "index_keeper.h"
+
+namespace vexfs::vector {
+namespace index_keeper_impl {
+namespace {
+
+constexpr u32 run_rows = 16;  // claimed at a time
+
+bool never(void *) { return false; }
+
+}  // namespace
+}  // namespace index_keeper_impl
+
+IndexKeeper::IndexKeeper(Table &t, const disk::ConfigItem &config)
+    : table_(t),
+      volume_(t.volume()),
+      kind_(config.index),
+      m_(config.m.get()),
+      efc_(config.ef_construction.get()),
+      seed_(config.index_seed) {}
+
+IndexKeeper::~IndexKeeper() { install(nullptr); }
+
+// --------------------------------------------------------------------------------------------------------- references
+LiveIndex *IndexKeeper::acquire() {
+  Guard g(lock_);
+  if (live_) live_->refs.fetch_add(1, std::memory_order_relaxed);
+  return live_;
+}
+
+void IndexKeeper::release(LiveIndex *l) {
+  if (l && l->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy(l, table_.cache());
+}
+
+void IndexKeeper::destroy(LiveIndex *l, ChunkCache &cache) {
+  cache.set_external(-static_cast<s64>(l->accounted));
+  l->~LiveIndex();
+  vx_free(l);
+}
+
+void IndexKeeper::install(LiveIndex *l) {
+  LiveIndex *old;
+  {
+    Guard g(lock_);
+    old = std::exchange(live_, l);
+  }
+  release(old);
+}
+
+void IndexKeeper::account(LiveIndex &l) {
+  usize now = l.index->memory_bytes();
+  Guard g(lock_);
+  table_.cache().set_external(static_cast<s64>(now) - static_cast<s64>(l.accounted));
+  l.accounted = now;
+}
+
+Result<LiveIndex *> IndexKeeper::make_empty(u32 m, u32 ef_construction) {
+  void *p = vx_alloc(sizeof(LiveIndex), 0);
+  if (!p) return Errno::nomem;
+  auto *l = new (p) LiveIndex;
+  l->table = &table_;
+  HnswParams params;
+  params.m = m;
+  params.ef_construction = ef_construction;
+  params.seed = seed_;
+  Result<IndexPtr> index = hnsw_create(table_.space(), params);
+  if (!index.ok()) {
+    l->~LiveIndex();
+    vx_free(l);
+    return index.error();
+  }
+  l->index = index.take();
+  return l;
+}
+
+Status IndexKeeper::open() {
+  if (kind_.load() == static_cast<u32>(IndexKind::flat)) return {};
+  Result<LiveIndex *> l = open_checkpoint();
+  if (l.code() == Errno::nomem) return l.error();
+  if (!l.ok()) {
+    if (l.code() != Errno::noent)
+      volume_.log(VX_LOG_WARN)
+          .str("collection ")
+          .dec(table_.cid())
+          .str(": the index checkpoint cannot be used; the index will be built again");
+    install(VX_TRY(make_empty(m_.load(), efc_.load())));
+    return {};
+  }
+  install(*l);
+  return {};
+}
+
+bool IndexKeeper::blame(LiveIndex *l, Error why) {
+  if (!l->bad.load(std::memory_order_acquire) || why.code() == Errno::nomem || why.code() == Errno::intr) return false;
+  {
+    Guard g(lock_);
+    if (live_ != l) return true;  // another has done it
+  }
+  volume_.log(VX_LOG_WARN)
+      .str("collection ")
+      .dec(table_.cid())
+      .str(": the index is damaged; it is dropped and will be built again");
+  Result<LiveIndex *> fresh = make_empty(m_.load(), efc_.load());
+  LiveIndex *old = nullptr;
+  {
+    Guard g(lock_);
+    if (live_ == l) old = std::exchange(live_, fresh.ok() ? *fresh : nullptr);
+  }
+  if (old)
+    release(old);
+  else if (fresh.ok())
+    destroy(*fresh, table_.cache());
+  covered_.store(0, std::memory_order_relaxed);
+  return true;
+}
+
+// ---------------------------------------------------------------------------------------------------------- insertion
+bool IndexKeeper::claim(LiveIndex &l, u32 max, u32 *lo, u32 *hi) {
+  u32 n = table_.slots();
+  Guard g(lock_);
+  if (l.claimed >= n || l.nclaims == LiveIndex::claims_max) return false;
+  *lo = l.claimed;
+  *hi = static_cast<u32>(min_of<u64>(n, u64{l.claimed} + max));
+  l.claimed = *hi;
+  l.claims[l.nclaims++] = *lo;
+  return true;
+}
+
+// The run that began at lo is over; slots from resume_at on (slot_none: none) were not inserted.
+void IndexKeeper::finish(LiveIndex &l, u32 lo, u32 resume_at) {
+  Guard g(lock_);
+  for (u32 i = 0; i < l.nclaims; i++) {
+    if (l.claims[i] != lo) continue;
+    l.claims[i] = l.claims[--l.nclaims];
+    break;
+  }
+  if (resume_at != slot_none) l.claimed = min_of(l.claimed, resume_at);
+  u32 upto = l.claimed;
+  for (u32 i = 0; i < l.nclaims; i++) upto = min_of(upto, l.claims[i]);
+  // Never backwards: what was inserted stays so. (A run given back lies at or above every claim that was open.)
+  if (upto > l.upto.load(std::memory_order_relaxed)) l.upto.store(upto, std::memory_order_release);
+}
+
+Status IndexKeeper::insert_run(LiveIndex &l, u32 lo, u32 hi, Scratch &scratch, bool (*interrupted)(void *), void *ctx,
+                               u32 *stopped) {
+  View view(table_);
+  for (u32 slot = lo; slot < hi; slot++) {
+    *stopped = slot;
+    if (table_.hidden(slot)) continue;
+    if (interrupted(ctx)) return Errno::intr;
+    Result<const u8 *> row = view.rows().row(slot);
+    if (!row.ok() || table_.hidden(slot)) {
+      if (!row.ok() && !table_.hidden(slot)) return row.error();
+      continue;  // found damaged while its chunk was read
+    }
+    Status s = l.index->insert(view.rows(), slot, scratch);
+    if (!s.ok() && s.code() != Errno::exist) return s;
+  }
+  *stopped = slot_none;
+  return {};
+}
+
+Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, bool (*interrupted)(void *), void *ctx) {
+  Scratch scratch(false);
+  u32 done = 0;
+  while (done < budget) {
+    u32 lo, hi, stopped = 0;
+    if (!claim(l, min_of(index_keeper_impl::run_rows, budget - done), &lo, &hi)) break;
+    Status s = insert_run(l, lo, hi, scratch, interrupted, ctx, &stopped);
+    finish(l, lo, stopped);
+    if (!s.ok()) {
+      if (done) account(l);
+      return s.error();
+    }
+    done += hi - lo;
+    table_.cache().relax();
+    vx_yield();
+  }
+  if (done) account(l);
+  return done;
+}
+
+Result<u32> IndexKeeper::work(u32 budget, bool (*interrupted)(void *), void *ctx) {
+  LiveIndex *l = acquire();
+  if (!l) return 0u;
+  Result<u32> r = work_on(*l, budget, interrupted ? interrupted : index_keeper_impl::never, ctx);
+  if (!r.ok()) blame(l, r.error());
+  release(l);
+  return r;
+}
+
+u32 IndexKeeper::backlog() {
+  Guard g(lock_);
+  if (!live_) return 0;
+  u32 n = table_.slots();
+  return n > live_->claimed ? n - live_->claimed : 0;
+}
+
+// -------------------------------------------------------------------------------------------------------------- build
+struct IndexKeeper::Job {
+  IndexKeeper *keeper;
+  LiveIndex *live;
+  bool (*interrupted)(void *);
+  void *ctx;
+  std::atomic<bool> stop{false};
+  std::atomic<int> err{0};
+  static bool stopped(void *p) { return static_cast<Job *>(p)->stop.load(std::memory_order_relaxed); }
+  static void run(void *p) {
+    auto *j = static_cast<Job *>(p);
+    Result<u32> r = j->keeper->work_on(*j->live, ~u32{0}, stopped, j);
+    if (!r.ok() && r.code() != Errno::intr) j->err.store(r.error().negative(), std::memory_order_relaxed);
+  }
+};
+
+Status IndexKeeper::build_on(LiveIndex &l, u32 threads, bool (*interrupted)(void *), void *ctx) {
+  if (!interrupted) interrupted = index_keeper_impl::never;
+  Job job{this, &l, interrupted, ctx};
+  Vec<vx_thread *> helpers;
+  for (u32 i = 1; i < min_of(threads, min_of(vx_cpu_count(), LiveIndex::claims_max / 2)); i++) {
+    vx_thread *t = nullptr;
+    if (!helpers.reserve(helpers.size() + 1).ok() || vx_thread_start(&t, "vexfs-build", Job::run, &job) != 0) break;
+    VX_ASSERT(helpers.push(t).ok());
+  }
+  Result<u32> mine = work_on(l, ~u32{0}, interrupted, ctx);
+  if (!mine.ok()) job.stop.store(true, std::memory_order_relaxed);
+  for (vx_thread *t : helpers) vx_thread_join(t);
+  if (!mine.ok()) return mine.error();
+  // What a helper had to leave (no memory, say) is tried once more here, and its error shows.
+  return work_on(l, ~u32{0}, interrupted, ctx).ok() ? Status() : Status(Errno::nomem);
+}
+
+Status IndexKeeper::build(u32 threads, bool (*interrupted)(void *), void *ctx) {
+  LiveIndex *l = acquire();
+  if (!l) return {};
+  Status s = build_on(*l, threads, interrupted, ctx);
+  bool dropped = !s.ok() && blame(l, s.error());
+  release(l);
+  if (!dropped) return s;
+  l = acquire();
+  if (!l) return Errno::nomem;
+  s = build_on(*l, threads, interrupted, ctx);
+  release(l);
+  return s;
+}
+
+Status IndexKeeper::replace(IndexKind kind, u32 m, u32 ef_construction, bool build_first, u32 threads,
+                            bool (*interrupted)(void *), void *ctx) {
+  Guard g(job_);
+  LiveIndex *fresh = nullptr;
+  if (kind == IndexKind::hnsw) {
+    fresh = VX_TRY(make_empty(m, ef_construction));
+    Status s = build_first ? build_on(*fresh, threads, interrupted, ctx) : Status();
+    if (!s.ok()) {
+      release(fresh);
+      return s;
+    }
+  }
+  kind_.store(static_cast<u32>(kind));
+  m_.store(m);
+  efc_.store(ef_construction);
+  install(fresh);
+  covered_.store(0, std::memory_order_relaxed);
+  return {};
+}
+
+void IndexKeeper::figures(IndexFigures *out) {
+  out->kind = static_cast<IndexKind>(kind_.load());
+  out->m = m_.load();
+  out->ef_construction = efc_.load();
+  out->rows = table_.live();
+  out->checkpoint_slots = covered_.load(std::memory_order_relaxed);
+  out->checkpoint_bytes = checkpoint_bytes_.load(std::memory_order_relaxed);
+  LiveIndex *l = acquire();
+  if (!l) return;
+  out->memory_bytes = l->index->memory_bytes();
+  u32 upto = l->upto.load(std::memory_order_acquire);
+  IndexCounts counts = l->index->counts();
+  for (u32 slot = 0; slot < upto;) {
+    u32 end = min_of(upto, (slot | (table_.chunk_rows() - 1)) + 1);
+    u32 dead = 0;
+    if (table_.chunk_any_dead(slot >> table_.shift()))
+      for (u32 s = slot; s < end; s++) dead += table_.hidden(s);
+    out->indexed += end - slot - dead;
+    slot = end;
+  }
+  out->dead = counts.nodes > out->indexed ? counts.nodes - out->indexed : 0;
+  out->max_level = counts.max_level;
+  release(l);
+}
+
+bool IndexKeeper::holds_any(u32 begin, u32 end) {
+  LiveIndex *l = acquire();
+  if (!l) return false;
+  bool any = false;
+  for (u32 s = begin; s < end && !any; s++) any = l->index->contains(s);
+  release(l);
+  return any;
+}
+
+}  // namespace vexfs::vector

@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Keeps the index of one collection: which rows it holds, who inserts the others, replacing it, and its checkpoint.
+//
+// Rows are claimed for insertion in order, in small runs, by whoever has time: the caller that added rows, a background
+// thread, a builder. Slots below upto() are in the index (or dead); those from there on are scanned exactly by
+// searches. An index that turns out damaged is dropped and built again from the rows.
+//
+// Locks: lock_ (spin) guards the pointer and the claims; job_ (mutex) serialises checkpoint, rebuild and changes of
+// kind. No handle may be open and no view may be held when a function here is called, except acquire and release.
+#pragma once
+#include "index.h"
+#include "table.h"
+
+namespace vexfs::vector {
+
+// One index, referenced by those that use it.
+struct LiveIndex : Pinned {
+  LiveIndex() = default;
+  IndexPtr index;
+  std::atomic<u32> refs{1};
+  std::atomic<u32> upto{0};
+  std::atomic<bool> bad{false};  // a blob could not be read
+  u32 claimed = 0;               // lock_
+  static constexpr u32 claims_max = 64;
+  u32 claims[claims_max] = {};  // lock_: first slots of runs being inserted
+  u32 nclaims = 0;
+  usize accounted = 0;  // bytes told to the cache
+  // where blobs come from
+  Table *table = nullptr;
+  u64 generation = 0;
+};
+
+struct IndexFigures {
+  IndexKind kind = IndexKind::flat;
+  u32 m = 0, ef_construction = 0;
+  u64 rows = 0, indexed = 0, dead = 0, memory_bytes = 0, checkpoint_slots = 0, checkpoint_bytes = 0;
+  u32 max_level = 0;
+};
+
+class IndexKeeper : Pinned {
+ public:
+  IndexKeeper(Table &t, const disk::ConfigItem &config);
+  ~IndexKeeper();
+  // Opens the checkpoint, or begins an empty index. nomem, io; damage of the checkpoint is logged and not an error.
+  Status open();
+
+  // Null when the collection is flat (or its index has just been dropped as damaged).
+  LiveIndex *acquire();
+  void release(LiveIndex *l);
+  // The caller of a search or insert got an error: if the index is to blame, it is replaced by an empty one, to be
+  // built again. True: it was.
+  bool blame(LiveIndex *l, Error why);
+
+  // Inserts up to `budget` rows that are not indexed yet. Returns how many were done; errors of memory or I/O leave the
+  // rows for later.
+  Result<u32> work(u32 budget, bool (*interrupted)(void *), void *ctx);
+  u32 backlog();  // rows not indexed yet
+
+  // With an index: all rows; by several threads. kind, m, efc as in struct vexfs_index: 0 leaves them.
+  Status build(u32 threads, bool (*interrupted)(void *), void *ctx);
+  // A new index with these parameters, built aside, then put in place. flat: drops the index.
+  Status replace(IndexKind kind, u32 m, u32 ef_construction, bool build_first, u32 threads, bool (*interrupted)(void *),
+                 void *ctx);
+  Status checkpoint();
+  bool checkpoint_due();  // by policy, while mounted
+  bool checkpoint_wanted_at_unmount();
+  Status drop_checkpoint();  // frees it on disk
+  void figures(IndexFigures *out);
+  // The index holds no slot of [begin, end) that a walk could reach (so that its rows may be freed).
+  bool holds_any(u32 begin, u32 end);
+
+ private:
+  struct Job;
+  Result<LiveIndex *> make_empty(u32 m, u32 ef_construction);
+  Result<LiveIndex *> open_checkpoint();
+  void install(LiveIndex *l);
+  static void destroy(LiveIndex *l, ChunkCache &cache);
+  static Status read_blob(void *ctx, u32 blob, MutBytes out);
+  bool claim(LiveIndex &l, u32 max, u32 *lo, u32 *hi);
+  void finish(LiveIndex &l, u32 lo, u32 resume_at);
+  Status insert_run(LiveIndex &l, u32 lo, u32 hi, Scratch &scratch, bool (*interrupted)(void *), void *ctx,
+                    u32 *stopped);
+  Result<u32> work_on(LiveIndex &l, u32 budget, bool (*interrupted)(void *), void *ctx);
+  Status build_on(LiveIndex &l, u32 threads, bool (*interrupted)(void *), void *ctx);
+  void account(LiveIndex &l);
+  Status save(LiveIndex &l, u32 covered);
+  Status save_blobs(LiveIndex &l, u32 covered, u64 generation, u64 *bytes);
+  Status save_header(LiveIndex &l, u32 covered, u64 generation, u32 nblobs, u64 bytes);
+  Status purge_blobs(u64 keep_generation);
+  Result<usize> read_header(Vec<u8> &buf);
+
+  Table &table_;
+  store::Volume &volume_;
+  Spin lock_{"vexfs_index"};
+  Mutex job_{"vexfs_index_job"};
+  LiveIndex *live_ = nullptr;
+  std::atomic<u32> kind_, m_, efc_;
+  u64 seed_;
+  std::atomic<u32> covered_{0};
+  std::atomic<u64> checkpoint_bytes_{0};
+  u64 generation_ = 0;
+  bool header_on_disk_ = false;
+};
+
+}  // namespace vexfs::vector

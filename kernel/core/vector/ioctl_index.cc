@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// MANAGE_INDEX and GET_VECTOR_STATS.
+#include "ioctl.h"
+
+namespace vexfs::vector {
+namespace ioctl_index_impl {
+namespace {
+
+constexpr u32 sampled_groups = 256;  // row groups looked at to estimate what all of them take
+constexpr u32 item_overhead = 25;    // bytes of key and header of an item in a tree node
+
+}  // namespace
+}  // namespace ioctl_index_impl
+
+void Call::describe_index(Collection &c, vexfs_index *out) {
+  IndexFigures f;
+  c.index().figures(&f);
+  disk::ConfigItem k = c.config();
+  out->kind = static_cast<u16>(f.kind);
+  out->m = k.m;
+  out->ef_construction = k.ef_construction;
+  out->ef_search = k.ef_search;
+  out->rows = f.rows;
+  out->indexed = f.indexed;
+  out->dead = f.dead;
+  out->memory_bytes = f.memory_bytes;
+  out->checkpoint_slots = f.checkpoint_slots;
+  out->checkpoint_bytes = f.checkpoint_bytes;
+  out->max_level = f.max_level;
+  out->reserved0 = 0;
+}
+
+// BUILD, DROP and REBUILD. The configuration is stored before a new index counts as the collection's, and the old
+// checkpoint goes before any row that it may refer to.
+Status Call::change_index(Collection &c, const vexfs_index &x) {
+  disk::ConfigItem k = c.config();
+  IndexKeeper &keeper = c.index();
+  u32 m = x.m ? u32{x.m} : u32{k.m}, efc = x.ef_construction ? u32{x.ef_construction} : u32{k.ef_construction};
+  if (x.ef_search) k.ef_search = x.ef_search;
+  if (x.op == VEXFS_INDEX_DROP || x.kind == VEXFS_INDEX_FLAT) {
+    k.index = VEXFS_INDEX_FLAT;
+    VX_TRY(c.store_config(k));
+    VX_TRY(keeper.replace(IndexKind::flat, k.m, k.ef_construction, false, 1, nullptr, nullptr));
+    return keeper.drop_checkpoint();
+  }
+  bool anew = x.op == VEXFS_INDEX_REBUILD || k.index != VEXFS_INDEX_HNSW || m != k.m || efc != k.ef_construction;
+  if (x.op == VEXFS_INDEX_REBUILD && k.index != VEXFS_INDEX_HNSW && x.kind != VEXFS_INDEX_HNSW) return Errno::inval;
+  if (anew) {
+    VX_TRY(keeper.replace(IndexKind::hnsw, m, efc, true, x.threads, interrupted, this));
+    k.index = VEXFS_INDEX_HNSW;
+    k.m = static_cast<u16>(m);
+    k.ef_construction = efc;
+  }
+  VX_TRY(c.store_config(k));
+  VX_TRY(keeper.build(x.threads, interrupted, this));
+  VX_TRY(engine_.checkpoint(c));
+  return anew ? c.vacuum() : Status();
+}
+
+Status Call::manage_index() {
+  vexfs_index x;
+  VX_TRY(read_arg(&x));
+  if (x.flags || x.reserved0 || !all_zero(x.reserved, 4)) return Errno::inval;
+  if (x.op < VEXFS_INDEX_BUILD || x.op > VEXFS_INDEX_CHECKPOINT || x.kind > VEXFS_INDEX_HNSW) return Errno::inval;
+  if (x.m && (x.m < hnsw_m_min || x.m > hnsw_m_max)) return Errno::inval;
+  if (x.ef_construction > VEXFS_EF_MAX || x.ef_search > VEXFS_EF_MAX) return Errno::inval;
+  bool reads = x.op == VEXFS_INDEX_STATUS;
+  CollectionRef c = VX_TRY(target(x.collection, !reads));
+  if (!reads && engine_.volume().read_only()) return Errno::rofs;
+  if (!reads) {
+    Guard g(c->manage);
+    if (x.op == VEXFS_INDEX_CHECKPOINT)
+      VX_TRY(engine_.checkpoint(*c));
+    else
+      VX_TRY(change_index(*c, x));
+  }
+  describe_index(*c, &x);
+  return write_arg(x);
+}
+
+// ------------------------------------------------------------------------------------------------------------- figures
+Status Call::add_stats(u32 cid, const disk::ConfigItem &config, const disk::StateItem &state, vexfs_stats *out) {
+  using namespace ioctl_index_impl;
+  store::Tree &tree = engine_.volume().tree(store::TreeId::collections);
+  u64 slots = state.slots, live = state.live, blocks = 0, groups = 0, group_bytes = 0;
+  u64 row = u64{config.dim} * simd::element_bytes(static_cast<simd::Element>(config.element));
+  VX_TRY(tree.scan(item_key(cid, VectorItem::chunk), item_key(cid, VectorItem::chunk, ~u64{0}),
+                   [&](const store::Key &, Bytes b) {
+                     disk::ChunkItem item{};
+                     memcpy(&item, b.data(), min_of(b.size(), sizeof item));
+                     for (u32 i = 0; i < item.npieces && i < disk::kChunkPieces; i++) blocks += item.pieces[i].blocks;
+                     return true;
+                   }));
+  VX_TRY(tree.scan(item_key(cid, VectorItem::rows), item_key(cid, VectorItem::rows, ~u64{0}),
+                   [&](const store::Key &, Bytes b) {
+                     group_bytes += b.size() + item_overhead;
+                     return ++groups < sampled_groups;
+                   }));
+  out->rows += live;
+  out->slots += slots;
+  out->dead += slots - live;
+  out->raw_bytes += live * row;
+  out->table_bytes += blocks * engine_.volume().block_size();
+  if (groups) out->table_bytes += div_up<u64>(slots, config.rows_per_group) * (group_bytes / groups);
+  return {};
+}
+
+Status Call::get_stats() {
+  vexfs_stats v;
+  VX_TRY(read_arg(&v));
+  if (v.flags || !all_zero(v.reserved, 8)) return Errno::inval;
+  vexfs_stats out{};
+  out.size = v.size;
+  out.collection = v.collection;
+  auto load = [](const std::atomic<u64> &a) { return a.load(std::memory_order_relaxed); };
+  VectorStats &g = engine_.stats();
+  ChunkCache &cache = engine_.cache();
+  if (v.collection == ~u64{0}) {
+    u64 after = 0;
+    for (;;) {
+      if (interrupted(this)) return Errno::intr;
+      disk::ConfigItem config;
+      disk::StateItem state;
+      Result<u32> cid = engine_.next(after, &config, &state);
+      if (cid.code() == Errno::noent) break;
+      if (!cid.ok()) return cid.error();
+      VX_TRY(add_stats(*cid, config, state, &out));
+      after = *cid;
+    }
+    out.resident_bytes = cache.resident();
+    out.index_memory_bytes = cache.external();
+    out.searches = load(g.queries);
+    out.search_ns = load(g.search_ns);
+    out.distances = load(g.distances);
+    out.hops = load(g.hops);
+    out.inserts = load(g.inserts);
+    out.insert_ns = load(g.insert_ns);
+    out.deletes = load(g.deletes);
+  } else {
+    CollectionRef c = VX_TRY(target(v.collection, false));
+    out.collection = c->cid();
+    disk::StateItem state{};
+    state.slots = c->table().slots();
+    state.live = min_of(c->table().live(), c->table().slots());
+    VX_TRY(add_stats(c->cid(), c->config(), state, &out));
+    IndexFigures f;
+    c->index().figures(&f);
+    out.index_bytes = f.checkpoint_bytes;
+    out.index_memory_bytes = f.memory_bytes;
+    out.resident_bytes = c->table().resident_bytes();
+    out.searches = load(c->stats.searches);
+    out.search_ns = load(c->stats.search_ns);
+    out.distances = load(c->stats.distances);
+    out.hops = load(c->stats.hops);
+    out.inserts = load(c->stats.inserts);
+    out.insert_ns = load(c->stats.insert_ns);
+    out.deletes = load(c->stats.deletes);
+  }
+  out.resident_limit_bytes = cache.limit();
+  out.chunk_loads = load(cache.loads);
+  out.chunk_evictions = load(cache.evictions);
+  out.simd_level = static_cast<u32>(simd::level());
+  out.abi_version = VEXFS_ABI_VERSION;
+  return write_arg(out);
+}
+
+}  // namespace vexfs::vector

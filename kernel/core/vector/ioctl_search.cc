@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// VECTOR_SEARCH and HYBRID_SEARCH.
+#include "ioctl.h"
+
+namespace vexfs::vector {
+namespace ioctl_search_impl {
+namespace {
+
+constexpr usize group_bytes = 512 << 10;  // of queries, and of hits, in the kernel at a time
+
+struct Group {
+  simd::Query q[Searcher::group_max];
+  u32 counts[Searcher::group_max];
+};
+
+}  // namespace
+}  // namespace ioctl_search_impl
+
+Status Call::check_search(Collection &c, const vexfs_search &s) {
+  if (s.flags & ~(VEXFS_SEARCH_EXACT | VEXFS_SEARCH_LIKE | VEXFS_SEARCH_SKIP_STALE)) return Errno::inval;
+  if (s.reserved0 || s.as_of || !all_zero(s.reserved, 4)) return Errno::inval;
+  if (s.nq == 0 || s.nq > VEXFS_QUERIES_MAX || s.k == 0 || s.k > VEXFS_K_MAX || s.ef > VEXFS_EF_MAX)
+    return Errno::inval;
+  if (!s.hits || (!s.counts && s.nq != 1)) return Errno::inval;
+  if (s.flags & VEXFS_SEARCH_LIKE) return s.nq == 1 && !s.queries ? Status() : Status(Errno::inval);
+  if (s.like_owner || s.dim != c.space().dim()) return Errno::inval;
+  if (s.element != static_cast<u16>(c.space().element()) && s.element != VEXFS_F32) return Errno::inval;
+  return {};
+}
+
+// The first vector of the owner, as a query.
+Status Call::like_query(Collection &c, vexfs_search &s, void *row, simd::Query *q, u64 *owner) {
+  *owner = s.like_owner ? u64{s.like_owner} : ip_.ino();
+  VX_TRY(may(*owner, 4));
+  OwnerRefs refs(engine_.volume());
+  u32 at = 0;
+  for (;;) {
+    OwnerRefs::Run r = VX_TRY(refs.next(*owner, c.cid(), at));  // noent: it has none
+    if (r.cid != c.cid()) return Errno::noent;
+    for (u32 slot = r.slot; slot < r.slot + r.count; slot++) {
+      if (slot >= c.table().slots() || c.table().hidden(slot)) continue;
+      View view(c.table());
+      const u8 *bytes = VX_TRY(view.rows().row(slot));
+      if (c.table().hidden(slot)) continue;
+      memcpy(row, bytes, c.space().row_bytes());
+      *q = c.space().row_query(row, view.rows().aux(bytes, slot));
+      return {};
+    }
+    at = r.slot + r.count;
+  }
+}
+
+Status Call::run_search(Collection &c, vexfs_search &s, const vexfs_filter *filters, u32 nfilters, u32 *plan) {
+  u64 start = vx_clock_mono_ns();
+  SearchOptions o;
+  o.k = s.k;
+  o.ef = max_of<u32>(s.ef ? s.ef : c.config().ef_search.get(), s.k);
+  o.exact = s.flags & VEXFS_SEARCH_EXACT;
+  o.skip_stale = s.flags & VEXFS_SEARCH_SKIP_STALE;
+  o.filters = filters;
+  o.nfilters = nfilters;
+  o.caller = &caller_;
+  bool like = s.flags & VEXFS_SEARCH_LIKE;
+  const simd::Space &space = c.space();
+  auto from = static_cast<simd::Element>(like ? static_cast<u16>(space.element()) : s.element);
+  usize source = usize{space.dim()} * simd::element_bytes(from);
+  usize prepared = align_up<usize>(max_of(space.query_bytes(), space.row_bytes()), 64);
+  u32 group = static_cast<u32>(
+      min_of<usize>(min_of<usize>(Searcher::group_max, s.nq),
+                    min_of(max_of<usize>(ioctl_search_impl::group_bytes / (usize{s.k} * sizeof(vexfs_hit)), 1),
+                           max_of<usize>(ioctl_search_impl::group_bytes / prepared, 1))));
+  CallBuffer queries, raw, hits, state;
+  VX_TRY(queries.make(group * prepared));
+  VX_TRY(raw.make(group * source));
+  VX_TRY(hits.make(usize{group} * s.k * sizeof(vexfs_hit)));
+  VX_TRY(state.make(sizeof(ioctl_search_impl::Group)));
+  simd::Query *q = state.as<ioctl_search_impl::Group>()->q;
+  u32 *counts = state.as<ioctl_search_impl::Group>()->counts;
+  if (like) VX_TRY(like_query(c, s, queries.bytes(), &q[0], &o.exclude_owner));
+  Searcher searcher(engine_, c, o);
+  VX_TRY(searcher.init());
+  for (u32 done = 0; done < s.nq;) {
+    if (interrupted(this)) return Errno::intr;
+    u32 n = min_of(group, s.nq - done);
+    if (!like) VX_TRY(copy_in(raw.bytes(), s.queries + u64{done} * source, n * source));
+    for (u32 j = 0; j < n && !like; j++)
+      VX_TRY(space.prepare_query(raw.bytes() + j * source, from, queries.bytes() + j * prepared, &q[j]));
+    VX_TRY(searcher.run(q, n, hits.as<vexfs_hit>(), counts));
+    for (u32 j = 0; j < n; j++)
+      VX_TRY(copy_out(s.hits + (u64{done} + j) * s.k * sizeof(vexfs_hit), hits.as<vexfs_hit>() + usize{j} * s.k,
+                      usize{counts[j]} * sizeof(vexfs_hit)));
+    if (s.counts) VX_TRY(copy_out(s.counts + u64{done} * 4, counts, n * 4));
+    s.found = counts[n - 1];
+    done += n;
+  }
+  s.distances = searcher.stats().distances;
+  s.hops = searcher.stats().hops;
+  s.scanned = searcher.stats().scanned;
+  s.elapsed_ns = vx_clock_mono_ns() - start;
+  if (plan) *plan = searcher.plan();
+  return {};
+}
+
+Status Call::search() {
+  vexfs_search s;
+  VX_TRY(read_arg(&s));
+  CollectionRef c = VX_TRY(target(s.collection, false));
+  VX_TRY(check_search(*c, s));
+  VX_TRY(run_search(*c, s, nullptr, 0, nullptr));
+  return write_arg(s);
+}
+
+Status Call::hybrid() {
+  vexfs_hybrid_search h;
+  VX_TRY(read_arg(&h));
+  if (h.flags || h.nfilters > VEXFS_FILTERS_MAX || !all_zero(h.reserved, 4)) return Errno::inval;
+  u32 inner = h.search.size;
+  if (inner < 8) return Errno::inval;
+  if (inner > sizeof h.search) return Errno::toobig;
+  memset(reinterpret_cast<u8 *>(&h.search) + inner, 0, sizeof h.search - inner);
+  vexfs_filter filters[VEXFS_FILTERS_MAX];
+  VX_TRY(copy_in(filters, h.filters, h.nfilters * sizeof(vexfs_filter)));
+  for (u32 i = 0; i < h.nfilters; i++) {
+    if ((filters[i].flags & ~VEXFS_FILTER_NOT) || filters[i].reserved) return Errno::inval;
+    if (filters[i].kind == 0) return Errno::inval;
+    if (filters[i].kind > VEXFS_FILTER_TAG_RANGE) return Errno::opnotsupp;
+  }
+  CollectionRef c = VX_TRY(target(h.search.collection, false));
+  VX_TRY(check_search(*c, h.search));
+  vexfs_search s = h.search;
+  VX_TRY(run_search(*c, s, filters, h.nfilters, &h.plan));
+  memcpy(&h.search, &s, inner);
+  return write_arg(h);
+}
+
+}  // namespace vexfs::vector

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// How an index sees the rows of a vector table: an array of chunks, looked up without a call.
+//
+// A table keeps its rows by slot number (0, 1, 2 ...) in chunks of 2^shift rows. A view is taken for one search or
+// insert and keeps every chunk it can reach in memory until it is dropped or paused (epoch or pins: the table's
+// choice). A chunk may be absent (evicted, not yet read, or newer than the view): `fault` brings it in, may sleep, may
+// fail, and may replace `chunks`/`nchunks`. Rows are immutable once their slot was handed to an index.
+#pragma once
+#include <atomic>
+
+#include "../base/result.h"
+
+namespace vexfs::vector {
+
+constexpr u32 slot_none = ~u32{0};
+constexpr u32 slot_max = (u32{1} << 31) - 2;  // slots are 31-bit: walks keep a flag beside them
+
+// One chunk as readers see it. The table owns the array of these; both words change under readers.
+struct ChunkRef {
+  // Up to 2^shift rows of `stride` bytes (a chunk that is still being filled may be shorter, but holds every slot that
+  // was handed out), and at aux_off from here 2^shift aux words.
+  std::atomic<const u8 *> data{nullptr};
+  // Bit i set: row i of the chunk is dead. Null: none is. Set before the row's death is acknowledged.
+  std::atomic<const std::atomic<u64> *> dead{nullptr};
+};
+
+struct RowView {
+  const ChunkRef *chunks = nullptr;
+  u32 nchunks = 0;
+  u32 shift = 0;
+  u32 stride = 0;         // bytes from row to row, >= the space's row_bytes
+  s32 aux_off = 0;        // bytes from a chunk's first row to its aux words (negative: before it); 0: rows have none
+  bool any_dead = false;  // a hint that lets a walk without dead rows skip asking; true is always right
+  void *ctx = nullptr;
+  // Makes chunks[chunk].data non-null. io, nomem, intr, corrupt; noent: no such rows.
+  Status (*fault)(RowView &, u32 chunk) = nullptr;
+  // Called when no row pointer is held, every few dozen batches: the table may let go of chunks and take them again.
+  // May be null.
+  void (*pause)(RowView &) = nullptr;
+
+  u32 mask() const { return (u32{1} << shift) - 1; }
+  // The row's bytes, or null when its chunk is absent.
+  const u8 *peek(u32 slot) const {
+    u32 c = slot >> shift;
+    if (c >= nchunks) [[unlikely]]
+      return nullptr;
+    const u8 *p = chunks[c].data.load(std::memory_order_acquire);
+    return p ? p + usize{slot & mask()} * stride : nullptr;
+  }
+  Result<const u8 *> row(u32 slot) {
+    if (const u8 *p = peek(slot)) [[likely]]
+      return p;
+    return fault_in(slot);
+  }
+  // The aux word of a row whose bytes are at `row` (from peek or row()).
+  u32 aux(const u8 *row, u32 slot) const {
+    if (!aux_off) return 0;
+    const u8 *chunk = row - usize{slot & mask()} * stride;
+    u32 v;
+    __builtin_memcpy(&v, chunk + aux_off + usize{slot & mask()} * 4, 4);
+    return v;
+  }
+  bool dead(u32 slot) const {
+    u32 c = slot >> shift;
+    if (c >= nchunks) return false;
+    const std::atomic<u64> *bits = chunks[c].dead.load(std::memory_order_acquire);
+    if (!bits) return false;
+    u32 i = slot & mask();
+    return (bits[i >> 6].load(std::memory_order_relaxed) >> (i & 63)) & 1;
+  }
+
+ private:
+  Result<const u8 *> fault_in(u32 slot) {
+    if (!fault) return Errno::noent;
+    VX_TRY(fault(*this, slot >> shift));
+    const u8 *p = peek(slot);
+    if (!p) return Errno::noent;
+    return p;
+  }
+};
+
+}  // namespace vexfs::vector

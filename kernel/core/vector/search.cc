@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// The course of a search: plan, index walk, scan of what is not indexed, merging, delivery. Filters and permission are
+// in search_accept.cc.
+#include "search.h"
+
+#include <algorithm>
+
+namespace vexfs::vector {
+namespace search_impl {
+namespace {
+
+constexpr u32 chosen_max = 1 << 18;  // slots gathered from filters, at most
+constexpr u32 rounds_max = 4;        // looks for rows that replaced others meanwhile
+
+}  // namespace
+}  // namespace search_impl
+
+Status Searcher::init() {
+  VX_TRY(storage_.resize(usize{o_.k} * group_max));
+  for (u32 i = 0; i < group_max; i++) tops_[i].hits = storage_.data() + usize{i} * o_.k;
+  return {};
+}
+
+bool Searcher::interrupted(void *ctx) {
+  vx_caller *c = static_cast<Searcher *>(ctx)->o_.caller;
+  return c && c->interrupted && c->interrupted(c);
+}
+
+SearchParams Searcher::params() {
+  SearchParams p;
+  p.k = o_.k;
+  p.ef = o_.ef;
+  p.ctx = this;
+  p.accept = accepting_ ? accept : nullptr;
+  p.interrupted = interrupted;
+  return p;
+}
+
+// Slots [begin, end), without chunks that hold dead rows only (their data may be gone).
+Status Searcher::scan_all(View &view, const simd::Query *q, u32 nq, u32 begin, u32 end) {
+  Table &t = c_.table();
+  u32 at = begin;
+  while (at < end) {
+    u32 run = at;
+    while (run < end && !t.chunk_all_dead(run >> t.shift())) run = min_of(end, (run | (t.chunk_rows() - 1)) + 1);
+    if (run > at)
+      VX_TRY(scan_exact(view.rows(), c_.space(), q, nq, at, run, params(), scratch_, tops_, &stats_));
+    else
+      run = min_of(end, (run | (t.chunk_rows() - 1)) + 1);
+    at = run;
+  }
+  return {};
+}
+
+Status Searcher::add_slots(u32 slot, u32 count, u32 limit) {
+  for (u32 s = slot; s < slot + count && s < limit; s++)
+    if (!c_.table().hidden(s)) VX_TRY(slots_.push(s));
+  return {};
+}
+
+// When a filter names few rows, they are gathered and only they are scored. False: it does not pay.
+Result<bool> Searcher::choose_slots(View &view) {
+  slots_.clear();
+  OwnerRefs refs(engine_.volume());
+  for (u32 i = 0; i < o_.nfilters; i++) {
+    const vexfs_filter &f = o_.filters[i];
+    if (f.flags & VEXFS_FILTER_NOT) continue;
+    if (f.kind == VEXFS_FILTER_OWNER && f.a != 0) {
+      u32 slot = 0;
+      for (;;) {
+        Result<OwnerRefs::Run> r = refs.next(f.a, c_.cid(), slot);
+        if (r.code() == Errno::noent || (r.ok() && r->cid != c_.cid())) return true;
+        if (!r.ok()) return r.error();
+        if (slots_.size() + r->count > search_impl::chosen_max) break;
+        VX_TRY(add_slots(r->slot, r->count, view.slots()));
+        slot = r->slot + r->count;
+      }
+    } else if (f.kind == VEXFS_FILTER_ID_RANGE && f.b >= f.a && f.b - f.a < max_of<u32>(64, c_.table().live() / 32)) {
+      u64 id = f.a;
+      while (id <= f.b && slots_.size() < search_impl::chosen_max) {
+        Result<IdMap::Run> r = c_.ids().next(id);
+        if (r.code() == Errno::noent || (r.ok() && r->first > f.b)) break;
+        if (!r.ok()) return r.error();
+        u64 from = max_of(id, r->first), to = min_of<u64>(f.b, r->last());
+        VX_TRY(add_slots(static_cast<u32>(r->slot + (from - r->first)), static_cast<u32>(to - from + 1), view.slots()));
+        if (to == ~u64{0}) break;
+        id = to + 1;
+      }
+      std::sort(slots_.begin(), slots_.end());
+      return true;
+    }
+    slots_.clear();
+  }
+  return false;
+}
+
+Status Searcher::walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l) {
+  u32 n = view.slots(), upto = min_of(n, l.upto.load(std::memory_order_acquire));
+  // Rows from `upto` on are scanned below; some of them may be in the graph already.
+  limit_ = upto;
+  upto_ = upto;
+  accepting_ = need_accept(upto, n);
+  SearchParams p = params();
+  bool thin = false;
+  for (u32 j = 0; j < nq; j++) {
+    tops_[j].n = VX_TRY(l.index->search(view.rows(), q[j], p, scratch_, tops_[j].hits, &stats_));
+    thin = thin || tops_[j].n < o_.k;
+  }
+  limit_ = slot_none;
+  accepting_ = need_accept(n, n);
+  // Fewer than k although there are more: the filter hides most of what the walk meets, so every row is looked at.
+  if (thin && (accepting_ || tops_[0].n < min_of(c_.table().live(), o_.k))) {
+    plan_ = VEXFS_PLAN_SCAN;
+    engine_.stats().exact_fallbacks.fetch_add(1, std::memory_order_relaxed);
+    for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
+    return scan_all(view, q, nq, 0, n);
+  }
+  return scan_all(view, q, nq, upto, n);
+}
+
+Status Searcher::search(View &view, const simd::Query *q, u32 nq) {
+  u32 n = view.slots();
+  upto_ = 0;
+  limit_ = slot_none;
+  accepting_ = need_accept(n, n);
+  plan_ = VEXFS_PLAN_SCAN;
+  bool chosen = VX_TRY(choose_slots(view));
+  if (chosen) {
+    for (u32 j = 0; j < nq; j++)
+      VX_TRY(scan_slots(view.rows(), c_.space(), q[j], slots_.data(), static_cast<u32>(slots_.size()), params(),
+                        scratch_, &tops_[j], &stats_));
+    return {};
+  }
+  LiveIndex *l = o_.exact ? nullptr : c_.index().acquire();
+  if (!l) return scan_all(view, q, nq, 0, n);
+  plan_ = VEXFS_PLAN_INDEX;
+  Status s = walk(view, q, nq, *l);
+  if (!s.ok() && c_.index().blame(l, s.error())) {
+    engine_.stats().index_dropped.fetch_add(1, std::memory_order_relaxed);
+    plan_ = VEXFS_PLAN_SCAN;
+    upto_ = 0;
+    limit_ = slot_none;
+    accepting_ = need_accept(n, n);
+    for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
+    s = scan_all(view, q, nq, 0, n);
+  }
+  c_.index().release(l);
+  return s;
+}
+
+// Rows were updated since the search began: a row that died before it was scored has its successor among the newest
+// slots. Bounded: under a storm of updates the last of them may be missed.
+Status Searcher::catch_up(View &view, const simd::Query *q, u32 nq, u64 updates) {
+  for (u32 round = 0; round < search_impl::rounds_max && c_.updates() != updates; round++) {
+    u32 seen = view.slots();
+    updates = c_.updates();
+    view.refresh();
+    if (view.slots() == seen) break;
+    VX_TRY(scan_all(view, q, nq, seen, view.slots()));
+  }
+  for (u32 j = 0; j < nq; j++) drop_duplicates(tops_[j]);
+  return {};
+}
+
+// Of two rows with one id (an update was between its two steps) the newer is kept.
+void Searcher::drop_duplicates(TopK &top) {
+  u32 kept = 0;
+  for (u32 i = 0; i < top.n; i++) {
+    Result<const RowMeta *> m = c_.table().meta(top.hits[i].slot);
+    bool older = false;
+    for (u32 j = 0; m.ok() && j < top.n && !older; j++) {
+      if (top.hits[j].slot <= top.hits[i].slot) continue;
+      Result<const RowMeta *> other = c_.table().meta(top.hits[j].slot);
+      older = other.ok() && (*other)->id == (*m)->id;
+    }
+    if (!older) top.hits[kept++] = top.hits[i];
+  }
+  top.n = kept;
+}
+
+Status Searcher::deliver(TopK &top, vexfs_hit *out, u32 *count) {
+  *count = 0;
+  for (u32 i = 0; i < top.n; i++) {
+    u32 slot = top.hits[i].slot;
+    const RowMeta *m = VX_TRY(c_.table().meta(slot));
+    vexfs_hit hit{};
+    hit.id = m->id;
+    hit.owner = m->owner;
+    hit.offset = m->offset;
+    hit.length = m->length;
+    hit.tag = m->tag;
+    hit.distance = simd::f32_from_key(top.hits[i].key);
+    if (slot < upto_) hit.flags |= VEXFS_ROW_INDEXED;
+    if (m->owner) {
+      InodeNote *n = VX_TRY(note(m->owner));
+      if (!n->present) continue;  // its last name went while we searched
+      hit.generation = n->ref->generation();
+      if (n->ref->version() != m->owner_version) hit.flags |= VEXFS_ROW_STALE;
+    }
+    out[(*count)++] = hit;
+  }
+  return {};
+}
+
+Status Searcher::run(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts) {
+  VX_ASSERT(n >= 1 && n <= group_max);
+  u64 start = vx_clock_mono_ns();
+  SearchStats before = stats_;
+  for (u32 j = 0; j < n; j++) {
+    tops_[j].k = o_.k;
+    tops_[j].n = 0;
+    counts[j] = 0;
+  }
+  trouble_ = Errno::ok;
+  Status s;
+  {
+    u64 updates = c_.updates();  // before the view: an update in between is looked at again
+    View view(c_.table());
+    if (c_.table().live() != 0) s = search(view, queries, n);
+    if (s.ok() && c_.updates() != updates) s = catch_up(view, queries, n, updates);
+    if (s.ok() && trouble_ != Errno::ok) s = trouble_;
+    for (u32 j = 0; j < n && s.ok(); j++) s = deliver(tops_[j], hits + usize{j} * o_.k, &counts[j]);
+  }
+  engine_.cache().relax();
+  u64 ns = vx_clock_mono_ns() - start;
+  auto add = [](std::atomic<u64> &a, u64 v) { a.fetch_add(v, std::memory_order_relaxed); };
+  VectorStats &g = engine_.stats();
+  add(g.searches, 1);
+  add(g.queries, n);
+  add(g.search_ns, ns);
+  add(g.distances, stats_.distances - before.distances);
+  add(g.hops, stats_.hops - before.hops);
+  add(g.scanned, stats_.scanned - before.scanned);
+  g.search_latency.add(ns / n);
+  add(c_.stats.searches, n);
+  add(c_.stats.search_ns, ns);
+  add(c_.stats.distances, stats_.distances - before.distances);
+  add(c_.stats.hops, stats_.hops - before.hops);
+  return s;
+}
+
+}  // namespace vexfs::vector

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// The vector table of one collection: rows by slot number, in chunks, in memory and on disk.
+//
+// Readers (any number, no lock): enter a View, which holds an epoch; slots below slots() at that time can be read.
+// Writers: one at a time (the collection's writer lock), inside an open handle. The order of a writer is make_room,
+// put, then publish: rows become visible all at once. Row bytes never change afterwards.
+#pragma once
+#include "../simd/simd.h"
+#include "chunk_cache.h"
+#include "keys.h"
+
+namespace vexfs::vector {
+
+class Table : Pinned {
+ public:
+  Table(store::Volume &v, ChunkCache &cache, u32 cid, const simd::Space &space, const disk::ConfigItem &config);
+  ~Table();
+  // Reads the counters and the bitmaps of dead rows. io, corrupt, nomem.
+  Status open();
+
+  // ---- geometry
+  u32 cid() const { return cid_; }
+  u32 stride() const { return stride_; }
+  u32 chunk_rows() const { return u32{1} << shift_; }
+  u32 shift() const { return shift_; }
+  u32 group_rows() const { return group_rows_; }
+  u32 aux_bytes() const { return aux_bytes_; }
+  const simd::Space &space() const { return space_; }
+  store::Volume &volume() const { return volume_; }
+  ChunkCache &cache() const { return cache_; }
+
+  // ---- counters
+  u32 slots() const { return slots_.load(std::memory_order_acquire); }
+  u32 live() const { return live_.load(std::memory_order_relaxed); }
+  u64 disk_bytes() const { return disk_blocks_.load(std::memory_order_relaxed) * volume_.block_size(); }
+  u64 resident_bytes();
+  u32 damaged_count() const { return damaged_count_.load(std::memory_order_relaxed); }
+
+  // ---- reading, in a view
+  ChunkMap *map() const { return map_.load(std::memory_order_acquire); }
+  // The metadata of a published row. io, nomem, corrupt.
+  Result<const RowMeta *> meta(u32 slot);
+  // Dead, or left out of searches because it is damaged.
+  bool hidden(u32 slot) const;
+  bool is_damaged(u32 slot);
+  // The row exists: not dead (it may be damaged).
+  bool exists(u32 slot) {
+    return !hidden(slot) || (damaged_count_.load(std::memory_order_relaxed) && is_damaged(slot));
+  }
+  // Are all of the chunk's rows dead (so that nothing is left to scan, and its data may be gone)?
+  bool chunk_all_dead(u32 number) const;
+  bool chunk_any_dead(u32 number) const;
+
+  // ---- writing
+  // Blocks that appending n rows may take, with and without growing ahead; an estimate good for begin().
+  u64 blocks_wanted(u32 n, bool ahead) const;
+  // Makes memory and disk space for up to n rows; returns how many fit (>= 1). Before any change: io, nomem, nospc,
+  // corrupt; again: the handle's promise of blocks is too small (another writer came first): begin anew.
+  Result<u32> make_room(store::Handle &h, u32 n, u64 blocks_promised, bool ahead);
+  void put(u32 slot, const void *row, u32 aux, const RowMeta &meta);
+  // Rows [first, first + n) become visible, and go to the device with h's transaction.
+  void publish(u32 first, u32 n);
+  void release_room();  // after publish, or instead of it
+  // Makes the row invisible; needs prepare_dead() for its chunk before. False: it was already.
+  bool set_dead(u32 slot);
+  Status prepare_dead(u32 slot);
+  u8 *bounce() const { return bounce_; }
+
+  // Frees a chunk whose rows are all dead: its blocks and items.
+  Status free_chunk(store::Handle &h, u32 number);
+
+ private:
+  friend class ChunkCache;
+  Result<Chunk *> chunk(u32 number);
+  Result<ChunkBuf *> load(Chunk &c);
+  Status load_data(const Chunk &c, u32 rows, ChunkBuf &b);
+  Status load_meta(const Chunk &c, u32 rows, ChunkBuf &b, u32 *crcs);
+  Status check_rows(Chunk &c, u32 rows, ChunkBuf &b, const u32 *crcs);
+  Status open_dead();
+  Status read_pieces(u32 number, disk::ChunkItem *out);
+  Status grow_map(u32 number);
+  Status grow_memory(Chunk &c, u32 rows);
+  Status grow_disk(store::Handle &h, Chunk &c, u64 want_blocks);
+  Status start_chunk(u32 number, u32 rows);
+  Status room_in(u32 number, u32 rows);
+  u64 blocks_of(const Chunk &c) const;
+  u64 blocks_for(const Chunk &c, u32 rows, bool ahead) const;
+  Status add_damaged(u32 slot);
+
+  store::Volume &volume_;
+  ChunkCache &cache_;
+  const u32 cid_;
+  const simd::Space space_;
+  const u32 stride_, group_rows_;
+  u32 shift_ = 0;
+  u32 aux_bytes_ = 0;
+  std::atomic<ChunkMap *> map_{nullptr};
+  std::atomic<u32> slots_{0}, live_{0};
+  std::atomic<u64> disk_blocks_{0};
+  u8 *bounce_ = nullptr;
+  Chunk *room_[2] = {};  // pinned chunks of the rows being appended
+  u32 rooms_ = 0;
+  Mutex damaged_lock_{"vexfs_damaged_rows"};
+  Vec<u32> damaged_;
+  std::atomic<u32> damaged_count_{0};
+};
+
+// A reader's section: the rows that were published when it began stay readable until it ends. May sleep inside.
+class View : Pinned {
+ public:
+  explicit View(Table &t);
+  ~View();
+  RowView &rows() { return view_; }
+  u32 slots() const { return slots_; }  // published when the view began, or was refreshed
+  void refresh();
+  Table &table() { return t_; }
+
+ private:
+  static Status fault(RowView &v, u32 number);
+  static void pause(RowView &v);
+  void take();
+  Table &t_;
+  RowView view_;
+  int token_;
+  u32 slots_;
+};
+
+}  // namespace vexfs::vector

@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* The superblock: mounting, remounting, syncing, freezing, statfs, giving memory back. */
+#include <linux/blkdev.h>
+#include <linux/fs_context.h>
+#include <linux/fs_parser.h>
+#include <linux/module.h>
+#include <linux/sched/mm.h>
+#include <linux/statfs.h>
+
+#include "internal.h"
+#include "vexfs_abi.h"
+#include "vexfs_trace.h"
+
+LIST_HEAD(vexfs_mounts);
+DEFINE_MUTEX(vexfs_mounts_lock);
+
+static struct kmem_cache *vexfs_inode_cache;
+
+/* ------------------------------------------------------------------ inodes in memory */
+static void vexfs_inode_once(void *p)
+{
+	struct vexfs_inode *vi = p;
+
+	inode_init_once(&vi->vfs);
+	spin_lock_init(&vi->ioend_lock);
+	INIT_LIST_HEAD(&vi->ioends);
+}
+
+int vexfs_inode_cache_init(void)
+{
+	vexfs_inode_cache = kmem_cache_create("vexfs_inode", sizeof(struct vexfs_inode), 0,
+					      SLAB_RECLAIM_ACCOUNT | SLAB_ACCOUNT, vexfs_inode_once);
+	return vexfs_inode_cache ? 0 : -ENOMEM;
+}
+
+void vexfs_inode_cache_exit(void)
+{
+	rcu_barrier(); /* inodes are freed by RCU callbacks */
+	kmem_cache_destroy(vexfs_inode_cache);
+}
+
+static struct inode *vexfs_alloc_inode(struct super_block *sb)
+{
+	struct vexfs_inode *vi = alloc_inode_sb(sb, vexfs_inode_cache, GFP_NOFS);
+
+	if (!vi)
+		return NULL;
+	vi->core = NULL;
+	vi->btime = (struct timespec64){};
+	vi->flags = 0;
+	vi->inline_error = 0;
+	atomic_long_set(&vi->cut_seq, 0);
+	atomic_long_set(&vi->done_seq, 0);
+	INIT_WORK(&vi->ioend_work, vexfs_ioend_work);
+	return &vi->vfs;
+}
+
+static void vexfs_free_inode(struct inode *inode)
+{
+	kmem_cache_free(vexfs_inode_cache, vexfs_i(inode));
+}
+
+/* ------------------------------------------------------------------ errors */
+/*
+ * The core turns itself read-only when it finds damage or cannot write; the VFS learns of it when the next call fails.
+ */
+int vexfs_check(struct super_block *sb, int err)
+{
+	struct vx_fs_info info;
+
+	if (likely(err != -EROFS && err != -EIO && err != -EUCLEAN))
+		return err;
+	if (sb_rdonly(sb))
+		return err;
+	vx_fs_info(vexfs_sb(sb)->core, &info);
+	if (info.aborted) {
+		pr_err("vexfs: %s: filesystem is read-only now\n", sb->s_id);
+		sb->s_flags |= SB_RDONLY;
+	}
+	return err;
+}
+
+/* ------------------------------------------------------------------ shrinkers */
+static unsigned long vexfs_count(struct shrinker *impl, int kind)
+{
+	struct vexfs_sb *sbi = vx_shrinker_data(impl);
+
+	return vx_fs_cache_count(sbi->core, kind) ?: SHRINK_EMPTY;
+}
+
+static unsigned long vexfs_scan(struct shrinker *impl, struct shrink_control *sc, int kind)
+{
+	struct vexfs_sb *sbi = vx_shrinker_data(impl);
+
+	/* The core allocates with GFP_NOFS while it holds its locks: do not come back to it then. */
+	if (!(sc->gfp_mask & __GFP_FS))
+		return SHRINK_STOP;
+	return vx_fs_cache_shrink(sbi->core, kind, sc->nr_to_scan);
+}
+
+static unsigned long vexfs_count_nodes(struct shrinker *impl, struct shrink_control *sc)
+{
+	return vexfs_count(impl, VEXFS_SHRINK_NODES);
+}
+
+static unsigned long vexfs_scan_nodes(struct shrinker *impl, struct shrink_control *sc)
+{
+	return vexfs_scan(impl, sc, VEXFS_SHRINK_NODES);
+}
+
+static unsigned long vexfs_count_vectors(struct shrinker *impl, struct shrink_control *sc)
+{
+	return vexfs_count(impl, VEXFS_SHRINK_VECTORS);
+}
+
+static unsigned long vexfs_scan_vectors(struct shrinker *impl, struct shrink_control *sc)
+{
+	return vexfs_scan(impl, sc, VEXFS_SHRINK_VECTORS);
+}
+
+/* ------------------------------------------------------------------ super_operations */
+static int vexfs_sync_fs(struct super_block *sb, int wait)
+{
+	struct vexfs_sb *sbi = vexfs_sb(sb);
+	int err;
+
+	if (sb_rdonly(sb))
+		return 0;
+	if (!wait)
+		return vx_fs_commit_start(sbi->core);
+	trace_vexfs_sync(sb, 0);
+	err = vx_fs_commit(sbi->core);
+	trace_vexfs_synced(sb, 0, err);
+	return vexfs_check(sb, err);
+}
+
+static int vexfs_freeze_fs(struct super_block *sb)
+{
+	return vexfs_sync_fs(sb, 1);
+}
+
+static int vexfs_statfs(struct dentry *dentry, struct kstatfs *st)
+{
+	struct super_block *sb = dentry->d_sb;
+	struct vexfs_sb *sbi = vexfs_sb(sb);
+	struct vx_fs_info info;
+
+	vx_fs_info(sbi->core, &info);
+	st->f_type = VEXFS_SUPER_MAGIC;
+	st->f_bsize = info.block_size;
+	st->f_blocks = info.blocks;
+	st->f_bfree = info.blocks_free;
+	st->f_bavail = info.blocks_avail;
+	/* Inodes are made of free space as needed: each takes a part of a node, so no fewer than the free blocks fit. */
+	st->f_files = info.inodes_used + info.blocks_avail;
+	st->f_ffree = info.blocks_avail;
+	st->f_namelen = info.name_max;
+	st->f_fsid = uuid_to_fsid(info.uuid);
+	return 0;
+}
+
+static void vexfs_release(struct vexfs_sb *sbi)
+{
+	int i;
+
+	for (i = 0; i < VEXFS_SHRINKERS; i++)
+		vx_shrinker_stop(&sbi->shrinkers[i]);
+	if (sbi->ioend_wq)
+		destroy_workqueue(sbi->ioend_wq);
+	vexfs_sysfs_remove(sbi);
+	vx_fs_unmount(sbi->core);
+	kfree(sbi);
+}
+
+static void vexfs_put_super(struct super_block *sb)
+{
+	struct vexfs_sb *sbi = vexfs_sb(sb);
+
+	mutex_lock(&vexfs_mounts_lock);
+	list_del(&sbi->mounts);
+	mutex_unlock(&vexfs_mounts_lock);
+	trace_vexfs_unmount(sb);
+	pr_info("vexfs: %s: unmounted\n", sb->s_id);
+	vexfs_release(sbi);
+	sb->s_fs_info = NULL;
+}
+
+static const struct super_operations vexfs_super_ops = {
+	.alloc_inode = vexfs_alloc_inode,
+	.free_inode = vexfs_free_inode,
+	.write_inode = vexfs_write_inode,
+	.evict_inode = vexfs_evict_inode,
+	.put_super = vexfs_put_super,
+	.sync_fs = vexfs_sync_fs,
+	.freeze_fs = vexfs_freeze_fs,
+	.statfs = vexfs_statfs,
+	.show_options = vexfs_show_options,
+};
+
+/* ------------------------------------------------------------------ mounting */
+static int vexfs_mount_core(struct vexfs_sb *sbi)
+{
+	struct super_block *sb = sbi->sb;
+	struct vx_mount_opts o = {
+		.read_only = sb_rdonly(sb),
+		.errors = sbi->opts.errors,
+		.commit_interval_ms = sbi->opts.commit_s * 1000,
+		.node_cache_bytes = sbi->opts.node_cache,
+		.vector_cache_bytes = sbi->opts.vector_cache,
+		.nvector_threads = sbi->opts.vector_threads,
+	};
+	unsigned int nofs = memalloc_nofs_save();
+	int err = vx_fs_mount(&sbi->bdev, &o, &sbi->core);
+
+	memalloc_nofs_restore(nofs);
+	if (!err)
+		vx_fs_info(sbi->core, &sbi->info);
+	return err;
+}
+
+static void vexfs_fill_sb(struct super_block *sb, const struct vx_fs_info *info)
+{
+	sb->s_op = &vexfs_super_ops;
+	sb->s_xattr = vexfs_xattr_handlers;
+	sb->s_export_op = &vexfs_export_ops;
+	sb->s_magic = VEXFS_SUPER_MAGIC;
+	sb->s_maxbytes = min_t(u64, info->file_size_max, MAX_LFS_FILESIZE);
+	sb->s_time_gran = 1;
+	sb->s_time_min = S64_MIN;
+	sb->s_time_max = S64_MAX;
+	sb->s_iflags |= SB_I_CGROUPWB;
+	vx_set_uuid(sb, info->uuid);
+}
+
+static int vexfs_start_shrinkers(struct vexfs_sb *sbi)
+{
+	int err = vx_shrinker_start(&sbi->shrinkers[VEXFS_SHRINK_NODES], vexfs_count_nodes, vexfs_scan_nodes, sbi,
+				    "nodes", sbi->bdev.name);
+
+	if (err)
+		return err;
+	return vx_shrinker_start(&sbi->shrinkers[VEXFS_SHRINK_VECTORS], vexfs_count_vectors, vexfs_scan_vectors, sbi,
+				 "vectors", sbi->bdev.name);
+}
+
+static int vexfs_make_root(struct vexfs_sb *sbi)
+{
+	struct inode *root = vexfs_iget(sbi->sb, sbi->info.root_ino, 0);
+
+	if (IS_ERR(root))
+		return PTR_ERR(root);
+	if (!S_ISDIR(root->i_mode)) {
+		pr_err("vexfs: %s: inode %llu, the root, is no directory\n", sbi->bdev.name, sbi->info.root_ino);
+		iput(root);
+		return -EUCLEAN;
+	}
+	sbi->sb->s_root = d_make_root(root);
+	return sbi->sb->s_root ? 0 : -ENOMEM;
+}
+
+static void vexfs_announce(struct vexfs_sb *sbi)
+{
+	const struct vx_fs_info *i = &sbi->info;
+
+	pr_info("vexfs: %s: mounted %pU \"%s\" %s, format %u.%u, blocks of %u, nodes of %u bytes, version %s, SIMD %s, vectors of %u bits\n",
+		sbi->bdev.name, i->uuid, i->label, sb_rdonly(sbi->sb) ? "read-only" : "read-write", i->version_major,
+		i->version_minor, i->block_size, i->node_size, vx_core_version(), vx_simd_level_name(),
+		vx_simd_width_bits());
+}
+
+static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
+{
+	struct vexfs_sb *sbi = kzalloc(sizeof(*sbi), GFP_KERNEL);
+	int err;
+
+	if (!sbi)
+		return -ENOMEM;
+	sbi->sb = sb;
+	sbi->opts = *(struct vexfs_opts *)fc->fs_private;
+	sbi->bdev.bdev = sb->s_bdev;
+	sbi->bdev.discard = sbi->opts.discard && bdev_max_discard_sectors(sb->s_bdev);
+	strscpy(sbi->bdev.name, sb->s_id, sizeof(sbi->bdev.name));
+	INIT_LIST_HEAD(&sbi->mounts);
+
+	err = vexfs_mount_core(sbi);
+	if (err) {
+		kfree(sbi);
+		if (err == -EINVAL)
+			errorf(fc, "vexfs: %s: no vexfs here", sb->s_id);
+		return err;
+	}
+	sb->s_fs_info = sbi;
+	err = -EINVAL;
+	if (sbi->info.block_size > PAGE_SIZE) {
+		errorf(fc, "vexfs: %s: blocks of %u bytes are larger than this machine's pages", sb->s_id,
+		       sbi->info.block_size);
+		goto fail;
+	}
+	if (!sb_set_blocksize(sb, sbi->info.block_size)) {
+		errorf(fc, "vexfs: %s: the device cannot do blocks of %u bytes", sb->s_id, sbi->info.block_size);
+		goto fail;
+	}
+	vexfs_fill_sb(sb, &sbi->info);
+	err = -ENOMEM;
+	sbi->ioend_wq = alloc_workqueue("vexfs-io/%s", WQ_MEM_RECLAIM | WQ_FREEZABLE, 0, sb->s_id);
+	if (!sbi->ioend_wq)
+		goto fail;
+	err = vexfs_start_shrinkers(sbi);
+	if (err)
+		goto fail;
+	err = vexfs_sysfs_add(sbi);
+	if (err)
+		goto fail;
+	err = vexfs_make_root(sbi);
+	if (err)
+		goto fail;
+
+	mutex_lock(&vexfs_mounts_lock);
+	list_add_tail(&sbi->mounts, &vexfs_mounts);
+	mutex_unlock(&vexfs_mounts_lock);
+	trace_vexfs_mount(sb, sbi->info.txn_durable);
+	vexfs_announce(sbi);
+	return 0;
+
+fail:
+	sb->s_fs_info = NULL;
+	vexfs_release(sbi);
+	return err;
+}
+
+int vexfs_get_tree(struct fs_context *fc)
+{
+	return get_tree_bdev(fc, vexfs_fill_super);
+}
+
+int vexfs_reconfigure(struct fs_context *fc)
+{
+	struct super_block *sb = fc->root->d_sb;
+	struct vexfs_sb *sbi = vexfs_sb(sb);
+	const struct vexfs_opts *want = fc->fs_private;
+	bool ro = fc->sb_flags & SB_RDONLY;
+	struct vx_fs_info info;
+	int err = 0;
+
+	if (want->errors != sbi->opts.errors || want->commit_s != sbi->opts.commit_s ||
+	    want->node_cache != sbi->opts.node_cache || want->vector_cache != sbi->opts.vector_cache ||
+	    want->vector_threads != sbi->opts.vector_threads)
+		return invalf(fc, "vexfs: %s: only ro, rw and discard can change while mounted", sb->s_id);
+
+	sync_filesystem(sb);
+	if (!ro) {
+		vx_fs_info(sbi->core, &info);
+		if (info.aborted) {
+			errorf(fc, "vexfs: %s: stopped after an error: unmount and run fsck.vexfs", sb->s_id);
+			return -EROFS;
+		}
+		if (bdev_read_only(sb->s_bdev)) {
+			errorf(fc, "vexfs: %s: the device is read-only", sb->s_id);
+			return -EROFS;
+		}
+	}
+	if (ro != sb_rdonly(sb))
+		err = vx_fs_set_read_only(sbi->core, ro);
+	if (err)
+		return err;
+	sbi->opts.discard = want->discard;
+	sbi->bdev.discard = want->discard && bdev_max_discard_sectors(sb->s_bdev);
+	return 0;
+}
+
+struct file_system_type vexfs_type = {
+	.owner = THIS_MODULE,
+	.name = "vexfs",
+	.init_fs_context = vexfs_init_fs_context,
+	.parameters = vexfs_parameters,
+	.kill_sb = kill_block_super,
+	.fs_flags = FS_REQUIRES_DEV | FS_ALLOW_IDMAP,
+};

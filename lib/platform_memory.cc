@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+// Userspace host: memory, with leak counters and injected failures.
+#include <sys/mman.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+
+#include "host.h"
+
+namespace vexfs::host {
+namespace {
+
+constexpr size_t sector_bytes = 512;
+constexpr size_t page_bytes = 4096;
+constexpr size_t huge_bytes = size_t{2} << 20;
+
+std::atomic<uint64_t> calls{0};
+std::atomic<int64_t> outstanding{0};
+std::atomic<int64_t> outstanding_large{0};
+std::atomic<int64_t> large_bytes{0};
+
+std::atomic<bool> injecting{false};
+std::atomic<bool> keep{false};
+std::atomic<bool> fired{false};
+std::atomic<int64_t> countdown{0};
+
+bool should_fail() {
+  calls.fetch_add(1, std::memory_order_relaxed);
+  if (!injecting.load(std::memory_order_acquire)) [[likely]]
+    return false;
+  int64_t left = countdown.fetch_sub(1, std::memory_order_relaxed);
+  if (left > 0 || (left < 0 && !keep.load(std::memory_order_relaxed))) return false;
+  fired.store(true, std::memory_order_relaxed);
+  return true;
+}
+
+size_t alignment_for(size_t n) {
+  if (n >= 2 * huge_bytes) return huge_bytes;
+  if (n >= page_bytes) return page_bytes;
+  return n >= sector_bytes ? sector_bytes : 64;  // a buffer of a sector is fit for I/O
+}
+
+}  // namespace
+
+AllocStats alloc_stats() {
+  AllocStats s;
+  s.calls = calls.load();
+  s.outstanding = outstanding.load();
+  s.outstanding_large = outstanding_large.load();
+  s.large_bytes = large_bytes.load();
+  return s;
+}
+
+void fail_alloc_after(int64_t n, bool keep_failing) {
+  injecting.store(false, std::memory_order_release);
+  fired.store(false);
+  keep.store(keep_failing);
+  countdown.store(n);
+  if (n >= 0) injecting.store(true, std::memory_order_release);
+}
+
+bool alloc_failed() { return fired.load(); }
+
+}  // namespace vexfs::host
+
+using namespace vexfs::host;  // NOLINT(google-build-using-namespace): definitions of the C door follow
+
+extern "C" {
+
+void *vx_alloc(size_t n, unsigned flags) {
+  if (!(flags & VX_ALLOC_ATOMIC)) assert_may_sleep("vx_alloc");
+  if (should_fail()) return nullptr;
+  if (n == 0) n = 1;
+  void *p = (flags & VX_ALLOC_ZERO) ? calloc(1, n) : malloc(n);
+  if (p) outstanding.fetch_add(1, std::memory_order_relaxed);
+  return p;
+}
+
+void vx_free(void *p) {
+  if (!p) return;
+  outstanding.fetch_sub(1, std::memory_order_relaxed);
+  free(p);
+}
+
+void *vx_alloc_large(size_t n, unsigned flags) {
+  if (!(flags & VX_ALLOC_ATOMIC)) assert_may_sleep("vx_alloc_large");
+  if (should_fail()) return nullptr;
+  size_t align = alignment_for(n);
+  size_t rounded = (n + align - 1) / align * align;
+  if (rounded < n) return nullptr;
+  if (rounded == 0) rounded = align;
+  void *p = aligned_alloc(align, rounded);
+  if (!p) return nullptr;
+  if (align == huge_bytes) madvise(p, rounded, MADV_HUGEPAGE);
+  if (flags & VX_ALLOC_ZERO) memset(p, 0, n);
+  outstanding.fetch_add(1, std::memory_order_relaxed);
+  outstanding_large.fetch_add(1, std::memory_order_relaxed);
+  large_bytes.fetch_add(static_cast<int64_t>(n), std::memory_order_relaxed);
+  return p;
+}
+
+void vx_free_large(void *p, size_t n) {
+  if (!p) return;
+  outstanding.fetch_sub(1, std::memory_order_relaxed);
+  outstanding_large.fetch_sub(1, std::memory_order_relaxed);
+  large_bytes.fetch_sub(static_cast<int64_t>(n), std::memory_order_relaxed);
+  free(p);
+}
+
+}  // extern "C"

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT
+// fsck.vexfs: checks a VexFS filesystem and reports every kind of damage. It never writes.
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "../../kernel/core/api.h"
+#include "../../lib/device.h"
+#include "../../lib/host.h"
+#include "options.h"
+#include "rooms.h"
+
+namespace vexfs::fsck {
+namespace {
+
+using json = nlohmann::ordered_json;
+
+// Collects what the checker finds, and prints it as it comes.
+class Report {
+ public:
+  explicit Report(const Options &o) : options_(o), bar_(o.progress && !o.as_json) {}
+
+  store::CheckSink sink() { return store::CheckSink{&Report::on_line, &Report::on_progress, this}; }
+  uint64_t errors() const { return errors_; }
+
+  json to_json() const {
+    json list = json::array();
+    for (const auto &f : findings_) list.push_back(json{{"severity", name(f.severity)}, {"text", f.text}});
+    return list;
+  }
+  void clear_bar() {
+    if (bar_shown_) fputs("\r\033[K", stderr);
+    bar_shown_ = false;
+  }
+
+ private:
+  struct Finding {
+    store::Severity severity;
+    std::string text;
+  };
+  static constexpr size_t kept_max = 100000;  // of findings in the JSON report; all are counted
+
+  static const char *name(store::Severity s) {
+    return s == store::Severity::error ? "error" : s == store::Severity::warning ? "warning" : "note";
+  }
+
+  static void on_line(void *ctx, store::Severity severity, const char *text) {
+    auto *r = static_cast<Report *>(ctx);
+    if (severity == store::Severity::error) r->errors_++;
+    if (r->options_.as_json) {
+      if (r->findings_.size() < kept_max) r->findings_.push_back(Finding{severity, text});
+      return;
+    }
+    if (severity == store::Severity::note && !r->options_.verbose) return;
+    r->clear_bar();
+    if (severity == store::Severity::note)
+      printf("%s\n", text);
+    else
+      printf("%s: %s\n", name(severity), text);
+  }
+
+  static void on_progress(void *ctx, const char *what, u64 done, u64 total) {
+    auto *r = static_cast<Report *>(ctx);
+    if (!r->bar_) return;
+    const uint64_t now = vx_clock_mono_ns();
+    if (now - r->last_ns_ < 100'000'000 && done != total) return;
+    r->last_ns_ = now;
+    r->bar_shown_ = true;
+    const double share = total ? 100.0 * static_cast<double>(done) / static_cast<double>(total) : 100.0;
+    fprintf(stderr, "\r%-24s %5.1f %%\033[K", what, share);
+  }
+
+  const Options &options_;
+  bool bar_;
+  bool bar_shown_ = false;
+  uint64_t last_ns_ = 0;
+  uint64_t errors_ = 0;
+  std::vector<Finding> findings_;
+};
+
+std::unique_ptr<host::FileDevice> open_device(const Options &o) {
+  std::unique_ptr<host::FileDevice> d;
+  host::FileDevice::Options how;
+  how.read_only = true;
+  int rc = host::FileDevice::open(o.device, how, &d);
+  if (rc == -EBUSY && (o.no_change || o.preen)) {  // preen: the root filesystem at boot is mounted read-only already
+    if (o.no_change)
+      fprintf(stderr, "fsck.vexfs: %s is in use: what changes meanwhile can look like damage\n", o.device.c_str());
+    how.exclusive = false;
+    rc = host::FileDevice::open(o.device, how, &d);
+  }
+  if (rc == -EBUSY) throw std::runtime_error(o.device + " is in use (mounted?); -n looks at it all the same");
+  if (rc != 0) throw std::runtime_error(o.device + ": " + strerror(-rc));
+  return d;
+}
+
+struct Outcome {
+  Errno failure = Errno::ok;  // why the check could not be done
+  bool full = false;
+  RoomFigures rooms;
+};
+
+Outcome check(const Options &o, store::Checker &c) {
+  Outcome out;
+  out.failure = c.open().code();
+  if (out.failure != Errno::ok) return out;
+  const bool damage_met = (c.root().state.get() & disk::kRootStateErrors) != 0;
+  out.full = !o.preen || o.force || damage_met || c.figures().errors != 0;
+  if (out.full) out.failure = check_rooms(c, &out.rooms).code();
+  return out;
+}
+
+int exit_code(const Outcome &out, uint64_t errors) {
+  if (out.failure == Errno::inval) return exit_operational;  // no VexFS: there is nothing to have errors
+  if (errors || out.failure == Errno::corrupt) return exit_errors_left;
+  return out.failure == Errno::ok ? exit_clean : exit_operational;
+}
+
+void print_json(const Options &o, const store::Checker &c, const Outcome &out, const Report &report, int code) {
+  const auto &f = c.figures();
+  json j;
+  j["device"] = o.device;
+  j["clean"] = code == exit_clean;
+  j["full"] = out.full;
+  j["exit"] = code;
+  j["failure"] = out.failure == Errno::ok ? "" : strerror(static_cast<int>(out.failure));
+  j["errors"] = f.errors;
+  j["warnings"] = f.warnings;
+  j["nodes"] = f.nodes;
+  j["leaves"] = f.leaves;
+  j["items"] = f.items;
+  j["blocks"] = f.claimed_blocks;
+  const RoomFigures &r = out.rooms;
+  j["inodes"] = r.files.inodes;
+  j["directories"] = r.files.directories;
+  j["names"] = r.files.names;
+  j["extents"] = r.files.extents;
+  j["orphans"] = r.files.orphans;
+  j["xattrs"] = r.files.xattrs;
+  j["inline_files"] = r.files.inline_files;
+  j["collections"] = r.vectors.collections;
+  j["rows"] = r.vectors.rows;
+  j["dead_rows"] = r.vectors.dead;
+  j["owned_rows"] = r.vectors.owned;
+  j["vector_chunks"] = r.vectors.chunks;
+  j["findings"] = report.to_json();
+  puts(j.dump(2, ' ', false, json::error_handler_t::replace).c_str());
+}
+
+void print_text(const Options &o, const store::Checker &c, const Outcome &out, int code) {
+  const auto &f = c.figures();
+  const char *dev = o.device.c_str();
+  if (out.failure == Errno::inval)
+    printf("%s: no VexFS filesystem\n", dev);
+  else if (out.failure != Errno::ok && out.failure != Errno::corrupt)
+    printf("%s: the check could not be finished: %s\n", dev, strerror(static_cast<int>(out.failure)));
+  if (o.verbose && out.full) {
+    auto n = [](u64 v) { return static_cast<unsigned long long>(v); };
+    const RoomFigures &r = out.rooms;
+    printf("%s: %llu tree nodes, %llu items, %llu blocks in use\n", dev, n(f.nodes), n(f.items), n(f.claimed_blocks));
+    printf("%s: %llu inodes, %llu directories, %llu names, %llu extents, %llu inline files, %llu orphans\n", dev,
+           n(r.files.inodes), n(r.files.directories), n(r.files.names), n(r.files.extents), n(r.files.inline_files),
+           n(r.files.orphans));
+    printf("%s: %llu collections, %llu vectors, %llu of these of files, %llu dead, %llu chunks\n", dev,
+           n(r.vectors.collections), n(r.vectors.rows), n(r.vectors.owned), n(r.vectors.dead), n(r.vectors.chunks));
+  }
+  if (code == exit_clean) {
+    printf("%s: clean", dev);
+    if (f.warnings) printf(", %llu warning(s)", static_cast<unsigned long long>(f.warnings));
+    puts(out.full ? "" : " (superblock, roots and space maps; -f checks everything)");
+  } else if (code == exit_errors_left) {
+    printf("%s: %llu error(s), %llu warning(s)%s\n", dev, static_cast<unsigned long long>(f.errors),
+           static_cast<unsigned long long>(f.warnings), o.yes ? "; this version repairs nothing" : "");
+  }
+}
+
+int run(int argc, char **argv) {
+  const Options o = parse_options(argc, argv);
+  if (o.help) {
+    fputs(usage_text(), stdout);
+    return exit_clean;
+  }
+  if (o.version) {
+    printf("fsck.vexfs %s\n", vx_core_version());
+    return exit_clean;
+  }
+  // What the checker logs besides findings would only repeat them.
+  host::set_log_hook([&o](vx_bdev *, int level, const char *line) {
+    if (o.verbose && level <= VX_LOG_WARN) fprintf(stderr, "%s\n", line);
+  });
+  const auto device = open_device(o);
+  Report report(o);
+  store::Checker checker(device.get(), report.sink());
+  const Outcome out = check(o, checker);
+  report.clear_bar();
+  const int code = exit_code(out, report.errors());
+  if (o.as_json)
+    print_json(o, checker, out, report, code);
+  else
+    print_text(o, checker, out, code);
+  return code;
+}
+
+}  // namespace
+}  // namespace vexfs::fsck
+
+int main(int argc, char **argv) {
+  using namespace vexfs::fsck;                        // NOLINT(google-build-using-namespace)
+  signal(SIGINT, [](int) { _exit(exit_canceled); });  // nothing is ever written, so nothing has to be put in order
+  try {
+    return run(argc, argv);
+  } catch (const Usage &e) {
+    fprintf(stderr, "fsck.vexfs: %s (fsck.vexfs --help)\n", e.what());
+    return exit_usage;
+  } catch (const std::exception &e) {
+    fprintf(stderr, "fsck.vexfs: %s\n", e.what());
+    return exit_operational;
+  }
+}

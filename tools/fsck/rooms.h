@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// fsck.vexfs: the order in which the rooms of the filesystem are checked.
+#pragma once
+#include "../../kernel/core/fs/check.h"
+#include "../../kernel/core/store/check.h"
+#include "../../kernel/core/vector/check.h"
+
+namespace vexfs::fsck {
+
+struct RoomFigures {
+  fs::CheckFigures files;
+  vector::CheckFigures vectors;
+};
+
+// Everything above open(): files, vectors, space. The error is a system one (io, nomem); findings go to the sink.
+Status check_rooms(store::Checker &c, RoomFigures *figures);
+
+}  // namespace vexfs::fsck

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: MIT
+// From what the user gives to rows that a collection takes.
+#include "rows.h"
+
+#include <bit>
+#include <cstring>
+#include <filesystem>
+#include <iostream>
+#include <iterator>
+
+#include "context.h"
+
+namespace vexfs::vexctl {
+namespace {
+
+void check_dim(uint32_t have, const vexfs_collection &c, const std::string &what) {
+  if (have != c.dim)
+    throw Usage(what + " has " + std::to_string(have) + " components, the collection's vectors have " +
+                std::to_string(c.dim));
+}
+
+Rows from_text(const std::string &text, const vexfs_collection &c) {
+  const std::vector<float> v = vecfile::parse_text(text);
+  check_dim(static_cast<uint32_t>(v.size()), c, "the vector");
+  Rows r;
+  r.dim = c.dim;
+  r.count = 1;
+  r.data.resize(v.size() * sizeof(float));
+  memcpy(r.data.data(), v.data(), r.data.size());
+  return r;
+}
+
+bool looks_like_text(const std::string &s) {
+  return !s.empty() && s.find_first_not_of("0123456789+-.eE,[] \t\n") == std::string::npos;
+}
+
+}  // namespace
+
+uint16_t element_for(vecfile::Type type, const vexfs_collection &c, bool shift) {
+  if (shift) {
+    if (type != vecfile::Type::u8) throw Usage("--shift is for files of unsigned bytes");
+    if (c.element != VEXFS_I8) throw Usage("--shift is for collections of int8");
+    return VEXFS_I8;
+  }
+  if (type == vecfile::Type::f16 && c.element == VEXFS_F16) return VEXFS_F16;
+  if (type == vecfile::Type::i8 && c.element == VEXFS_I8) return VEXFS_I8;
+  return VEXFS_F32;
+}
+
+void read_rows(const vecfile::Reader &r, uint64_t first, size_t count, const vexfs_collection &c, bool shift,
+               Rows *out) {
+  check_dim(r.dim(), c, r.path());
+  out->element = element_for(r.type(), c, shift);
+  out->dim = c.dim;
+  out->count = count;
+  out->data.resize(count * c.dim * client::element_bytes(out->element));
+  if (out->element == VEXFS_F32) {
+    r.read_f32(first, count, reinterpret_cast<float *>(out->data.data()));
+    return;
+  }
+  r.read_raw(first, count, out->data.data());
+  if (shift)
+    for (uint8_t &b : out->data) b ^= 0x80;  // v - 128 in two's complement
+}
+
+Rows rows_from_argument(const std::string &value, int64_t row, const vexfs_collection &c, bool shift) {
+  if (value == "-") {
+    const std::string text(std::istreambuf_iterator<char>(std::cin), {});
+    return from_text(text, c);
+  }
+  if (looks_like_text(value) && !std::filesystem::exists(value)) return from_text(value, c);
+  const auto file = vecfile::open(value);
+  Rows r;
+  if (row >= 0)
+    read_rows(*file, static_cast<uint64_t>(row), 1, c, shift, &r);
+  else
+    read_rows(*file, 0, file->rows(), c, shift, &r);
+  return r;
+}
+
+std::vector<float> to_floats(const void *data, uint16_t element, size_t n) {
+  std::vector<float> out(n);
+  const auto *p = static_cast<const uint8_t *>(data);
+  for (size_t i = 0; i < n; i++) {
+    uint16_t h = 0;
+    switch (element) {
+      case VEXFS_F32:
+        memcpy(&out[i], p + 4 * i, 4);
+        break;
+      case VEXFS_F16:
+        memcpy(&h, p + 2 * i, 2);
+        out[i] = vecfile::half_to_float(h);
+        break;
+      case VEXFS_BF16:
+        memcpy(&h, p + 2 * i, 2);
+        out[i] = std::bit_cast<float>(static_cast<uint32_t>(h) << 16);
+        break;
+      default:
+        out[i] = static_cast<int8_t>(p[i]);
+        break;
+    }
+  }
+  return out;
+}
+
+}  // namespace vexfs::vexctl
