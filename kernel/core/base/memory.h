@@ -54,7 +54,8 @@ template <class T>
 class Vec {
  public:
   Vec() = default;
-  Vec(Vec &&o) noexcept : p_(std::exchange(o.p_, nullptr)), n_(std::exchange(o.n_, 0)), cap_(std::exchange(o.cap_, 0)) {}
+  Vec(Vec &&o) noexcept
+      : p_(std::exchange(o.p_, nullptr)), n_(std::exchange(o.n_, 0)), cap_(std::exchange(o.cap_, 0)) {}
   Vec &operator=(Vec &&o) noexcept {
     if (this != &o) {
       free_all();
@@ -150,7 +151,8 @@ template <class R, class... A>
 class FnRef<R(A...)> {
  public:
   template <class F>
-  FnRef(F &&f)  // NOLINT(google-explicit-constructor)
+  requires(!std::is_same_v<std::remove_cvref_t<F>, FnRef>)  // a copy refers to the callable, not to the copied
+      FnRef(F &&f)                                          // NOLINT(google-explicit-constructor)
       : obj_(const_cast<void *>(static_cast<const void *>(&f))), call_([](void *o, A... a) -> R {
           return (*static_cast<std::remove_reference_t<F> *>(o))(std::forward<A>(a)...);
         }) {}

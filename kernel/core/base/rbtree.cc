@@ -92,7 +92,8 @@ void RbShape::erase(RbHook *&root, RbHook *node) {
 void RbShape::erase_fixup(RbHook *&root, RbHook *node, RbHook *parent) {
   while (node != root && (!node || !node->red)) {
     int side = parent->child[1] == node && (node || parent->child[0]);
-    RbHook *sib = parent->child[1 - side];  // exists: its side has at least one black node more
+    RbHook *sib = parent->child[1 - side];
+    VX_ASSERT(sib);  // its side has at least one black node more
     if (sib->red) {
       sib->red = false;
       parent->red = true;
@@ -113,6 +114,7 @@ void RbShape::erase_fixup(RbHook *&root, RbHook *node, RbHook *parent) {
       sib = parent->child[1 - side];
       far = sib->child[1 - side];
     }
+    VX_ASSERT(far);
     sib->red = parent->red;
     parent->red = false;
     far->red = false;

@@ -59,10 +59,15 @@ int memcmp(const void *a, const void *b, std::size_t n) noexcept;
 
 // An invariant of in-memory state. Never used for anything that a disk image or a caller can make false.
 extern "C" void vx_assert_fail(const char *expr, const char *file, int line);
-#define VX_ASSERT(expr)                                                  \
-  do {                                                                   \
+#ifdef __clang_analyzer__
+// vx_assert_fail does not return, but objtool must not know it.
+#define VX_ASSERT(expr) ((expr) ? (void)0 : __builtin_unreachable())
+#else
+#define VX_ASSERT(expr)                                                         \
+  do {                                                                          \
     if (!(expr)) [[unlikely]] ::vx_assert_fail(#expr, __FILE_NAME__, __LINE__); \
   } while (0)
+#endif
 #ifndef __FILE_NAME__
 #define __FILE_NAME__ __FILE__
 #endif
