@@ -150,9 +150,9 @@ class FnRef;
 template <class R, class... A>
 class FnRef<R(A...)> {
  public:
-  template <class F>
-  requires(!std::is_same_v<std::remove_cvref_t<F>, FnRef>)  // a copy refers to the callable, not to the copied
-      FnRef(F &&f)                                          // NOLINT(google-explicit-constructor)
+  // A copy refers to the callable, not to the FnRef that was copied.
+  template <class F, class = std::enable_if_t<!std::is_same_v<std::remove_cvref_t<F>, FnRef>>>
+  FnRef(F &&f)  // NOLINT(google-explicit-constructor)
       : obj_(const_cast<void *>(static_cast<const void *>(&f))), call_([](void *o, A... a) -> R {
           return (*static_cast<std::remove_reference_t<F> *>(o))(std::forward<A>(a)...);
         }) {}
