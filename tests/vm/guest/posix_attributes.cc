@@ -55,8 +55,8 @@ void set_id_bits_and_direct_writes() {
   for (int flags : {O_DIRECT, 0, O_DIRECT}) {
     CHECK(chmod("direct", 06777) == 0);
     CHECK(as_user(1002, 1002, [flags] {
-      int fd = open("direct", O_WRONLY | flags);
-      return fd >= 0 && write(fd, block, sizeof(block)) == sizeof(block) && write(fd, block, 4096) == 4096;
+      int f = open("direct", O_WRONLY | flags);
+      return f >= 0 && write(f, block, sizeof(block)) == sizeof(block) && pwrite(f, block, 4096, 0) == 4096;
     }));
     CHECK_EQ(stat_of("direct").st_mode & 07777, 0777u);
   }
