@@ -87,8 +87,12 @@ static ssize_t vexfs_direct_overwrite(struct kiocb *iocb, struct iov_iter *from)
 	ssize_t ret;
 
 	inode_lock_shared(inode);
-	/* Appends and growing files go the other way; what is checked here holds as long as the lock does. */
-	if ((iocb->ki_flags & IOCB_APPEND) || !vexfs_is_overwrite(inode, iocb->ki_pos, iov_iter_count(from))) {
+	/*
+	 * Appends and growing files go the other way, and so do files that may have to lose set-id bits or capabilities,
+	 * which changes the inode; what is checked here holds as long as the lock does.
+	 */
+	if ((iocb->ki_flags & IOCB_APPEND) || !IS_NOSEC(inode) ||
+	    !vexfs_is_overwrite(inode, iocb->ki_pos, iov_iter_count(from))) {
 		inode_unlock_shared(inode);
 		return -EAGAIN;
 	}

@@ -228,6 +228,8 @@ static void vexfs_fill_sb(struct super_block *sb, const struct vx_fs_info *info)
 	sb->s_time_gran = 1;
 	sb->s_time_min = S64_MIN;
 	sb->s_time_max = S64_MAX;
+	/* Writes look for privileges to take away once an inode, not each time: a set-id bit or capability clears the mark. */
+	sb->s_flags |= SB_NOSEC;
 	sb->s_iflags |= SB_I_CGROUPWB;
 	vx_set_uuid(sb, info->uuid);
 }

@@ -119,18 +119,38 @@ static int vexfs_clear_range(struct inode *inode, unsigned int vx, u64 off, u64 
 	return vx_fallocate(vexfs_core(inode), vx, first, last - first, new_size, &now);
 }
 
+/* Is anything of [off, end) delayed or in flight? */
+static bool vexfs_is_delayed(struct inode *inode, u64 off, u64 end)
+{
+	struct vx_map m;
+
+	for (; off < end; off = m.off + m.len) {
+		if (vx_map(vexfs_core(inode), off, end - off, &m))
+			return true; /* whoever writes it out says why */
+		if (m.type == VX_MAP_DELALLOC || (m.flags & VX_MAP_F_INFLIGHT))
+			return true;
+	}
+	return false;
+}
+
 static int vexfs_allocate_range(struct inode *inode, unsigned int vx, u64 off, u64 end, u64 new_size)
 {
 	struct vx_time now = vexfs_now(inode);
 	u64 bs = i_blocksize(inode);
 	u64 first = round_down(off, bs);
+	u64 last = round_up(end, bs);
 	int err;
 
-	/* Delayed data in the range gets its blocks first; what is left are holes. */
-	err = filemap_write_and_wait_range(inode->i_mapping, off, end - 1);
-	if (err)
-		return err;
-	err = vx_fallocate(vexfs_core(inode), vx, first, round_up(end, bs) - first, new_size, &now);
+	/*
+	 * Delayed data in the range gets its blocks first; what is left are holes. A file that grows byte by byte within
+	 * blocks that it has must not wait for the device each time.
+	 */
+	if (vexfs_is_delayed(inode, first, last)) {
+		err = filemap_write_and_wait_range(inode->i_mapping, off, end - 1);
+		if (err)
+			return err;
+	}
+	err = vx_fallocate(vexfs_core(inode), vx, first, last - first, new_size, &now);
 	vexfs_mapping_cut(inode);
 	return err;
 }

@@ -47,6 +47,22 @@ bool as_user(uid_t uid, gid_t gid, F fn) {
   return WEXITSTATUS(status) == 0;
 }
 
+// A write over existing blocks with O_DIRECT takes the bits away as well, each time that they were set again.
+void set_id_bits_and_direct_writes() {
+  static char block[65536] __attribute__((aligned(4096)));
+  int fd = make("direct", 0666);
+  CHECK(write(fd, block, sizeof(block)) == sizeof(block) && fsync(fd) == 0 && close(fd) == 0);
+  for (int flags : {O_DIRECT, 0, O_DIRECT}) {
+    CHECK(chmod("direct", 06777) == 0);
+    CHECK(as_user(1002, 1002, [flags] {
+      int f = open("direct", O_WRONLY | flags);
+      return f >= 0 && write(f, block, sizeof(block)) == sizeof(block) && pwrite(f, block, 4096, 0) == 4096;
+    }));
+    CHECK_EQ(stat_of("direct").st_mode & 07777, 0777u);
+  }
+  CHECK(unlink("direct") == 0);
+}
+
 void modes_and_owners() {
   umask(022);
   close(make("a", 0666));
@@ -69,6 +85,7 @@ void modes_and_owners() {
     return fd >= 0 && write(fd, "x", 1) == 1;
   }));
   CHECK_EQ(stat_of("a").st_mode & 06000, 0u);
+  set_id_bits_and_direct_writes();
   CHECK(unlink("a") == 0);
   // a set-group-ID directory hands its group on
   CHECK(mkdir("d", 0755) == 0 && chown("d", 0, 4321) == 0 && chmod("d", 02777) == 0);
