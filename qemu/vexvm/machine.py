@@ -43,6 +43,7 @@ class Config:
     icount: bool = False
     gdb_port: int | None = None
     interactive: bool = False
+    boot_limit_s: float = BOOT_LIMIT_S
     append: str = ""
     # (path, serial, use), use being a key of DISK_USE
     disks: list[tuple[pathlib.Path, str, str]] = dataclasses.field(default_factory=list)
@@ -109,7 +110,7 @@ class Run:
             return "no poweroff" if now - self._exit_at > POWEROFF_LIMIT_S else None
         if now - begin > self._limit_s:
             return "timeout"
-        if self._started_at is None and self._config.gdb_port is None and now - begin > BOOT_LIMIT_S:
+        if self._started_at is None and self._config.gdb_port is None and now - begin > self._config.boot_limit_s:
             return "no boot"
         return None
 
@@ -163,7 +164,7 @@ class Run:
         if stopped == "timeout":
             return EXIT_TIMEOUT, f"time limit of {self._limit_s:.0f} s"
         if stopped == "no boot":
-            return EXIT_LOST, f"the guest did not come up within {BOOT_LIMIT_S} s"
+            return EXIT_LOST, f"the guest did not come up within {self._config.boot_limit_s:.0f} s"
         if stopped == "no poweroff":
             return EXIT_LOST, f"the command ended with {self._status}, but then the guest did not power off"
         if self._status is None:
