@@ -4,7 +4,8 @@
  *
  * Writes over blocks that exist run side by side under a shared i_rwsem, and asynchronously. A write that needs new
  * blocks, extends the file or covers only part of a block has the file for itself and waits for its data, so that no
- * block is ever in flight for two writers at once.
+ * block is ever in flight for two writers at once. So has a write that may have to take privileges (setuid bits,
+ * capabilities) away from the file, which changes its mode.
  */
 #include <linux/blkdev.h>
 #include <linux/fs.h>
@@ -88,7 +89,8 @@ static ssize_t vexfs_direct_overwrite(struct kiocb *iocb, struct iov_iter *from)
 
 	inode_lock_shared(inode);
 	/* Appends and growing files go the other way; what is checked here holds as long as the lock does. */
-	if ((iocb->ki_flags & IOCB_APPEND) || !vexfs_is_overwrite(inode, iocb->ki_pos, iov_iter_count(from))) {
+	if ((iocb->ki_flags & IOCB_APPEND) || !IS_NOSEC(inode) ||
+	    !vexfs_is_overwrite(inode, iocb->ki_pos, iov_iter_count(from))) {
 		inode_unlock_shared(inode);
 		return -EAGAIN;
 	}
@@ -127,7 +129,9 @@ static ssize_t vexfs_direct_exclusive(struct kiocb *iocb, struct iov_iter *from)
 	ret = vexfs_write_prepare(iocb, from);
 	if (ret <= 0)
 		goto out;
+	filemap_invalidate_lock(inode->i_mapping);
 	err = vexfs_uninline(inode);
+	filemap_invalidate_unlock(inode->i_mapping);
 	if (err) {
 		ret = vexfs_check(inode->i_sb, err);
 		goto out;
