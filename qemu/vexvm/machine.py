@@ -14,6 +14,8 @@ from .console import Console
 from .kernel import Kernel
 
 QEMU = "qemu-system-x86_64"
+# Each port has its own: a kernel without SERIAL_8250_SHARE_IRQ could not open a third one beside the console.
+SERIAL_IRQS = (4, 3, 5)
 BOOT_LIMIT_S = 180       # from power on to the command; 5 s is usual, a starved host may take long
 REPORT_TAIL_S = 4.0      # after a report, wait until the console has been silent that long
 REPORT_LIMIT_S = 20.0    # ... but no longer than that in all
@@ -60,7 +62,7 @@ def command_line(config: Config, chardevs: list[str]) -> list[str]:
                "-accel", accel, "-cpu", cpu, "-smp", str(config.cpus), "-m", config.memory,
                "-kernel", str(config.kernel.image), "-initrd", str(config.initramfs), "-append", append.strip()]
     for number, chardev in enumerate(chardevs):
-        command += ["-chardev", chardev, "-serial", f"chardev:s{number}"]
+        command += ["-chardev", chardev, "-device", f"isa-serial,chardev=s{number},index={number},irq={SERIAL_IRQS[number]}"]
     for number, (path, serial, use) in enumerate(config.disks):
         file = str(path).replace(",", ",,")
         command += ["-drive", f"file={file},format=raw,if=none,id=d{number},discard=unmap,{DISK_USE[use]}",
