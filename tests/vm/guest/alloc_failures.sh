@@ -10,8 +10,6 @@ knobs=/sys/kernel/debug/failslab
 
 starving() { (echo 1 >/proc/self/make-it-fail && exec "$@") >/dev/null 2>&1; }
 set_percent() { echo "$1" >"$knobs/probability"; }
-# Every 499th allocation of the starving: about one for each command, at places that wander. With more of them hardly a
-# program would get as far as its first call.
 cleanly() { # command: without failures, it must succeed
 	set_percent 0
 	"$@" || die "$*"
@@ -27,6 +25,8 @@ umount_fs "$MNT3"
 
 echo 1 >"$knobs/task-filter"
 echo N >"$knobs/ignore-gfp-wait"
+# Every 499th allocation of the starving: about one for each command, at places that wander. With more of them hardly a
+# program would get as far as its first call.
 echo 499 >"$knobs/interval"
 echo -1 >"$knobs/times"
 echo 0 >"$knobs/verbose"
