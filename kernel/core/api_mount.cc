@@ -92,13 +92,18 @@ int vx_fs_commit_start(vx_fs *fs) {
   return 0;
 }
 
+void vx_fs_quiesce(vx_fs *fs, vx_bool on) { fs->engine->quiesce(on); }
+
 int vx_fs_set_read_only(vx_fs *fs, vx_bool ro) {
   if (ro) {
-    auto flushed = fs->fs->shutdown();
-    if (!flushed.ok()) return flushed.to_c();
+    fs->engine->quiesce(true);
+    auto st = fs->fs->shutdown();
+    if (st.ok()) st = fs->volume->set_read_only(true);
+    fs->engine->quiesce(false);
+    return st.to_c();
   }
-  auto st = fs->volume->set_read_only(ro);
-  if (!st.ok() || ro) return st.to_c();
+  auto st = fs->volume->set_read_only(false);
+  if (!st.ok()) return st.to_c();
   st = fs->fs->recover();
   if (st.ok()) st = fs->engine->recover();
   return st.to_c();

@@ -4,7 +4,8 @@
  *
  * Writes over blocks that exist run side by side under a shared i_rwsem, and asynchronously. A write that needs new
  * blocks, extends the file or covers only part of a block has the file for itself and waits for its data, so that no
- * block is ever in flight for two writers at once.
+ * block is ever in flight for two writers at once. So has a write that may have to take privileges (setuid bits,
+ * capabilities) away from the file, which changes its mode.
  */
 #include <linux/blkdev.h>
 #include <linux/fs.h>
@@ -131,7 +132,9 @@ static ssize_t vexfs_direct_exclusive(struct kiocb *iocb, struct iov_iter *from)
 	ret = vexfs_write_prepare(iocb, from);
 	if (ret <= 0)
 		goto out;
+	filemap_invalidate_lock(inode->i_mapping);
 	err = vexfs_uninline(inode);
+	filemap_invalidate_unlock(inode->i_mapping);
 	if (err) {
 		ret = vexfs_check(inode->i_sb, err);
 		goto out;

@@ -22,7 +22,7 @@ static struct inode *vexfs_get_id(struct super_block *sb, const u32 *fh)
 	u64 ino = fh[0] | (u64)fh[1] << 32;
 	struct inode *inode;
 
-	if (!ino)
+	if (!ino || !fh[2]) /* generation 0 would stand for any */
 		return ERR_PTR(-ESTALE);
 	inode = vexfs_iget(sb, ino, fh[2]);
 	if (inode == ERR_PTR(-ENOENT))
@@ -75,9 +75,18 @@ static struct dentry *vexfs_get_parent(struct dentry *child)
 	return d_obtain_alias(vexfs_iget(dir->i_sb, ino, 0));
 }
 
+/* A server of NFS answers when what it did is on the device. */
+static int vexfs_commit_metadata(struct inode *inode)
+{
+	int err = sync_inode_metadata(inode, 1);
+
+	return err ?: vexfs_check(inode->i_sb, vx_fs_commit(vexfs_fs(inode)));
+}
+
 const struct export_operations vexfs_export_ops = {
 	.encode_fh = vexfs_encode_fh,
 	.fh_to_dentry = vexfs_fh_to_dentry,
 	.fh_to_parent = vexfs_fh_to_parent,
 	.get_parent = vexfs_get_parent,
+	.commit_metadata = vexfs_commit_metadata,
 };

@@ -225,6 +225,8 @@ int vexfs_setattr(vx_idmap *idmap, struct dentry *dentry, struct iattr *attr)
 		inode_set_atime_to_ts(inode, atime);
 		inode_set_mtime_to_ts(inode, mtime);
 		inode_set_ctime_to_ts(inode, ctime);
+	} else if (IS_SYNC(inode)) {
+		err = vx_fs_commit(vexfs_fs(inode));
 	}
 	return vexfs_check(inode->i_sb, err);
 }

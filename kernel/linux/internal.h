@@ -36,6 +36,8 @@ struct vexfs_sb {
 	struct vx_fs_info info; /* as it was at mount: geometry and limits */
 	u32 inline_max;
 	struct workqueue_struct *ioend_wq; /* completions of file data writes */
+	struct delayed_work read_only_work; /* vexfs_check() found that the core has given up */
+	int abort_told; /* in the kernel log */
 	struct vx_shrinker shrinkers[VEXFS_SHRINKERS];
 	struct list_head mounts; /* in vexfs_mounts */
 	struct kobject kobj;

@@ -186,6 +186,7 @@ long vexfs_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 		return vexfs_command(file, cmd, arg);
 	switch (cmd) {
 	case FS_IOC_GETVERSION:
+	case FS_IOC32_GETVERSION:
 		return put_user(inode->i_generation, (int __user *)arg);
 	case FS_IOC_GETFSLABEL:
 		return vexfs_get_label(inode->i_sb, (char __user *)arg);

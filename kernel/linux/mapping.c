@@ -71,6 +71,10 @@ static void vexfs_round(struct inode *inode, loff_t pos, loff_t length, u64 *off
 }
 
 /* ------------------------------------------------------------------ inline contents */
+/*
+ * With the invalidate lock held, or the lock of the folio with the contents: a buffered read has one of them from where
+ * it sees that a file is inline to where it has copied the contents, and the file must not outgrow them meanwhile.
+ */
 int vexfs_uninline(struct inode *inode)
 {
 	int err = vx_uninline(vexfs_core(inode));
@@ -154,8 +158,14 @@ static int vexfs_write_inline(struct inode *inode, loff_t pos, loff_t length, un
 		vexfs_fill_iomap(inode, &m, flags, iomap);
 		return 1;
 	}
-	if ((flags & IOMAP_FAULT) || pos + length > cap)
+	if (flags & IOMAP_FAULT) /* with the lock of the folio */
 		return vexfs_uninline(inode);
+	if (pos + length > cap) {
+		filemap_invalidate_lock(inode->i_mapping);
+		err = vexfs_uninline(inode);
+		filemap_invalidate_unlock(inode->i_mapping);
+		return err;
+	}
 	buf = vexfs_inline_buffer(inode, &len);
 	if (IS_ERR(buf))
 		return PTR_ERR(buf);
@@ -189,13 +199,18 @@ static int vexfs_read_begin(struct inode *inode, loff_t pos, loff_t length, unsi
 	if (flags & IOMAP_NOWAIT)
 		return -EAGAIN; /* the tree may have to be read */
 	vexfs_round(inode, pos, length, &off, &len);
-	err = vx_map(vexfs_core(inode), off, len, &m);
-	if (err)
-		return vexfs_check(inode->i_sb, err);
-	if (m.type == VX_MAP_INLINE)
-		return vexfs_read_inline(inode, pos, flags, iomap);
-	vexfs_fill_iomap(inode, &m, flags, iomap);
-	return 0;
+	do {
+		err = vx_map(vexfs_core(inode), off, len, &m);
+		if (err)
+			return vexfs_check(inode->i_sb, err);
+		if (m.type != VX_MAP_INLINE) {
+			vexfs_fill_iomap(inode, &m, flags, iomap);
+			return 0;
+		}
+		/* -ENOENT: a fault moved the contents to a block while a direct read looked. */
+		err = vexfs_read_inline(inode, pos, flags, iomap);
+	} while (err == -ENOENT);
+	return vexfs_check(inode->i_sb, err);
 }
 
 static int vexfs_read_end(struct inode *inode, loff_t pos, loff_t length, ssize_t written, unsigned int flags,

@@ -27,6 +27,14 @@ static struct dentry *vexfs_lookup(struct inode *dir, struct dentry *dentry, uns
 	return d_splice_alias(inode, dentry);
 }
 
+/* A name has changed. Mounted or marked with sync or dirsync, the directory says so only when it is on the device. */
+static int vexfs_dir_done(struct inode *dir)
+{
+	if (!IS_DIRSYNC(dir))
+		return 0;
+	return vexfs_check(dir->i_sb, vx_fs_commit(vexfs_fs(dir)));
+}
+
 /* ------------------------------------------------------------------ new inodes */
 struct vexfs_new {
 	umode_t mode;
@@ -66,6 +74,14 @@ static struct inode *vexfs_join_new(struct inode *inode, struct vx_inode *core)
 	return vexfs_iget(sb, ino, 0);
 }
 
+static void vexfs_discard(struct inode *inode)
+{
+	if (inode->i_state & I_NEW)
+		discard_new_inode(inode);
+	else
+		iput(inode);
+}
+
 static struct inode *vexfs_make(vx_idmap *idmap, struct inode *dir, struct dentry *dentry, const struct vexfs_new *n)
 {
 	struct vx_time now = vexfs_now(dir);
@@ -91,6 +107,23 @@ static struct inode *vexfs_make(vx_idmap *idmap, struct inode *dir, struct dentr
 	return vexfs_join_new(inode, core);
 }
 
+static int vexfs_instantiate(struct dentry *dentry, struct inode *inode)
+{
+	struct dentry *other;
+
+	if (inode->i_state & I_NEW) {
+		d_instantiate_new(dentry, inode);
+		return 0;
+	}
+	/* Somebody with a file handle may have given the inode a dentry too, and a directory has one and no more. */
+	d_drop(dentry);
+	other = d_splice_alias(inode, dentry);
+	if (IS_ERR(other))
+		return PTR_ERR(other);
+	dput(other);
+	return 0;
+}
+
 static int vexfs_make_entry(vx_idmap *idmap, struct inode *dir, struct dentry *dentry, const struct vexfs_new *n)
 {
 	struct inode *inode = vexfs_make(idmap, dir, dentry, n);
@@ -104,17 +137,11 @@ static int vexfs_make_entry(vx_idmap *idmap, struct inode *dir, struct dentry *d
 		vx_unlink(vexfs_core(dir), dentry->d_name.name, dentry->d_name.len, S_ISDIR(n->mode), &now);
 		vexfs_refresh_dir(dir);
 		vexfs_refresh_links(inode);
-		if (inode->i_state & I_NEW)
-			discard_new_inode(inode);
-		else
-			iput(inode);
+		vexfs_discard(inode);
 		return err;
 	}
-	if (inode->i_state & I_NEW)
-		d_instantiate_new(dentry, inode);
-	else
-		d_instantiate(dentry, inode);
-	return 0;
+	err = vexfs_instantiate(dentry, inode);
+	return err ?: vexfs_dir_done(dir);
 }
 
 static int vexfs_create(vx_idmap *idmap, struct inode *dir, struct dentry *dentry, umode_t mode, bool excl)
@@ -160,12 +187,13 @@ static int vexfs_tmpfile(vx_idmap *idmap, struct inode *dir, struct file *file, 
 		return PTR_ERR(inode);
 	err = vexfs_init_security(inode, dir, NULL);
 	if (err) {
-		discard_new_inode(inode);
+		vexfs_discard(inode);
 		return err;
 	}
 	set_nlink(inode, 1); /* d_tmpfile takes it back */
 	d_tmpfile(file, inode);
-	unlock_new_inode(inode);
+	if (inode->i_state & I_NEW)
+		unlock_new_inode(inode);
 	return finish_open_simple(file, 0);
 }
 
@@ -185,7 +213,7 @@ static int vexfs_link(struct dentry *old, struct inode *dir, struct dentry *dent
 	vexfs_refresh_links(inode);
 	ihold(inode);
 	d_instantiate(dentry, inode);
-	return 0;
+	return vexfs_dir_done(dir);
 }
 
 static int vexfs_remove(struct inode *dir, struct dentry *dentry, bool rmdir)
@@ -197,7 +225,7 @@ static int vexfs_remove(struct inode *dir, struct dentry *dentry, bool rmdir)
 		return vexfs_check(dir->i_sb, err);
 	vexfs_refresh_dir(dir);
 	vexfs_refresh_links(d_inode(dentry));
-	return 0;
+	return vexfs_dir_done(dir);
 }
 
 static int vexfs_unlink(struct inode *dir, struct dentry *dentry)
@@ -252,7 +280,8 @@ static int vexfs_rename(vx_idmap *idmap, struct inode *odir, struct dentry *old,
 	vexfs_refresh_links(d_inode(old));
 	if (target)
 		vexfs_refresh_links(target);
-	return 0;
+	err = vexfs_dir_done(odir);
+	return err ?: vexfs_dir_done(ndir);
 }
 
 const struct inode_operations vexfs_dir_iops = {

@@ -117,6 +117,15 @@ int vexfs_init_fs_context(struct fs_context *fc)
 	return 0;
 }
 
+/* Exactly what was given: mount(8) reads it here and gives it back when it remounts. */
+static void vexfs_show_bytes(struct seq_file *m, const char *key, u64 n)
+{
+	if (n && n % SZ_1K)
+		seq_printf(m, ",%s=%llu", key, n);
+	else if (n)
+		seq_printf(m, ",%s=%lluK", key, n >> 10);
+}
+
 int vexfs_show_options(struct seq_file *m, struct dentry *root)
 {
 	const struct vexfs_opts *o = &vexfs_sb(root->d_sb)->opts;
@@ -128,10 +137,8 @@ int vexfs_show_options(struct seq_file *m, struct dentry *root)
 	else
 		seq_puts(m, ",errors=ro");
 	seq_printf(m, ",commit=%u", o->commit_s);
-	if (o->node_cache)
-		seq_printf(m, ",node_cache=%lluK", o->node_cache >> 10);
-	if (o->vector_cache)
-		seq_printf(m, ",vector_cache=%lluK", o->vector_cache >> 10);
+	vexfs_show_bytes(m, "node_cache", o->node_cache);
+	vexfs_show_bytes(m, "vector_cache", o->vector_cache);
 	seq_printf(m, ",vector_threads=%u", o->vector_threads);
 	if (o->discard)
 		seq_puts(m, ",discard");

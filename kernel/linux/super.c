@@ -63,7 +63,28 @@ static void vexfs_free_inode(struct inode *inode)
 /* ------------------------------------------------------------------ errors */
 /*
  * The core turns itself read-only when it finds damage or cannot write; the VFS learns of it when the next call fails.
+ * Its flag may change only under s_umount, and not while the filesystem is frozen or being frozen: a thaw leaves alone
+ * what it takes for a read-only filesystem, so that writers would wait for ever. Callers of vexfs_check() hold all kinds
+ * of locks, perhaps this one: it is only tried, and tried again by a worker.
  */
+static bool vexfs_set_read_only(struct super_block *sb)
+{
+	if (!down_write_trylock(&sb->s_umount))
+		return false;
+	if (sb->s_writers.frozen == SB_UNFROZEN)
+		sb->s_flags |= SB_RDONLY;
+	up_write(&sb->s_umount);
+	return true;
+}
+
+static void vexfs_read_only_work(struct work_struct *work)
+{
+	struct vexfs_sb *sbi = container_of(to_delayed_work(work), struct vexfs_sb, read_only_work);
+
+	if (!vexfs_set_read_only(sbi->sb))
+		schedule_delayed_work(&sbi->read_only_work, HZ / 10);
+}
+
 int vexfs_check(struct super_block *sb, int err)
 {
 	struct vx_fs_info info;
@@ -73,10 +94,12 @@ int vexfs_check(struct super_block *sb, int err)
 	if (sb_rdonly(sb))
 		return err;
 	vx_fs_info(vexfs_sb(sb)->core, &info);
-	if (info.aborted) {
+	if (!info.aborted)
+		return err;
+	if (!xchg(&vexfs_sb(sb)->abort_told, 1))
 		pr_err("vexfs: %s: filesystem is read-only now\n", sb->s_id);
-		sb->s_flags |= SB_RDONLY;
-	}
+	if (!vexfs_set_read_only(sb))
+		schedule_delayed_work(&vexfs_sb(sb)->read_only_work, 1);
 	return err;
 }
 
@@ -136,7 +159,26 @@ static int vexfs_sync_fs(struct super_block *sb, int wait)
 
 static int vexfs_freeze_fs(struct super_block *sb)
 {
-	return vexfs_sync_fs(sb, 1);
+	struct vx_fs *core = vexfs_sb(sb)->core;
+	int err;
+
+	vx_fs_quiesce(core, true);
+	err = vexfs_sync_fs(sb, 1);
+	if (err)
+		vx_fs_quiesce(core, false);
+	return err;
+}
+
+static int vexfs_unfreeze_fs(struct super_block *sb)
+{
+	struct vexfs_sb *sbi = vexfs_sb(sb);
+	struct vx_fs_info info;
+
+	vx_fs_quiesce(sbi->core, false);
+	vx_fs_info(sbi->core, &info);
+	if (info.aborted) /* while it was frozen */
+		schedule_delayed_work(&sbi->read_only_work, 1);
+	return 0;
 }
 
 static int vexfs_statfs(struct dentry *dentry, struct kstatfs *st)
@@ -168,6 +210,7 @@ static void vexfs_release(struct vexfs_sb *sbi)
 	if (sbi->ioend_wq)
 		destroy_workqueue(sbi->ioend_wq);
 	vexfs_sysfs_remove(sbi);
+	cancel_delayed_work_sync(&sbi->read_only_work);
 	vx_fs_unmount(sbi->core);
 	kfree(sbi);
 }
@@ -193,6 +236,7 @@ static const struct super_operations vexfs_super_ops = {
 	.put_super = vexfs_put_super,
 	.sync_fs = vexfs_sync_fs,
 	.freeze_fs = vexfs_freeze_fs,
+	.unfreeze_fs = vexfs_unfreeze_fs,
 	.statfs = vexfs_statfs,
 	.show_options = vexfs_show_options,
 };
@@ -283,6 +327,7 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 	sbi->bdev.discard = sbi->opts.discard && bdev_max_discard_sectors(sb->s_bdev);
 	strscpy(sbi->bdev.name, sb->s_id, sizeof(sbi->bdev.name));
 	INIT_LIST_HEAD(&sbi->mounts);
+	INIT_DELAYED_WORK(&sbi->read_only_work, vexfs_read_only_work);
 
 	err = vexfs_mount_core(sbi);
 	if (err) {
@@ -350,8 +395,10 @@ int vexfs_reconfigure(struct fs_context *fc)
 		return invalf(fc, "vexfs: %s: only ro, rw and discard can change while mounted", sb->s_id);
 
 	sync_filesystem(sb);
+	vx_fs_info(sbi->core, &info);
+	if (ro && info.aborted)
+		return 0; /* it is read-only already: the VFS is to know */
 	if (!ro) {
-		vx_fs_info(sbi->core, &info);
 		if (info.aborted) {
 			errorf(fc, "vexfs: %s: stopped after an error: unmount and run fsck.vexfs", sb->s_id);
 			return -EROFS;

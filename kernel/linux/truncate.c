@@ -186,6 +186,8 @@ static int vexfs_do_fallocate(struct file *file, int mode, u64 off, u64 end)
 	if (new_size) {
 		vexfs_zero_cached_tail(inode, size);
 		err = iomap_truncate_page(inode, size, NULL, &vexfs_write_ops);
+		if (!err)
+			err = vexfs_flush_to(inode, size, new_size);
 		if (err)
 			return err;
 	}

@@ -75,6 +75,14 @@ static void vexfs_end_bio(struct bio *bio)
 
 static int vexfs_prepare_ioend(struct iomap_ioend *ioend, int status)
 {
+	loff_t size = i_size_read(ioend->io_inode);
+
+	/*
+	 * The last block is written as a whole, but what an append puts into it from now on may miss the device: the size
+	 * on disk must not grow over that when this is done. Only the last of a file's ioends is cut, so merging works.
+	 */
+	if (size > ioend->io_offset && size - ioend->io_offset < ioend->io_size)
+		ioend->io_size = size - ioend->io_offset;
 	/* Also when it failed before it began: the blocks that were given to it must go back. */
 	vx_ioend_bio(ioend)->bi_end_io = vexfs_end_bio;
 	return status;

@@ -14,6 +14,8 @@ from .console import Console
 from .kernel import Kernel
 
 QEMU = "qemu-system-x86_64"
+# Each port has its own: a kernel without SERIAL_8250_SHARE_IRQ could not open a third one beside the console.
+SERIAL_IRQS = (4, 3, 5)
 BOOT_LIMIT_S = 180       # from power on to the command; 5 s is usual, a starved host may take long
 REPORT_TAIL_S = 4.0      # after a report, wait until the console has been silent that long
 REPORT_LIMIT_S = 20.0    # ... but no longer than that in all
@@ -43,6 +45,7 @@ class Config:
     icount: bool = False
     gdb_port: int | None = None
     interactive: bool = False
+    boot_limit_s: float = BOOT_LIMIT_S
     append: str = ""
     # (path, serial, use), use being a key of DISK_USE
     disks: list[tuple[pathlib.Path, str, str]] = dataclasses.field(default_factory=list)
@@ -59,7 +62,7 @@ def command_line(config: Config, chardevs: list[str]) -> list[str]:
                "-accel", accel, "-cpu", cpu, "-smp", str(config.cpus), "-m", config.memory,
                "-kernel", str(config.kernel.image), "-initrd", str(config.initramfs), "-append", append.strip()]
     for number, chardev in enumerate(chardevs):
-        command += ["-chardev", chardev, "-serial", f"chardev:s{number}"]
+        command += ["-chardev", chardev, "-device", f"isa-serial,chardev=s{number},index={number},irq={SERIAL_IRQS[number]}"]
     for number, (path, serial, use) in enumerate(config.disks):
         file = str(path).replace(",", ",,")
         command += ["-drive", f"file={file},format=raw,if=none,id=d{number},discard=unmap,{DISK_USE[use]}",
@@ -109,7 +112,7 @@ class Run:
             return "no poweroff" if now - self._exit_at > POWEROFF_LIMIT_S else None
         if now - begin > self._limit_s:
             return "timeout"
-        if self._started_at is None and self._config.gdb_port is None and now - begin > BOOT_LIMIT_S:
+        if self._started_at is None and self._config.gdb_port is None and now - begin > self._config.boot_limit_s:
             return "no boot"
         return None
 
@@ -163,7 +166,7 @@ class Run:
         if stopped == "timeout":
             return EXIT_TIMEOUT, f"time limit of {self._limit_s:.0f} s"
         if stopped == "no boot":
-            return EXIT_LOST, f"the guest did not come up within {BOOT_LIMIT_S} s"
+            return EXIT_LOST, f"the guest did not come up within {self._config.boot_limit_s:.0f} s"
         if stopped == "no poweroff":
             return EXIT_LOST, f"the command ended with {self._status}, but then the guest did not power off"
         if self._status is None:

@@ -319,8 +319,14 @@ bool Engine::background_round(u32 *cursor) {
   Result<u32> n = c->index().work(256, stopped, this);
   if (n.ok()) stats_.indexed.fetch_add(*n, std::memory_order_relaxed);
   if (n.ok() && *n == 256) *cursor = c->cid() - 1;
-  if (!volume_.read_only() && c->index().checkpoint_due()) (void)checkpoint(*c).ok();
+  SharedGuard g(quiet_lock_);
+  if (!quiet_ && !volume_.read_only() && c->index().checkpoint_due()) (void)checkpoint(*c).ok();
   return true;
+}
+
+void Engine::quiesce(bool on) {
+  Guard g(quiet_lock_);
+  quiet_ = on;
 }
 
 void Engine::thread_main(void *arg) {

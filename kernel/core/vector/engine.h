@@ -4,8 +4,8 @@
 // Life: Filesystem::open -> Engine::create -> start (hooks, commit participant) -> Filesystem::recover -> recover ->
 // ... -> stop (checkpoints, threads) -> Filesystem::shutdown -> Volume::commit -> ~Engine -> ~Filesystem.
 //
-// Locks, from the outside in: Inode::meta_lock, Volume::begin(), open_lock_, owners_, Collection's writer lock,
-// map_lock_, the chunk cache's.
+// Locks, from the outside in: quiet_lock_, Inode::meta_lock, Volume::begin(), open_lock_, owners_, Collection's writer
+// lock, map_lock_, the chunk cache's.
 #pragma once
 #include "collection.h"
 #include "stats.h"
@@ -87,6 +87,8 @@ class Engine : Pinned {
   void count_insert(u32 rows, u64 ns);
   void count_delete(u32 rows) { stats_.deletes.fetch_add(rows, std::memory_order_relaxed); }
   Status checkpoint(Collection &c);
+  // On: threads write no checkpoints from here on (waits for one that is under way). Indexing in memory goes on.
+  void quiesce(bool on);
 
   usize shrink(usize chunks_wanted);
   // "stats", "performance", "simd", "cache": this room's lines of each. False: not one of these.
@@ -150,6 +152,8 @@ class Engine : Pinned {
   std::atomic<bool> stop_{false};
   std::atomic<u64> kicks_{0};
   std::atomic<usize> shrink_wanted_{0};
+  RwSem quiet_lock_{"vexfs_vector_quiet"};  // shared by a thread while it writes; outermost
+  bool quiet_ = false;
 };
 
 // Held while rows with owners are added, so that an owner cannot lose its last name in between.

@@ -38,7 +38,7 @@ for how in drop error; do
 	for i in $(seq 50); do echo "$i" >"$MNT1/lost$i" || true; done
 	expect_fail sync -f "$MNT1"
 	expect_fail touch "$MNT1/more"
-	grep -q "$MNT1 vexfs ro" /proc/mounts || die "still writable: $(grep "$MNT1" /proc/mounts)"
+	await "grep -q '$MNT1 vexfs ro' /proc/mounts" || die "still writable: $(grep "$MNT1" /proc/mounts)"
 	dmesg | grep "vexfs: dm-" >/dev/null || die "no message"
 	[ "$how" = error ] || expect_eq "a file in the cache" "$(cat "$MNT1/kept7")" 7
 	umount_fs "$MNT1"

@@ -100,3 +100,22 @@ module_reload() {
 	if [ -d /sys/module/vexfs ]; then rmmod vexfs || die "rmmod vexfs"; fi
 	modprobe vexfs || die "modprobe vexfs"
 }
+
+# await CONDITION: until the shell finds it true; fails after 20 s.
+await() {
+	local i
+	for ((i = 0; i < 200; i++)); do
+		if eval "$1"; then return 0; fi
+		sleep 0.1
+	done
+	return 1
+}
+
+# shutdown_fs DIR HOW: nothing more reaches the device, as in a power cut. HOW: commit (first; but data that is only in the
+# page cache is lost) or now.
+shutdown_fs() {
+	local how=2
+	[ "$2" != commit ] || how=1
+	perl -e 'open(my $f, "<", $ARGV[0]) or die "$ARGV[0]: $!\n";
+		ioctl($f, 0x8004587d, pack("L", $ARGV[1])) or die "shutdown: $!\n"' "$1" "$how"
+}

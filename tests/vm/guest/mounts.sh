@@ -41,6 +41,11 @@ mount_fs "$DEV3" "$MNT3" node_cache=8M,vector_cache=32M,vector_threads=2
 grep -q "$MNT3 vexfs .*node_cache=8192K,vector_cache=32768K,vector_threads=2" /proc/mounts ||
 	die "options: $(grep "$MNT3" /proc/mounts)"
 
+umount_fs "$MNT3"
+mount_fs "$DEV3" "$MNT3" node_cache=8388609
+mount -o remount,ro "$MNT3" || die "what /proc/mounts shows is not what was given"
+mount -o remount,rw "$MNT3"
+
 say "busy"
 (cd "$MNT3" && exec sleep 100) &
 busy=$!
