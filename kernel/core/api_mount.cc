@@ -94,6 +94,7 @@ int vx_fs_commit_start(vx_fs *fs) {
 
 int vx_fs_set_read_only(vx_fs *fs, vx_bool ro) {
   if (ro) {
+    fs->engine->save_indexes();
     auto flushed = fs->fs->shutdown();
     if (!flushed.ok()) return flushed.to_c();
   }

@@ -347,7 +347,7 @@ TEST(VectorAbi, HybridFilters) {
   vx_inode *sub = m.mkdir(d, "sub");
   ASSERT_EQ(m.create(d, 1, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_HNSW), 0);
   vx_inode *f = m.make(sub, "f"), *g = m.make(d, "g");
-  for (int i = 0; i < 300; i++) {
+  for (int i = 0; i < 600; i++) {  // enough that the index is walked
     uint64_t id = static_cast<uint64_t>(i);
     ASSERT_EQ(m.add(d, {static_cast<float>(i)}, &id, 0,
                     i % 3 == 0   ? vx_ino(f)

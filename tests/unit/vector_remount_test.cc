@@ -87,6 +87,17 @@ TEST(VectorRemount, BackgroundWorkIsFinishedByTheUnmount) {
   EXPECT_TRUE(m.check());
 }
 
+TEST(VectorRemount, BecomingReadOnlySavesTheIndexToo) {
+  Mount m;
+  ASSERT_EQ(m.create(m.root(), dim, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_HNSW, nullptr, 6, 40), 0);
+  add_rows(m, m.root(), 2000, 1);
+  Answers before = ask(m, m.root(), 100, 12);
+  ASSERT_EQ(vx_fs_set_read_only(m.fs(), true), 0);
+  m.remount();
+  EXPECT_EQ(status(m, m.root()).checkpoint_slots, 2000u);
+  EXPECT_EQ(ask(m, m.root(), 100, 12), before);
+}
+
 // BUILD returns when every row is in the index, also those that background threads had taken on.
 TEST(VectorRemount, BuildWaitsForRowsThatOthersInsert) {
   Options o;
