@@ -8,8 +8,8 @@ namespace {
 
 constexpr u64 default_cache_bytes = u64{1} << 30;
 constexpr u32 ancestors_max = 4096;
-constexpr u32 backlog_max = 8192;  // rows not indexed that background threads may be behind
-constexpr u32 catch_up = 64;       // rows of others that a caller indexes beside its own
+constexpr u32 backlog_max = 8192;          // rows not indexed that background threads may be behind
+constexpr u32 catch_up = 64;               // rows of others that a caller indexes beside its own
 constexpr u64 unmount_ns = 2'000'000'000;  // that an unmount indexes rows that threads have not come to yet
 
 Engine &of(store::Participant *p) { return *static_cast<Engine *>(p->ctx); }

@@ -8,7 +8,7 @@ namespace {
 
 constexpr u32 run_rows = 16;  // claimed at a time
 
-constexpr s64 wait_ms = 20;    // between looks whether the caller was killed
+constexpr s64 wait_ms = 20;  // between looks whether the caller was killed
 
 bool never(void *) { return false; }
 
