@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
-// Model oracle of vectors among files: random sequences of operations against plain maps. Contents must agree after
-// every look, exact searches bit for bit, index searches by recall; over remounts, and over crashes that take the state
-// back to the last commit.
+// Model oracle of vectors among files: random sequences of operations against plain maps. Contents of files and rows must
+// agree at every look, exact searches bit for bit, index searches by recall, and every acknowledged insert is found by
+// the next search through the index; over remounts, and over crashes that take the state back to the last commit.
 //
 // VEXFS_SEED chooses the seed (printed), VEXFS_MODEL_OPS the number of operations.
 #include <algorithm>
@@ -28,10 +28,18 @@ struct ModelCollection {
   std::map<uint64_t, ModelRow> rows;
 };
 
+struct ModelFile {
+  std::string dir, name;
+  std::string second_dir, second_name;  // another link, unless the name is empty
+  std::string content;
+  // The directory that a subtree filter takes it to be in: the last that gave it a name.
+  std::string home;
+};
+
 struct ModelState {
-  std::map<std::string, uint64_t> dirs;                           // name -> ino
-  std::map<std::string, ModelCollection> collections;             // by directory
-  std::map<uint64_t, std::pair<std::string, std::string>> files;  // ino -> directory, name
+  std::map<std::string, uint64_t> dirs;                // name -> ino
+  std::map<std::string, ModelCollection> collections;  // by directory
+  std::map<uint64_t, ModelFile> files;                 // by inode
 };
 
 class Model {
@@ -42,6 +50,7 @@ class Model {
     for (uint32_t i = 0; i < ops && !::testing::Test::HasFatalFailure(); i++) {
       auto durable = m_.fs_info().txn_durable;
       bool commits = step();
+      operations_++;
       // A commit that the store made by itself, for lack of memory or space: brought to a point that is known.
       if (!commits && m_.fs_info().txn_durable != durable) commit();
       if (::testing::Test::HasNonfatalFailure()) FAIL() << "at operation " << i;
@@ -51,6 +60,7 @@ class Model {
     reopen();
     check_all();
   }
+  uint64_t operations() const { return operations_; }
   double recall() const { return wanted_ ? double(found_) / double(wanted_) : 1; }
   uint64_t counted(const char *what) { return counts_[what]; }
   std::string summary() {
@@ -78,9 +88,12 @@ class Model {
     if (dice < 24) return remount();
     if (dice < 27) return crash();
     if (dice < 60) return make_file();
-    if (dice < 80) return unlink_file();
+    if (dice < 76) return unlink_file();
+    if (dice < 82) return link_file();
     if (dice < 95) return rename_file();
-    if (dice < 115) return write_file();
+    if (dice < 99) return exchange_files();
+    if (dice < 110) return write_file();
+    if (dice < 115) return read_file();
     if (now_.collections.empty()) return make_collection();
     if (dice < 420) return add_one();
     if (dice < 440) return add_batch();
@@ -150,7 +163,7 @@ class Model {
   bool remove_dir() {
     for (auto &[name, ino] : now_.dirs) {
       bool empty = true;
-      for (auto &[f, where] : now_.files) empty = empty && where.first != name;
+      for (auto &[f, where] : now_.files) empty = empty && where.dir != name && where.second_dir != name;
       if (!empty) continue;
       std::string gone = name;
       EXPECT_EQ(m_.unlink(m_.root(), gone, true), 0);
@@ -165,6 +178,7 @@ class Model {
   bool commit() {
     EXPECT_EQ(m_.commit(), 0);
     saved_ = now_;
+    written_.clear();
     counts_["commit"]++;
     return true;
   }
@@ -176,6 +190,7 @@ class Model {
     else
       m_.remount();
     saved_ = now_;
+    written_.clear();
     counts_["remount"]++;
     check_some();
     return true;
@@ -184,6 +199,10 @@ class Model {
   bool crash() {
     m_.crash();
     now_ = saved_;
+    for (auto &[ino, f] : now_.files)
+      if (written_.count(ino)) adopt(ino, f);
+    written_.clear();
+    saved_ = now_;
     counts_["crash"]++;
     check_some();
     return true;
@@ -196,9 +215,24 @@ class Model {
     Close close{m_, d};
     std::string file = "f" + std::to_string(serial_++);
     vx_inode *ip = m_.make(d, file);
-    now_.files[vx_ino(ip)] = {name, file};
+    now_.files[vx_ino(ip)] = {name, file, "", "", "", name};
     m_.close(ip);
     return false;
+  }
+
+  // The rows go with the last name.
+  void forget_name(std::map<uint64_t, ModelFile>::iterator it, bool second) {
+    ModelFile &f = it->second;
+    if (f.second_name.empty()) {
+      forget_owner(it->first);
+      now_.files.erase(it);
+      return;
+    }
+    if (!second) {
+      f.dir = f.second_dir;
+      f.name = f.second_name;
+    }
+    f.second_dir = f.second_name = "";
   }
 
   void forget_owner(uint64_t ino) {
@@ -210,13 +244,15 @@ class Model {
   bool unlink_file() {
     if (now_.files.empty()) return false;
     auto it = any_of(now_.files);
-    vx_inode *d = dir(it->second.first);
+    bool second = !it->second.second_name.empty() && pick(2);
+    std::string where = second ? it->second.second_dir : it->second.dir;
+    std::string name = second ? it->second.second_name : it->second.name;
+    vx_inode *d = dir(where);
     Close close{m_, d};
     bool hold = pick(3) == 0;  // rows go with the name, also while somebody has the file open
-    vx_inode *open = hold ? m_.open(d, it->second.second) : nullptr;
-    EXPECT_EQ(m_.unlink(d, it->second.second), 0);
-    forget_owner(it->first);
-    now_.files.erase(it);
+    vx_inode *open = hold ? m_.open(d, name) : nullptr;
+    EXPECT_EQ(m_.unlink(d, name), 0);
+    forget_name(it, second);
     if (open) {
       search_one();
       m_.close(open);
@@ -225,38 +261,146 @@ class Model {
     return false;
   }
 
+  bool link_file() {
+    if (now_.files.empty()) return false;
+    auto it = any_of(now_.files);
+    ModelFile &f = it->second;
+    if (!f.second_name.empty()) return false;
+    auto &[to, ino] = *any_of(now_.dirs);
+    vx_inode *a = dir(f.dir), *b = dir(to);
+    Close ca{m_, a}, cb{m_, b};
+    vx_inode *ip = m_.open(a, f.name);
+    std::string name = "l" + std::to_string(serial_++);
+    vx_time t = Mount::now();
+    EXPECT_EQ(vx_link(b, name.data(), name.size(), ip, &t), 0);
+    m_.close(ip);
+    f.second_dir = f.home = to;
+    f.second_name = name;
+    counts_["link"]++;
+    return false;
+  }
+
   bool rename_file() {
     if (now_.files.empty()) return false;
     auto it = any_of(now_.files);
     auto &[to, ino] = *any_of(now_.dirs);
-    vx_inode *a = dir(it->second.first), *b = dir(to);
+    vx_inode *a = dir(it->second.dir), *b = dir(to);
     Close ca{m_, a}, cb{m_, b};
     std::string name = "f" + std::to_string(serial_++);
     if (pick(3) == 0)  // over another file
-      for (auto &[other, where] : now_.files)
-        if (where.first == to && other != it->first) {
-          name = where.second;
-          forget_owner(other);
-          now_.files.erase(other);
+      for (auto other = now_.files.begin(); other != now_.files.end(); ++other)
+        if (other->second.dir == to && other != it) {
+          name = other->second.name;
+          forget_name(other, false);
           break;
         }
-    EXPECT_EQ(m_.rename(a, it->second.second, b, name), 0);
-    it->second = {to, name};
+    EXPECT_EQ(m_.rename(a, it->second.name, b, name), 0);
+    if (it->second.dir != to) it->second.home = to;
+    it->second.dir = to;
+    it->second.name = name;
     counts_["rename"]++;
     return false;
+  }
+
+  // Owners are inodes: when two files change names their rows stay with them.
+  bool exchange_files() {
+    if (now_.files.size() < 2) return false;
+    auto x = any_of(now_.files), y = any_of(now_.files);
+    if (x == y) return false;
+    ModelFile &f = x->second, &g = y->second;
+    vx_inode *a = dir(f.dir), *b = dir(g.dir);
+    Close ca{m_, a}, cb{m_, b};
+    vx_time t = Mount::now();
+    EXPECT_EQ(
+        vx_rename(a, f.name.data(), f.name.size(), b, g.name.data(), g.name.size(), VX_RENAME_EXCHANGE, nullptr, &t),
+        0);
+    if (f.dir != g.dir) {
+      f.home = g.dir;
+      g.home = f.dir;
+    }
+    std::swap(f.dir, g.dir);
+    std::swap(f.name, g.name);
+    counts_["exchange"]++;
+    return false;
+  }
+
+  void make_stale(uint64_t ino) {
+    for (auto &[name, c] : now_.collections)
+      for (auto &[id, r] : c.rows)
+        if (r.owner == ino) r.fresh = false;
   }
 
   bool write_file() {
     if (now_.files.empty()) return false;
     auto it = any_of(now_.files);
-    vx_inode *d = dir(it->second.first);
+    std::string &content = it->second.content;
+    vx_inode *d = dir(it->second.dir);
     Close close{m_, d};
-    vx_inode *f = m_.open(d, it->second.second);
-    EXPECT_EQ(m_.write(f, std::string(1 + pick(5000), 'x'), pick(3000)), 0);
+    vx_inode *f = m_.open(d, it->second.name);
+    if (pick(5) == 0) {
+      uint64_t size = pick(9000);
+      vx_time t = Mount::now();
+      EXPECT_EQ(vx_ptruncate(f, size, &t), 0);
+      if (size != content.size()) make_stale(it->first);
+      written_[it->first].push_back({std::min(size, content.size()), size_t{1} << 20});
+      content.resize(size);
+    } else {
+      std::string data(1 + pick(5000), static_cast<char>('a' + pick(26)));
+      uint64_t at = pick(3000);
+      EXPECT_EQ(m_.write(f, data, at), 0);
+      written_[it->first].push_back({std::min<size_t>(at, content.size()), data.size() + at});
+      if (content.size() < at + data.size()) content.resize(at + data.size());
+      content.replace(at, data.size(), data);
+      make_stale(it->first);
+    }
     m_.close(f);
-    for (auto &[name, c] : now_.collections)
-      for (auto &[id, r] : c.rows)
-        if (r.owner == it->first) r.fresh = false;
+    counts_["write"]++;
+    return false;
+  }
+
+  void check_file(uint64_t ino, const ModelFile &want) {
+    for (bool second : {false, true}) {
+      if (second && want.second_name.empty()) break;
+      vx_inode *d = dir(second ? want.second_dir : want.dir);
+      Close close{m_, d};
+      vx_inode *f = m_.open(d, second ? want.second_name : want.name);
+      ASSERT_NE(f, nullptr) << want.dir << "/" << want.name;
+      EXPECT_EQ(vx_ino(f), ino);
+      std::string have(want.content.size() + 100, 'z');
+      size_t done = 0;
+      EXPECT_EQ(vx_pread(f, have.data(), have.size(), 0, &done), 0);
+      have.resize(done);
+      size_t at = static_cast<size_t>(
+          std::mismatch(have.begin(), have.end(), want.content.begin(), want.content.end()).first - have.begin());
+      EXPECT_TRUE(have == want.content) << want.dir << "/" << want.name << " differs at " << at << ": length " << done
+                                        << " instead of " << want.content.size() << ", byte "
+                                        << int{at < done ? have[at] : '-'} << " instead of "
+                                        << int{at < want.content.size() ? want.content[at] : '-'};
+      m_.close(f);
+    }
+  }
+
+  // Blocks of a file are overwritten in place: after a crash they may hold what was written since the last commit. The
+  // size is as committed, and where nothing was written so are the bytes.
+  void adopt(uint64_t ino, ModelFile &f) {
+    vx_inode *ip = nullptr;
+    ASSERT_EQ(vx_iget(m_.fs(), ino, 0, &ip), 0);
+    std::string have(f.content.size() + 100, 'z');
+    size_t done = 0;
+    EXPECT_EQ(vx_pread(ip, have.data(), have.size(), 0, &done), 0);
+    vx_iput(ip);
+    ASSERT_EQ(done, f.content.size());
+    have.resize(done);
+    for (auto &[at, len] : written_[ino])
+      if (at < done) f.content.replace(at, std::min(len, done - at), have, at, std::min(len, done - at));
+    EXPECT_TRUE(have == f.content) << f.dir << "/" << f.name << " differs where it was not written";
+  }
+
+  bool read_file() {
+    if (now_.files.empty()) return false;
+    auto it = any_of(now_.files);
+    check_file(it->first, it->second);
+    counts_["read"]++;
     return false;
   }
 
@@ -297,7 +441,25 @@ class Model {
     EXPECT_FALSE(c.rows.count(id)) << "id given twice";
     c.rows[id] = r;
     counts_["add"]++;
+    if (pick(8) == 0) expect_found(d, c, id, v);
     return durable ? commit() : false;
+  }
+
+  // The next search finds what was acknowledged: through the index where there is one.
+  void expect_found(vx_inode *d, const ModelCollection &c, uint64_t id, const Row &v) {
+    std::vector<vexfs_hit> hits;
+    const uint32_t k = 20;
+    m_.caller.denied.clear();
+    EXPECT_EQ(m_.search(d, v, k, &hits, 0, 200), 0);
+    auto own = brute(c, v, [id](uint64_t i, const ModelRow &) { return i == id; });
+    ASSERT_EQ(own.size(), 1u);
+    bool found = false, farther = hits.size() < std::min<size_t>(k, c.rows.size());
+    for (auto &h : hits) {
+      found = found || h.id == id;
+      farther = farther || simd::key_from_f32(h.distance) > own[0].first;
+    }
+    EXPECT_TRUE(found || !farther) << "id " << id << " of " << c.rows.size() << " rows is not found";
+    counts_["insert_found"]++;
   }
 
   bool add_batch() {
@@ -340,6 +502,12 @@ class Model {
     EXPECT_EQ(e, 0);
     EXPECT_EQ(done, n);
     counts_["batch_rows"] += n;
+    for (int look = 0; look < 2; look++) {
+      auto i = static_cast<uint32_t>(pick(n));
+      bool again = false;  // the last of rows with one id counts
+      for (uint32_t j = i + 1; j < n; j++) again = again || rows[j].id == rows[i].id;
+      if (!again) expect_found(d, c, rows[i].id, Row(data.begin() + i * c.dim, data.begin() + (i + 1) * c.dim));
+    }
     return false;
   }
 
@@ -474,7 +642,9 @@ class Model {
     std::vector<vexfs_filter> filters;
     uint32_t flags = 0;
     m_.caller.denied.clear();
-    switch (pick(7)) {
+    uint64_t kind = pick(7);
+    SCOPED_TRACE("search of kind " + std::to_string(kind));
+    switch (kind) {
       case 0: {
         uint64_t lo = pick(4000), hi = lo + pick(1500);
         filters.push_back({VEXFS_FILTER_ID_RANGE, 0, lo, hi, 0});
@@ -500,7 +670,7 @@ class Model {
         std::string where = below;
         take = [this, where](uint64_t, const ModelRow &r) {
           auto f = now_.files.find(r.owner);
-          return f != now_.files.end() && f->second.first == where;
+          return f != now_.files.end() && f->second.home == where;
         };
         break;
       }
@@ -561,8 +731,13 @@ class Model {
       EXPECT_EQ(m_.info(d).rows, c.rows.size());
       for (int i = 0; i < 5 && !c.rows.empty(); i++) check_row(d, c, any_of(c.rows)->first);
     }
+    for (int i = 0; i < 5 && !now_.files.empty(); i++) {
+      auto it = any_of(now_.files);
+      check_file(it->first, it->second);
+    }
   }
   void check_all() {
+    for (auto &[ino, f] : now_.files) check_file(ino, f);
     for (auto &[name, c] : now_.collections) {
       vx_inode *d = dir(name);
       Close close{m_, d};
@@ -576,7 +751,8 @@ class Model {
   std::mt19937_64 rng_;
   Mount m_;
   ModelState now_, saved_;
-  uint64_t serial_ = 0, found_ = 0, wanted_ = 0;
+  std::map<uint64_t, std::vector<std::pair<size_t, size_t>>> written_;  // since the last commit: offset, length at most
+  uint64_t serial_ = 0, found_ = 0, wanted_ = 0, operations_ = 0;
   std::map<std::string, uint64_t> counts_;
 };
 
@@ -585,18 +761,28 @@ uint64_t env(const char *name, uint64_t otherwise) {
   return v ? strtoull(v, nullptr, 0) : otherwise;
 }
 
+// Together 100,000 in a run; the sanitizers, which cost many times as much, take fewer.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr uint64_t operations_wanted = 4000;
+#else
+constexpr uint64_t operations_wanted = 25000;
+#endif
+
 void run_model(uint64_t salt, Options o) {
   host::set_log_level(VX_LOG_ERR - 1);
   uint64_t seed = env("VEXFS_SEED", 20261121) + salt;
-  auto ops = static_cast<uint32_t>(env("VEXFS_MODEL_OPS", 6000));
+  auto ops = static_cast<uint32_t>(env("VEXFS_MODEL_OPS", operations_wanted));
   std::cout << "seed " << seed - salt << ", " << ops << " operations\n";
   Model model(seed, o);
   model.run(ops);
-  std::cout << model.summary() << "\n";
+  std::cout << model.operations() << " operations:" << model.summary() << "\n";
+  EXPECT_EQ(model.operations(), ops);
   if (ops >= 3000) {
     EXPECT_GE(model.recall(), 0.95);
     EXPECT_GT(model.counted("search"), ops / 20);
-    EXPECT_GT(model.counted("crash"), 0u);
+    for (const char *what : {"crash", "remount", "unlink", "link", "rename", "exchange", "write", "read", "update",
+                             "delete", "manage", "drop", "insert_found"})
+      EXPECT_GT(model.counted(what), 0u) << what;
   }
 }
 
