@@ -70,8 +70,7 @@ Status Call::inherit_owner(Collection &c, u64 id, NewRow *row, fs::InodeRef *ref
 Status Call::one_row(RowOp op, u32 known_flags) {
   vexfs_embedding v;
   VX_TRY(read_arg(&v));
-  if ((v.flags & ~known_flags) || v.reserved0 || v.row.reserved0 || v.row.flags || !all_zero(v.reserved, 4))
-    return Errno::inval;
+  if ((v.flags & ~known_flags) || v.reserved0 || v.row.reserved0 || !all_zero(v.reserved, 4)) return Errno::inval;
   if (v.row.offset + v.row.length < v.row.offset) return Errno::inval;
   if (op != RowOp::add && v.row.id == VEXFS_ID_AUTO) return Errno::inval;
   CollectionRef c = VX_TRY(target(v.collection, false));
