@@ -106,7 +106,7 @@ struct vexfs_row {
 	__u64 length;
 	__u64 owner_version;    /* out: content version of the owner when the vector was made */
 	__u32 flags;            /* out: VEXFS_ROW_* */
-	__s32 owner_fd;         /* in, with VEXFS_BATCH_OWNER_FD: open file that owns the row; -1 = none */
+	__s32 owner_fd;         /* in, with VEXFS_VEC_OWNER_FD or VEXFS_BATCH_F_OWNER_FD: open file that owns the row */
 	__u32 generation;       /* out: owner's generation, for open_by_handle_at */
 	__u32 reserved0;
 	__u64 tag;              /* the caller's own 64 bits, stored and returned */
@@ -233,7 +233,7 @@ enum vexfs_plan {
 
 /* ------------------------------------------------------------------- index */
 enum vexfs_index_op {
-	VEXFS_INDEX_BUILD = 1,   /* index what is not indexed yet; with `kind`, change the kind first */
+	VEXFS_INDEX_BUILD = 1,   /* index what is not indexed yet, all of it; with `kind`, change the kind first */
 	VEXFS_INDEX_DROP = 2,    /* back to flat */
 	VEXFS_INDEX_REBUILD = 3, /* from nothing: dead rows leave the graph */
 	VEXFS_INDEX_STATUS = 4,

@@ -96,7 +96,8 @@ void vx_fs_quiesce(vx_fs *fs, vx_bool on) { fs->engine->quiesce(on); }
 
 int vx_fs_set_read_only(vx_fs *fs, vx_bool ro) {
   if (ro) {
-    fs->engine->quiesce(true);
+    fs->engine->quiesce(true);  // of background threads: whose last checkpoint is the next line
+    fs->engine->save_indexes();
     auto st = fs->fs->shutdown();
     if (st.ok()) st = fs->volume->set_read_only(true);
     fs->engine->quiesce(false);

@@ -173,6 +173,30 @@ TEST(VectorAbi, ElementTypes) {
   }
 }
 
+// What a command gave out may be given in again: fields that only come out are not looked at.
+TEST(VectorAbi, AStructCanBeUsedAgain) {
+  Mount m;
+  ASSERT_EQ(m.create(m.root(), 2, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_HNSW), 0);
+  vx_inode *f = m.make(m.root(), "f");
+  Row v{1, 2}, back(2);
+  vexfs_embedding e{};
+  e.size = sizeof e;
+  e.row.id = any;
+  e.row.owner = vx_ino(f);
+  e.data = reinterpret_cast<__u64>(v.data());
+  e.dim = 2;
+  e.element = VEXFS_F32;
+  ASSERT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_ADD_EMBEDDING, &e), 0);
+  ASSERT_EQ(m.write(f, "changed"), 0);
+  ASSERT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_GET_EMBEDDING, &e), 0);
+  EXPECT_NE(e.row.flags & VEXFS_ROW_STALE, 0u);
+  v = {3, 4};
+  EXPECT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_UPDATE_EMBEDDING, &e), 0);
+  EXPECT_EQ(e.row.flags & VEXFS_ROW_STALE, 0u);
+  EXPECT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_GET_EMBEDDING, &e), 0);
+  EXPECT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_DELETE_EMBEDDING, &e), 0);
+}
+
 TEST(VectorAbi, OwnersAndFds) {
   Mount m;
   vx_inode *d = m.mkdir(m.root(), "c"), *other = m.mkdir(m.root(), "other");
@@ -347,7 +371,7 @@ TEST(VectorAbi, HybridFilters) {
   vx_inode *sub = m.mkdir(d, "sub");
   ASSERT_EQ(m.create(d, 1, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_HNSW), 0);
   vx_inode *f = m.make(sub, "f"), *g = m.make(d, "g");
-  for (int i = 0; i < 300; i++) {
+  for (int i = 0; i < 600; i++) {  // enough that the index is walked
     uint64_t id = static_cast<uint64_t>(i);
     ASSERT_EQ(m.add(d, {static_cast<float>(i)}, &id, 0,
                     i % 3 == 0   ? vx_ino(f)

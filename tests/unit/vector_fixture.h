@@ -86,6 +86,11 @@ class Mount {
     EXPECT_TRUE(st.ok()) << static_cast<int>(st.code());
     EXPECT_EQ(mount(), 0);
   }
+  // Of a device that carries a filesystem already, and outlives this.
+  Mount(Options o, vx_bdev *device) : o_(o), device_(std::make_unique<host::MemDevice>(o.size)), use_(device) {
+    vx_core_init();
+    EXPECT_EQ(mount(), 0);
+  }
   ~Mount() {
     if (fs_) unmount();
   }

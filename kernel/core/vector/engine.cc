@@ -8,8 +8,9 @@ namespace {
 
 constexpr u64 default_cache_bytes = u64{1} << 30;
 constexpr u32 ancestors_max = 4096;
-constexpr u32 backlog_max = 8192;  // rows not indexed that background threads may be behind
-constexpr u32 catch_up = 64;       // rows of others that a caller indexes beside its own
+constexpr u32 backlog_max = 8192;          // rows not indexed that background threads may be behind
+constexpr u32 catch_up = 64;               // rows of others that a caller indexes beside its own
+constexpr u64 unmount_ns = 2'000'000'000;  // that an unmount indexes rows that threads have not come to yet
 
 Engine &of(store::Participant *p) { return *static_cast<Engine *>(p->ctx); }
 Status freeze(store::Participant *p, u64 txn, Vec<vx_io> &ios) {
@@ -82,11 +83,20 @@ void Engine::stop() {
   work_.wake();
   for (vx_thread *t : threads_) vx_thread_join(t);
   threads_.clear();
+  save_indexes();
+}
+
+void Engine::save_indexes() {
   if (volume_.read_only()) return;
+  u64 deadline = vx_clock_mono_ns() + engine_impl::unmount_ns;
+  auto late = [](void *at) { return vx_clock_mono_ns() > *static_cast<u64 *>(at); };
   u32 cursor = 0;
   while (CollectionRef c = next_open(cursor)) {
     cursor = c->cid();
-    if (!c->dropped() && c->index().checkpoint_wanted_at_unmount()) (void)checkpoint(*c).ok();
+    if (c->dropped()) continue;
+    // What is not done in time stays in the tail, which the next mount scans as this one did.
+    if (c->index().backlog()) (void)c->index().work(~u32{0}, late, &deadline).ok();
+    if (c->index().checkpoint_wanted_at_unmount()) (void)checkpoint(*c).ok();
   }
 }
 

@@ -61,7 +61,9 @@ class Engine : Pinned {
   Status start();
   // Frees what a crash left of dropped collections. Nothing on a read-only volume.
   Status recover();
-  // Stops threads and writes index checkpoints that are worth it. No call is running.
+  // Brings the checkpoints of all indexes up to the rows: before the filesystem becomes read-only. Calls may be running.
+  void save_indexes();
+  // Stops threads, saves indexes. No call is running.
   void stop();
 
   fs::Filesystem &filesystem() const { return fs_; }

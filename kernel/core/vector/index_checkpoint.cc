@@ -13,7 +13,6 @@ namespace index_checkpoint_impl {
 namespace {
 
 constexpr u32 blobs_per_handle = 12;
-constexpr u32 rows_min = 512;  // fewer are inserted again faster than a checkpoint is read
 
 store::Key blob_key(u32 cid, u64 generation, u32 blob) {
   return item_key(cid, VectorItem::index_blob, generation << 32 | blob);
@@ -123,7 +122,7 @@ bool IndexKeeper::checkpoint_wanted_at_unmount() {
   Guard g(lock_);
   if (!live_) return false;
   u32 have = covered_.load(std::memory_order_relaxed), upto = live_->upto.load(std::memory_order_relaxed);
-  return upto >= index_checkpoint_impl::rows_min && upto > have && upto - have >= max_of<u32>(256, have / 256);
+  return upto >= walked_slots_min && upto > have;
 }
 
 Status IndexKeeper::save_blobs(LiveIndex &l, u32 covered, u64 generation, u64 *bytes) {

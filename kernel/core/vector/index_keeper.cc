@@ -8,6 +8,8 @@ namespace {
 
 constexpr u32 run_rows = 16;  // claimed at a time
 
+constexpr s64 wait_ms = 20;  // between looks whether the caller was killed
+
 bool never(void *) { return false; }
 
 }  // namespace
@@ -130,7 +132,14 @@ bool IndexKeeper::claim(LiveIndex &l, u32 max, u32 *lo, u32 *hi) {
 
 // The run that began at lo is over; slots from resume_at on (slot_none: none) were not inserted.
 void IndexKeeper::finish(LiveIndex &l, u32 lo, u32 resume_at) {
-  Guard g(lock_);
+  {
+    Guard g(lock_);
+    retire(l, lo, resume_at);
+  }
+  finished_.wake();
+}
+
+void IndexKeeper::retire(LiveIndex &l, u32 lo, u32 resume_at) {
   for (u32 i = 0; i < l.nclaims; i++) {
     if (l.claims[i] != lo) continue;
     l.claims[i] = l.claims[--l.nclaims];
@@ -227,8 +236,25 @@ Status IndexKeeper::build_on(LiveIndex &l, u32 threads, bool (*interrupted)(void
   if (!mine.ok()) job.stop.store(true, std::memory_order_relaxed);
   for (vx_thread *t : helpers) vx_thread_join(t);
   if (!mine.ok()) return mine.error();
-  // What a helper had to leave (no memory, say) is tried once more here, and its error shows.
-  return work_on(l, ~u32{0}, interrupted, ctx).ok() ? Status() : Status(Errno::nomem);
+  // What a helper had to leave (no memory, say) is tried once more, and its error shows.
+  return settle(l, interrupted, ctx);
+}
+
+// Until every row that is there now is in the index. Other threads may hold some of them: they finish them, or give
+// them back, and then they are inserted here.
+Status IndexKeeper::settle(LiveIndex &l, bool (*interrupted)(void *), void *ctx) {
+  const u32 n = table_.slots();
+  for (;;) {
+    Result<u32> done = work_on(l, ~u32{0}, interrupted, ctx);
+    if (!done.ok()) return done.error();
+    if (l.upto.load(std::memory_order_acquire) >= n) return {};
+    if (interrupted(ctx)) return Errno::intr;
+    auto ready = [&] {
+      Guard g(lock_);
+      return l.claimed < n || l.upto.load(std::memory_order_relaxed) >= n;
+    };
+    finished_.wait(ready, index_keeper_impl::wait_ms);
+  }
 }
 
 Status IndexKeeper::build(u32 threads, bool (*interrupted)(void *), void *ctx) {

@@ -13,6 +13,10 @@
 
 namespace vexfs::vector {
 
+// Collections of fewer rows ever added are searched by an exact scan, which is no slower than a walk there. Their graph
+// has no checkpoint: inserting so few again costs less than a blob on disk.
+constexpr u32 walked_slots_min = 512;
+
 // One index, referenced by those that use it.
 struct LiveIndex : Pinned {
   LiveIndex() = default;
@@ -56,13 +60,14 @@ class IndexKeeper : Pinned {
   Result<u32> work(u32 budget, bool (*interrupted)(void *), void *ctx);
   u32 backlog();  // rows not indexed yet
 
-  // With an index: all rows; by several threads. kind, m, efc as in struct vexfs_index: 0 leaves them.
+  // Inserts all rows that are there now, by several threads, and waits for those that others are inserting.
   Status build(u32 threads, bool (*interrupted)(void *), void *ctx);
   // A new index with these parameters, built aside, then put in place. flat: drops the index.
   Status replace(IndexKind kind, u32 m, u32 ef_construction, bool build_first, u32 threads, bool (*interrupted)(void *),
                  void *ctx);
   Status checkpoint();
   bool checkpoint_due();  // by policy, while mounted
+  // Is the graph ahead of its checkpoint, so that the next mount would search another one?
   bool checkpoint_wanted_at_unmount();
   Status drop_checkpoint();  // frees it on disk
   void figures(IndexFigures *out);
@@ -78,10 +83,12 @@ class IndexKeeper : Pinned {
   static Status read_blob(void *ctx, u32 blob, MutBytes out);
   bool claim(LiveIndex &l, u32 max, u32 *lo, u32 *hi);
   void finish(LiveIndex &l, u32 lo, u32 resume_at);
+  static void retire(LiveIndex &l, u32 lo, u32 resume_at);  // lock_ held
   Status insert_run(LiveIndex &l, u32 lo, u32 hi, Scratch &scratch, bool (*interrupted)(void *), void *ctx,
                     u32 *stopped);
   Result<u32> work_on(LiveIndex &l, u32 budget, bool (*interrupted)(void *), void *ctx);
   Status build_on(LiveIndex &l, u32 threads, bool (*interrupted)(void *), void *ctx);
+  Status settle(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
   void account(LiveIndex &l);
   Status save(LiveIndex &l, u32 covered);
   Status save_blobs(LiveIndex &l, u32 covered, u64 generation, u64 *bytes);
@@ -93,6 +100,7 @@ class IndexKeeper : Pinned {
   store::Volume &volume_;
   Spin lock_{"vexfs_index"};
   Mutex job_{"vexfs_index_job"};
+  WaitQueue finished_{"vexfs_index_finished"};  // woken when a run is over
   LiveIndex *live_ = nullptr;
   std::atomic<u32> kind_, m_, efc_;
   u64 seed_;

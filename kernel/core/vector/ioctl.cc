@@ -2,6 +2,8 @@
 // Dispatch of commands, their argument structs, permissions, and the commands on collections.
 #include "ioctl.h"
 
+#include "insist.h"
+
 namespace vexfs::vector {
 namespace ioctl_impl {
 namespace {
@@ -132,7 +134,10 @@ Result<CollectionRef> Call::target(u64 id, bool write) {
 
 Status Call::may_change(Collection &c, u64 owner) { return owner ? may(owner, 2) : may(c.dir_ino(), 2); }
 
-Status Call::durable(bool wanted) { return wanted ? engine_.filesystem().commit() : Status(); }
+// The rows are in already.
+Status Call::durable(bool wanted) {
+  return wanted ? insist([&] { return engine_.filesystem().commit(); }) : Status();
+}
 
 // --------------------------------------------------------------------------------------------------------- collections
 void Call::describe(Collection &c, vexfs_collection *out) {

@@ -70,8 +70,7 @@ Status Call::inherit_owner(Collection &c, u64 id, NewRow *row, fs::InodeRef *ref
 Status Call::one_row(RowOp op, u32 known_flags) {
   vexfs_embedding v;
   VX_TRY(read_arg(&v));
-  if ((v.flags & ~known_flags) || v.reserved0 || v.row.reserved0 || v.row.flags || !all_zero(v.reserved, 4))
-    return Errno::inval;
+  if ((v.flags & ~known_flags) || v.reserved0 || v.row.reserved0 || !all_zero(v.reserved, 4)) return Errno::inval;
   if (v.row.offset + v.row.length < v.row.offset) return Errno::inval;
   if (op != RowOp::add && v.row.id == VEXFS_ID_AUTO) return Errno::inval;
   CollectionRef c = VX_TRY(target(v.collection, false));
@@ -111,8 +110,9 @@ Status Call::one_row(RowOp op, u32 known_flags) {
   engine_.rows_added(*c, 1, interrupted, this);
   VX_TRY(durable(v.flags & VEXFS_VEC_DURABLE));
   v.row.id = row.id;
-  Result<u32> slot = c->locate(row.id);  // gone again already: what was asked for is returned
-  if (slot.ok()) VX_TRY(fill_row(*c, *slot, &v.row, nullptr, false));
+  // Gone again already, or no memory to look: what was asked for is returned. The row is in.
+  Result<u32> slot = c->locate(row.id);
+  if (slot.ok()) (void)fill_row(*c, *slot, &v.row, nullptr, false).ok();
   return write_arg(v);
 }
 

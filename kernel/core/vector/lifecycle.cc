@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Creating and dropping collections, freeing what dropped ones held, and what happens to rows when files go away.
 #include "engine.h"
+#include "insist.h"
 
 namespace vexfs::vector {
 namespace lifecycle_impl {
@@ -74,7 +75,7 @@ Result<CollectionRef> Engine::create_collection(fs::Inode &dir, const Collection
   }();
   dir.meta_lock.unlock();
   VX_TRY(s);
-  return find(cid);
+  return insist([&] { return find(cid); });
 }
 
 // ---------------------------------------------------------------------------------------------------------------- drop
@@ -114,7 +115,7 @@ Status Engine::drop_collection(CollectionRef ref) {
   Status done = volume_.commit();
   close(c);
   VX_TRY(done);
-  return purge(cid);
+  return insist([&] { return purge(cid); });
 }
 
 // Frees the blocks of items of one type, then the items.

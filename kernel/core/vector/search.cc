@@ -131,7 +131,7 @@ Status Searcher::search(View &view, const simd::Query *q, u32 nq) {
                         scratch_, &tops_[j], &stats_));
     return {};
   }
-  LiveIndex *l = o_.exact ? nullptr : c_.index().acquire();
+  LiveIndex *l = o_.exact || n < walked_slots_min ? nullptr : c_.index().acquire();
   if (!l) return scan_all(view, q, nq, 0, n);
   plan_ = VEXFS_PLAN_INDEX;
   Status s = walk(view, q, nq, *l);
