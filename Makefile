@@ -24,7 +24,7 @@ build = mkdir -p $(1) && { cmake -G Ninja -S . -B $(1) $(2) >$(1)/configure.log 
 # Sanitizers slow down by far more than -O2 would win back, and twice the tests are to be compiled.
 SANITIZED := -DVEXFS_BENCH=OFF -DVEXFS_TOOLS=OFF '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1'
 
-.PHONY: all help deps userspace module vm-modules test demo bench bench-metadata install uninstall clean distclean format tidy fuzz crash arch
+.PHONY: all help deps userspace module vm-modules test demo bench bench-metadata install uninstall clean distclean format check-format tidy fuzz crash arch
 
 all: userspace
 	@if [ -d "$(KDIR)" ]; then $(MAKE) --no-print-directory module; \
@@ -147,11 +147,13 @@ format:
 	$(SAY) "clang-format"
 	@clang-format -i $(CXX_SOURCES)
 
-tidy:
+check-format:
+	@clang-format --dry-run --Werror $(CXX_SOURCES)
+
+tidy: check-format
 	$(SAY) "clang-tidy over core, lib and tools"
 	@mkdir -p $(BUILD)/tidy && cmake -G Ninja -S . -B $(BUILD)/tidy -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
 		-DVEXFS_BENCH=OFF -DVEXFS_TESTS=OFF >$(BUILD)/tidy/configure.log
-	@clang-format --dry-run --Werror $(CXX_SOURCES)
 	@printf '%s\n' $(filter kernel/core/%.cc lib/%.cc tools/%.cc,$(CXX_SOURCES)) | grep -v '_neon\.cc$$' | \
 		xargs -P $(JOBS) -n 4 clang-tidy --quiet -p $(BUILD)/tidy --warnings-as-errors='*'
 

@@ -25,32 +25,32 @@ struct vx_inode; /* an inode in memory, reference counted, unique per (vx_fs, in
 /* ------------------------------------------------------------------- mount */
 enum { VX_ERRORS_RO = 0, VX_ERRORS_PANIC = 1, VX_ERRORS_CONTINUE = 2 };
 struct vx_mount_opts {
-	vx_bool read_only;
-	vx_u32 errors;             /* VX_ERRORS_* */
-	vx_u32 commit_interval_ms; /* 0: no commit thread, commits only when asked (tests, tools) */
-	vx_u64 node_cache_bytes;   /* 0: default (64 MiB or 1/8 of what the host says) */
-	vx_u64 vector_cache_bytes; /* resident vector data and indexes; 0: default */
-	vx_u32 nvector_threads;    /* background index threads; 0: none (indexing happens in the caller) */
+  vx_bool read_only;
+  vx_u32 errors;             /* VX_ERRORS_* */
+  vx_u32 commit_interval_ms; /* 0: no commit thread, commits only when asked (tests, tools) */
+  vx_u64 node_cache_bytes;   /* 0: default (64 MiB or 1/8 of what the host says) */
+  vx_u64 vector_cache_bytes; /* resident vector data and indexes; 0: default */
+  vx_u32 nvector_threads;    /* background index threads; 0: none (indexing happens in the caller) */
 };
 struct vx_fs_info {
-	vx_u8 uuid[16];
-	char label[64];            /* NUL-terminated */
-	vx_u32 block_size;
-	vx_u32 node_size;
-	vx_u32 version_major, version_minor;
-	vx_u64 blocks, blocks_free, blocks_avail, blocks_meta;
-	vx_u64 inodes_used;
-	vx_u64 root_ino;
-	vx_u64 txn_open, txn_durable;
-	vx_u64 feature_compat, feature_ro_compat, feature_incompat;
-	vx_u32 block_groups;
-	vx_u32 name_max;
-	vx_u64 file_size_max;
-	vx_bool read_only, aborted;
+  vx_u8 uuid[16];
+  char label[64]; /* NUL-terminated */
+  vx_u32 block_size;
+  vx_u32 node_size;
+  vx_u32 version_major, version_minor;
+  vx_u64 blocks, blocks_free, blocks_avail, blocks_meta;
+  vx_u64 inodes_used;
+  vx_u64 root_ino;
+  vx_u64 txn_open, txn_durable;
+  vx_u64 feature_compat, feature_ro_compat, feature_incompat;
+  vx_u32 block_groups;
+  vx_u32 name_max;
+  vx_u64 file_size_max;
+  vx_bool read_only, aborted;
 };
 int vx_fs_mount(struct vx_bdev *dev, const struct vx_mount_opts *o, struct vx_fs **out);
-void vx_fs_unmount(struct vx_fs *fs);   /* all inodes released before; commits unless read-only or aborted */
-int vx_fs_commit(struct vx_fs *fs);     /* all that was done before the call is on stable storage when it returns 0 */
+void vx_fs_unmount(struct vx_fs *fs);     /* all inodes released before; commits unless read-only or aborted */
+int vx_fs_commit(struct vx_fs *fs);       /* all that was done before the call is on stable storage when it returns 0 */
 int vx_fs_commit_start(struct vx_fs *fs); /* asks for a commit, does not wait */
 /* No background work touches the device any more (on, waits for what has begun), or it may again. Nests not at all. */
 void vx_fs_quiesce(struct vx_fs *fs, vx_bool on);
@@ -62,34 +62,54 @@ size_t vx_fs_cache_count(struct vx_fs *fs, int kind);
 size_t vx_fs_cache_shrink(struct vx_fs *fs, int kind, size_t want);
 /* Text for /proc and /sys: prints section `what` ("stats", "performance", "simd", "space", "cache") through emit. */
 int vx_fs_print(struct vx_fs *fs, const char *what, void (*emit)(void *ctx, const char *s, size_t n), void *ctx);
-const char *vx_core_version(void);      /* "0.1.0" */
-const char *vx_simd_level_name(void);   /* "avx2", ... in use */
+const char *vx_core_version(void);    /* "0.1.0" */
+const char *vx_simd_level_name(void); /* "avx2", ... in use */
 vx_u32 vx_simd_width_bits(void);
-int vx_core_init(void);                 /* once per process or module load: picks SIMD, self-tests it */
+int vx_core_init(void); /* once per process or module load: picks SIMD, self-tests it */
 
 /* ------------------------------------------------------------------ inodes */
-struct vx_time { vx_s64 sec; vx_u32 nsec; vx_u32 pad; };
+struct vx_time {
+  vx_s64 sec;
+  vx_u32 nsec;
+  vx_u32 pad;
+};
 struct vx_attr {
-	vx_u64 ino;
-	vx_u32 generation;
-	vx_u32 mode;      /* type and permission bits, as st_mode */
-	vx_u32 uid, gid;
-	vx_u32 nlink;
-	vx_u32 flags;     /* VX_INODE_* */
-	vx_u64 size;      /* bytes */
-	vx_u64 blocks;    /* 512-byte units, delayed allocation included */
-	vx_u64 rdev;      /* the host's encoding (new_encode_dev) */
-	struct vx_time atime, mtime, ctime, btime;
-	vx_u64 version;   /* content version: grows with every change of content */
-	vx_u64 parent;    /* the directory (of the most recent link) */
+  vx_u64 ino;
+  vx_u32 generation;
+  vx_u32 mode; /* type and permission bits, as st_mode */
+  vx_u32 uid, gid;
+  vx_u32 nlink;
+  vx_u32 flags;  /* VX_INODE_* */
+  vx_u64 size;   /* bytes */
+  vx_u64 blocks; /* 512-byte units, delayed allocation included */
+  vx_u64 rdev;   /* the host's encoding (new_encode_dev) */
+  struct vx_time atime, mtime, ctime, btime;
+  vx_u64 version; /* content version: grows with every change of content */
+  vx_u64 parent;  /* the directory (of the most recent link) */
 };
-enum { /* vx_attr.flags: persistent, low 16 bits as FS_*_FL semantics */
-	VX_INODE_IMMUTABLE = 1, VX_INODE_APPEND = 2, VX_INODE_NODUMP = 4, VX_INODE_NOATIME = 8, VX_INODE_SYNC = 16,
-	VX_INODE_COLLECTION = 1 << 16, /* this directory carries a collection */
-	VX_INODE_HAS_VECTORS = 1 << 17, VX_INODE_INLINE = 1 << 18,
+/* vx_attr.flags: persistent, low 16 bits as FS_*_FL semantics */
+enum {
+  VX_INODE_IMMUTABLE = 1,
+  VX_INODE_APPEND = 2,
+  VX_INODE_NODUMP = 4,
+  VX_INODE_NOATIME = 8,
+  VX_INODE_SYNC = 16,
+  VX_INODE_COLLECTION = 1 << 16, /* this directory carries a collection */
+  VX_INODE_HAS_VECTORS = 1 << 17,
+  VX_INODE_INLINE = 1 << 18,
 };
-enum { VX_SET_MODE = 1, VX_SET_UID = 2, VX_SET_GID = 4, VX_SET_ATIME = 8, VX_SET_MTIME = 16, VX_SET_CTIME = 32,
-       VX_SET_FLAGS = 64, VX_SET_VERSION = 128, VX_SET_RDEV = 256, VX_SET_BTIME = 512 };
+enum {
+  VX_SET_MODE = 1,
+  VX_SET_UID = 2,
+  VX_SET_GID = 4,
+  VX_SET_ATIME = 8,
+  VX_SET_MTIME = 16,
+  VX_SET_CTIME = 32,
+  VX_SET_FLAGS = 64,
+  VX_SET_VERSION = 128,
+  VX_SET_RDEV = 256,
+  VX_SET_BTIME = 512
+};
 
 /* generation 0: any. -ENOENT: no such inode; -ESTALE: another generation, or deleted. */
 int vx_iget(struct vx_fs *fs, vx_u64 ino, vx_u32 generation, struct vx_inode **out);
@@ -108,19 +128,20 @@ int vx_lookup(struct vx_inode *dir, const char *name, size_t len, vx_u64 *ino); 
 /* Creates any type (init->mode says which): regular, directory, symlink (target), device, fifo, socket. init: mode,
  * uid, gid, rdev, flags. -EEXIST, -ENAMETOOLONG, -ENOSPC, -EMLINK. Returns the new inode with a reference. */
 int vx_create(struct vx_inode *dir, const char *name, size_t len, const struct vx_attr *init, const char *target,
-	      size_t target_len, const struct vx_time *now, struct vx_inode **out);
+              size_t target_len, const struct vx_time *now, struct vx_inode **out);
 int vx_tmpfile(struct vx_inode *dir, const struct vx_attr *init, const struct vx_time *now, struct vx_inode **out);
 int vx_link(struct vx_inode *dir, const char *name, size_t len, struct vx_inode *ip, const struct vx_time *now);
 /* rmdir: the entry must be an empty directory, else it must be none. victim may be NULL (the core looks it up). */
 int vx_unlink(struct vx_inode *dir, const char *name, size_t len, vx_bool rmdir, const struct vx_time *now);
 enum { VX_RENAME_NOREPLACE = 1, VX_RENAME_EXCHANGE = 2, VX_RENAME_WHITEOUT = 4 };
-int vx_rename(struct vx_inode *odir, const char *oname, size_t olen, struct vx_inode *ndir, const char *nname, size_t nlen,
-	      unsigned flags, const struct vx_attr *whiteout_init, const struct vx_time *now);
+int vx_rename(struct vx_inode *odir, const char *oname, size_t olen, struct vx_inode *ndir, const char *nname,
+              size_t nlen, unsigned flags, const struct vx_attr *whiteout_init, const struct vx_time *now);
 /* Entries with cookie >= *pos, in cookie order, without "." and ".."; cookies are stable, 2..2^63-1. type is DT_*.
  * emit returns false to stop (that entry is not consumed). *pos becomes the cookie to go on from. emit may sleep and
  * may call the core (no lock is held). */
-int vx_readdir(struct vx_inode *dir, vx_u64 *pos, vx_bool (*emit)(void *ctx, const char *name, size_t len, vx_u64 ino,
-	       unsigned type, vx_u64 cookie), void *ctx);
+int vx_readdir(struct vx_inode *dir, vx_u64 *pos,
+               vx_bool (*emit)(void *ctx, const char *name, size_t len, vx_u64 ino, unsigned type, vx_u64 cookie),
+               void *ctx);
 int vx_readlink(struct vx_inode *ip, char *buf, size_t cap, size_t *len);
 int vx_get_parent(struct vx_inode *dir, vx_u64 *ino);
 
@@ -129,7 +150,7 @@ int vx_get_parent(struct vx_inode *dir, vx_u64 *ino);
 enum { VX_XATTR_CREATE = 1, VX_XATTR_REPLACE = 2 };
 int vx_xattr_get(struct vx_inode *ip, const char *name, size_t nlen, void *buf, size_t size, size_t *len);
 int vx_xattr_set(struct vx_inode *ip, const char *name, size_t nlen, const void *v, size_t vlen, unsigned flags,
-		 const struct vx_time *now);
+                 const struct vx_time *now);
 int vx_xattr_remove(struct vx_inode *ip, const char *name, size_t nlen, const struct vx_time *now);
 int vx_xattr_list(struct vx_inode *ip, vx_bool (*emit)(void *ctx, const char *name, size_t nlen), void *ctx);
 
@@ -143,11 +164,11 @@ int vx_xattr_list(struct vx_inode *ip, vx_bool (*emit)(void *ctx, const char *na
  */
 enum vx_map_type { VX_MAP_HOLE = 0, VX_MAP_DELALLOC, VX_MAP_MAPPED, VX_MAP_UNWRITTEN, VX_MAP_INLINE };
 struct vx_map {
-	vx_u64 off;       /* file offset of the piece, bytes, block-aligned, <= what was asked */
-	vx_u64 len;       /* bytes, block-aligned, > 0 */
-	vx_u64 disk;      /* byte address on the device (MAPPED, UNWRITTEN) */
-	vx_u32 type;      /* enum vx_map_type */
-	vx_u32 flags;     /* VX_MAP_F_* */
+  vx_u64 off;   /* file offset of the piece, bytes, block-aligned, <= what was asked */
+  vx_u64 len;   /* bytes, block-aligned, > 0 */
+  vx_u64 disk;  /* byte address on the device (MAPPED, UNWRITTEN) */
+  vx_u32 type;  /* enum vx_map_type */
+  vx_u32 flags; /* VX_MAP_F_* */
 };
 enum { VX_MAP_F_NEW = 1 /* freshly allocated: parts not written must be zeroed */, VX_MAP_F_INFLIGHT = 2 };
 
@@ -179,25 +200,27 @@ int vx_uninline(struct vx_inode *ip);
 int vx_truncate(struct vx_inode *ip, vx_u64 size, const struct vx_time *now);
 enum { VX_FALLOC_KEEP_SIZE = 1, VX_FALLOC_PUNCH = 2, VX_FALLOC_ZERO = 4 };
 /* off, len: block-aligned for PUNCH and ZERO (the host zeroes the edges through its cache). */
-int vx_fallocate(struct vx_inode *ip, unsigned mode, vx_u64 off, vx_u64 len, vx_u64 new_size, const struct vx_time *now);
+int vx_fallocate(struct vx_inode *ip, unsigned mode, vx_u64 off, vx_u64 len, vx_u64 new_size,
+                 const struct vx_time *now);
 /* On-disk size is at least this, without data (the host's buffered extension of a hole). */
 int vx_set_size(struct vx_inode *ip, vx_u64 size);
 /* Host without a page cache (lib, FUSE, tests): whole read/write through the calls above, serialised per inode. */
 int vx_pread(struct vx_inode *ip, void *buf, size_t n, vx_u64 off, size_t *done);
 int vx_pwrite(struct vx_inode *ip, const void *buf, size_t n, vx_u64 off, const struct vx_time *now, size_t *done);
-int vx_ptruncate(struct vx_inode *ip, vx_u64 size, const struct vx_time *now); /* vx_truncate, zeroing the tail itself */
+int vx_ptruncate(struct vx_inode *ip, vx_u64 size,
+                 const struct vx_time *now); /* vx_truncate, zeroing the tail itself */
 
 /* ----------------------------------------------------------------- vectors */
 /* Who calls, and how to reach the caller's memory and rights. All calls may sleep. */
 struct vx_caller {
-	int (*copy_in)(struct vx_caller *c, void *dst, vx_u64 uaddr, size_t n);        /* 0 or -EFAULT */
-	int (*copy_out)(struct vx_caller *c, vx_u64 uaddr, const void *src, size_t n);
-	/* May the caller read (mask 4) or write (mask 2) the inode? 0, -EACCES, -EROFS, -ENOENT. */
-	int (*may)(struct vx_caller *c, vx_u64 ino, unsigned mask);
-	/* The inode number of an open file of the same filesystem: -EBADF, -EXDEV. */
-	int (*fd_to_ino)(struct vx_caller *c, vx_s32 fd, vx_u64 *ino);
-	vx_bool (*interrupted)(struct vx_caller *c); /* a fatal signal is pending */
-	vx_bool trusted;     /* tools on an image: no permission checks */
+  int (*copy_in)(struct vx_caller *c, void *dst, vx_u64 uaddr, size_t n); /* 0 or -EFAULT */
+  int (*copy_out)(struct vx_caller *c, vx_u64 uaddr, const void *src, size_t n);
+  /* May the caller read (mask 4) or write (mask 2) the inode? 0, -EACCES, -EROFS, -ENOENT. */
+  int (*may)(struct vx_caller *c, vx_u64 ino, unsigned mask);
+  /* The inode number of an open file of the same filesystem: -EBADF, -EXDEV. */
+  int (*fd_to_ino)(struct vx_caller *c, vx_s32 fd, vx_u64 *ino);
+  vx_bool (*interrupted)(struct vx_caller *c); /* a fatal signal is pending */
+  vx_bool trusted;                             /* tools on an image: no permission checks */
 };
 /* One command of include/uapi/vexfs.h on the file or directory ip; cmd as encoded by _IOWR, only its type and number
  * count. uarg: the caller's address of the struct. -ENOTTY: not ours. */

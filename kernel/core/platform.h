@@ -26,9 +26,9 @@ typedef bool vx_bool;
 
 /* ------------------------------------------------------------------ memory */
 enum {
-	VX_ALLOC_ZERO = 1,    /* zero-filled */
-	VX_ALLOC_ACCOUNT = 2, /* charged to the calling task's memory cgroup (scratch memory of a query) */
-	VX_ALLOC_ATOMIC = 4,  /* must not sleep (called under a spinlock) */
+  VX_ALLOC_ZERO = 1,    /* zero-filled */
+  VX_ALLOC_ACCOUNT = 2, /* charged to the calling task's memory cgroup (scratch memory of a query) */
+  VX_ALLOC_ATOMIC = 4,  /* must not sleep (called under a spinlock) */
 };
 void *vx_alloc(size_t n, unsigned flags); /* at least 16-byte aligned; NULL on failure; meant for n <= 64 KiB */
 void vx_free(void *p);
@@ -39,11 +39,21 @@ void vx_free_large(void *p, size_t n);
 /* ------------------------------------------------------------------- locks */
 /* Opaque storage, large enough for every host (lockdep kernels included). `name` must be a string literal; it is the
  * lock's class, so two locks that nest within each other must be initialised with different names or subclasses. */
-struct vx_spin { vx_u64 opaque[10]; };
-struct vx_mutex { vx_u64 opaque[24]; };
-struct vx_rwsem { vx_u64 opaque[28]; };
-struct vx_waitq { vx_u64 opaque[16]; };
-struct vx_epoch { vx_u64 opaque[64]; };
+struct vx_spin {
+  vx_u64 opaque[10];
+};
+struct vx_mutex {
+  vx_u64 opaque[24];
+};
+struct vx_rwsem {
+  vx_u64 opaque[28];
+};
+struct vx_waitq {
+  vx_u64 opaque[16];
+};
+struct vx_epoch {
+  vx_u64 opaque[64];
+};
 
 void vx_spin_init(struct vx_spin *, const char *name);
 void vx_spin_lock(struct vx_spin *);
@@ -92,11 +102,11 @@ void vx_thread_join(struct vx_thread *);
 struct vx_bdev; /* defined by the host */
 enum { VX_IO_READ = 0, VX_IO_WRITE = 1, VX_IO_FUA = 2, VX_IO_META = 4 };
 struct vx_io {
-	vx_u64 off;    /* bytes, multiple of the device's logical block size */
-	vx_u64 len;    /* bytes, likewise; buffers come from vx_alloc_large or are at least 512-byte aligned */
-	void *buf;
-	vx_s32 err;    /* out: 0 or negative errno */
-	vx_u32 flags;  /* VX_IO_* */
+  vx_u64 off; /* bytes, multiple of the device's logical block size */
+  vx_u64 len; /* bytes, likewise; buffers come from vx_alloc_large or are at least 512-byte aligned */
+  void *buf;
+  vx_s32 err;   /* out: 0 or negative errno */
+  vx_u32 flags; /* VX_IO_* */
 };
 vx_u64 vx_bdev_size(struct vx_bdev *);          /* bytes */
 vx_u32 vx_bdev_logical_block(struct vx_bdev *); /* bytes */
@@ -116,9 +126,16 @@ void vx_random_bytes(void *p, size_t n);
 /* Brackets SIMD code. Nothing in between may sleep, fault, allocate, or take a lock. */
 void vx_fpu_begin(void);
 void vx_fpu_end(void);
-enum { /* what the CPU and the host's state saving allow */
-	VX_CPU_AVX2 = 1, VX_CPU_FMA = 2, VX_CPU_F16C = 4, VX_CPU_AVX512 = 8 /* F,BW,DQ,VL */, VX_CPU_AVX512_VNNI = 16,
-	VX_CPU_AVX512_BF16 = 32, VX_CPU_NEON = 64, VX_CPU_SSE42 = 128,
+/* what the CPU and the host's state saving allow */
+enum {
+  VX_CPU_AVX2 = 1,
+  VX_CPU_FMA = 2,
+  VX_CPU_F16C = 4,
+  VX_CPU_AVX512 = 8 /* F,BW,DQ,VL */,
+  VX_CPU_AVX512_VNNI = 16,
+  VX_CPU_AVX512_BF16 = 32,
+  VX_CPU_NEON = 64,
+  VX_CPU_SSE42 = 128,
 };
 vx_u32 vx_cpu_features(void);
 vx_u32 vx_cpu_count(void);

@@ -57,12 +57,12 @@ class CrashImages {
  public:
   explicit CrashImages(const SimDevice &dev) : dev_(dev), durable_(dev.start_->clone()) {}
 
-  size_t position() const { return at_; }   // events before this one have happened
+  size_t position() const { return at_; }  // events before this one have happened
   bool at_end() const { return at_ == dev_.log_.size(); }
-  void step();                              // the next event happens
+  void step();  // the next event happens
   bool just_flushed() const { return at_ > 0 && dev_.log_[at_ - 1].kind == SimDevice::Event::Kind::flush; }
   bool just_wrote() const { return at_ > 0 && dev_.log_[at_ - 1].kind == SimDevice::Event::Kind::write; }
-  uint64_t last_mark() const { return last_mark_; }      // highest mark that has been passed, 0 = none
+  uint64_t last_mark() const { return last_mark_; }  // highest mark that has been passed, 0 = none
   size_t volatile_writes() const { return volatile_.size(); }
 
   std::unique_ptr<host::MemDevice> none_arrived() const { return durable_->clone(); }

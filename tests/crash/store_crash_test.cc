@@ -111,7 +111,8 @@ class Simulation {
         auto n = t.erase_range(*h, k, last, 100, [](const Key &, Bytes) {});
         ASSERT_TRUE(n.ok());
         usize expect = 0;
-        for (auto it = model_.lower_bound(mk); it != model_.end() && it->first <= std::make_tuple(last.oid, last.type, last.off);) {
+        for (auto it = model_.lower_bound(mk);
+             it != model_.end() && it->first <= std::make_tuple(last.oid, last.type, last.off);) {
           it = model_.erase(it);
           expect++;
         }
@@ -126,7 +127,8 @@ class Simulation {
 
   void check(host::MemDevice &image, const CrashImages &at, const char *what, Tally &tally) {
     tally.images++;
-    SCOPED_TRACE(std::string(what) + ", event " + std::to_string(at.position()) + " of " + std::to_string(dev_.events()));
+    SCOPED_TRACE(std::string(what) + ", event " + std::to_string(at.position()) + " of " +
+                 std::to_string(dev_.events()));
     ASSERT_NO_FATAL_FAILURE(fsck(image));
     auto vol = store::Volume::open(&image, {});
     ASSERT_TRUE(vol.ok()) << "errno " << static_cast<int>(vol.code());
@@ -146,7 +148,8 @@ class Simulation {
   static void fsck(host::MemDevice &image) {
     std::string errors;
     store::Checker c(&image, {[](void *ctx, store::Severity severity, const char *text) {
-                                if (severity == store::Severity::error) *static_cast<std::string *>(ctx) += std::string(text) + "\n";
+                                if (severity == store::Severity::error)
+                                  *static_cast<std::string *>(ctx) += std::string(text) + "\n";
                               },
                               nullptr, &errors});
     ASSERT_TRUE(c.open().ok()) << errors;
@@ -160,8 +163,8 @@ class Simulation {
     auto it = expect.begin();
     std::string wrong;
     auto st = v.tree(TreeId::fs).scan(Key::min(), Key::max(), [&](const Key &k, Bytes value) {
-      if (it == expect.end() || it->first != std::make_tuple(k.oid, k.type, k.off) || it->second.size() != value.size() ||
-          memcmp(it->second.data(), value.data(), value.size()) != 0) {
+      if (it == expect.end() || it->first != std::make_tuple(k.oid, k.type, k.off) ||
+          it->second.size() != value.size() || memcmp(it->second.data(), value.data(), value.size()) != 0) {
         wrong = "item (" + std::to_string(k.oid) + "," + std::to_string(k.type) + "," + std::to_string(k.off) + ")";
         return false;
       }
@@ -191,7 +194,7 @@ class Simulation {
 };
 
 constexpr Shape kShapes[] = {
-    {4 << 20, 1024, 1024, 6, 25, 200, 150},   // deep trees: many splits and merges in few operations
+    {4 << 20, 1024, 1024, 6, 25, 200, 150},  // deep trees: many splits and merges in few operations
     {4 << 20, 1024, 4096, 6, 40, 400, 500},
     {8 << 20, 4096, 16384, 4, 60, 1000, 2000},
 };

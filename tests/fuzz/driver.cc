@@ -77,7 +77,7 @@ size_t below(size_t limit) { return static_cast<size_t>(g_random() % limit); }
 
 // One small change. Values near the edges of integer types find more than random ones.
 void mutate_once(Input &input, size_t max_size) {
-  static constexpr uint64_t kEdges[] = {0,    1,      2,       0x7f,       0x80,       0xff,        0x7fff,
+  static constexpr uint64_t kEdges[] = {0,      1,      2,       0x7f,       0x80,       0xff,       0x7fff,
                                         0x8000, 0xffff, 0x10000, 0x7fffffff, 0x80000000, 0xffffffff, UINT64_MAX};
   if (input.empty()) input.push_back(0);
   size_t at = below(input.size());

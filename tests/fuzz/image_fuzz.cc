@@ -145,7 +145,8 @@ const Template &template_image() {
       memcpy(&h, b.data(), sizeof(h));
       uint32_t magic = h.magic;
       if (magic == static_cast<uint32_t>(disk::Magic::node)) made.meta.push_back({off, kNode});
-      if (magic == static_cast<uint32_t>(disk::Magic::bitmap) || magic == static_cast<uint32_t>(disk::Magic::descriptor))
+      if (magic == static_cast<uint32_t>(disk::Magic::bitmap) ||
+          magic == static_cast<uint32_t>(disk::Magic::descriptor))
         made.meta.push_back({off, kBlock});
       if (magic == static_cast<uint32_t>(disk::Magic::root))
         made.meta.push_back({off, static_cast<uint32_t>(layout.root_blocks / 4 * kBlock)});
@@ -199,7 +200,8 @@ void visit(Walk &w, vx_u64 ino, int depth) {
   vx_u64 at = 0;
   for (int i = 0; i < 64 && at < a.size && vx_map(ip, at, kBlock * 1024, &m) == 0; i++) at = m.off + m.len;
   vx_readlink(ip, buf, sizeof(buf), &len);
-  vx_xattr_list(ip, [](void *, const char *, size_t) -> vx_bool { return true; }, nullptr);
+  vx_xattr_list(
+      ip, [](void *, const char *, size_t) -> vx_bool { return true; }, nullptr);
   vx_xattr_get(ip, "user.big", 8, buf, sizeof(buf), &len);
   struct Children {
     std::vector<vx_u64> ino;

@@ -59,7 +59,8 @@ TEST(Data, GroundTruthIsExact) {
     truth->read_i64(q, 1, listed.data());
     for (size_t i = 0; i < 100; i++) {
       // Summation order may swap two that are equal to the last bits; nothing else may differ.
-      const auto found = std::find_if(all.begin(), all.begin() + 101, [&](const auto &e) { return e.second == listed[i]; });
+      const auto found =
+          std::find_if(all.begin(), all.begin() + 101, [&](const auto &e) { return e.second == listed[i]; });
       ASSERT_NE(found, all.begin() + 101) << "query " << q << " place " << i;
       ASSERT_NEAR(found->first, all[i].first, 1e-12) << "query " << q << " place " << i;
     }

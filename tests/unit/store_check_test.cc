@@ -69,7 +69,9 @@ class StoreCheck : public ::testing::Test {
       auto h = (*v)->begin({.items = 1});
       ASSERT_TRUE(h.ok());
       value[0] = static_cast<u8>(i);
-      ASSERT_TRUE((*v)->tree(i % 2 ? TreeId::fs : TreeId::collections).insert(*h, {i * 7 % 101, 1, i}, {value.data(), value.size()}).ok());
+      ASSERT_TRUE((*v)->tree(i % 2 ? TreeId::fs : TreeId::collections)
+                      .insert(*h, {i * 7 % 101, 1, i}, {value.data(), value.size()})
+                      .ok());
     }
     ASSERT_TRUE((*v)->close().ok());
   }

@@ -277,9 +277,8 @@ void add_dump_commands(CLI::App &app, Context &ctx) {
   c->add_option("TREE", o->tree, "fs, collections, snapshots or refcounts")->capture_default_str();
   c->add_flag("-i,--items", o->items, "what the items of leaves say");
   auto *oid = c->add_option("--oid", o->oid, "only the items of this object (an inode number, a collection id)");
-  c->callback([dump, o, oid] {
-    dump([&](Inspector i) { i.tree(o->tree, o->items, oid->count() ? &o->oid : nullptr); });
-  });
+  c->callback(
+      [dump, o, oid] { dump([&](Inspector i) { i.tree(o->tree, o->items, oid->count() ? &o->oid : nullptr); }); });
 }
 
 }  // namespace vexfs::vexctl

@@ -22,23 +22,39 @@ using Bytes = std::span<const u8>;
 using MutBytes = std::span<u8>;
 
 template <class T>
-constexpr T align_up(T v, T a) { return (v + a - 1) / a * a; }
+constexpr T align_up(T v, T a) {
+  return (v + a - 1) / a * a;
+}
 template <class T>
-constexpr T align_down(T v, T a) { return v / a * a; }
+constexpr T align_down(T v, T a) {
+  return v / a * a;
+}
 template <class T>
-constexpr T div_up(T v, T a) { return (v + a - 1) / a; }
+constexpr T div_up(T v, T a) {
+  return (v + a - 1) / a;
+}
 template <class T>
-constexpr bool is_pow2(T v) { return v != 0 && (v & (v - 1)) == 0; }
+constexpr bool is_pow2(T v) {
+  return v != 0 && (v & (v - 1)) == 0;
+}
 template <class T>
-constexpr T min_of(T a, T b) { return b < a ? b : a; }
+constexpr T min_of(T a, T b) {
+  return b < a ? b : a;
+}
 template <class T>
-constexpr T max_of(T a, T b) { return a < b ? b : a; }
+constexpr T max_of(T a, T b) {
+  return a < b ? b : a;
+}
 
 // The bytes of a trivially copyable object (an on-disk struct, usually).
 template <class T>
-inline Bytes bytes_of(const T &v) { return {reinterpret_cast<const u8 *>(&v), sizeof(T)}; }
+inline Bytes bytes_of(const T &v) {
+  return {reinterpret_cast<const u8 *>(&v), sizeof(T)};
+}
 template <class T>
-inline MutBytes mut_bytes_of(T &v) { return {reinterpret_cast<u8 *>(&v), sizeof(T)}; }
+inline MutBytes mut_bytes_of(T &v) {
+  return {reinterpret_cast<u8 *>(&v), sizeof(T)};
+}
 
 // Non-copyable, non-movable base.
 struct Pinned {
@@ -63,9 +79,10 @@ extern "C" void vx_assert_fail(const char *expr, const char *file, int line);
 // vx_assert_fail does not return, but objtool must not know it.
 #define VX_ASSERT(expr) ((expr) ? (void)0 : __builtin_unreachable())
 #else
-#define VX_ASSERT(expr)                                                         \
-  do {                                                                          \
-    if (!(expr)) [[unlikely]] ::vx_assert_fail(#expr, __FILE_NAME__, __LINE__); \
+#define VX_ASSERT(expr)                                 \
+  do {                                                  \
+    if (!(expr)) [[unlikely]]                           \
+      ::vx_assert_fail(#expr, __FILE_NAME__, __LINE__); \
   } while (0)
 #endif
 #ifndef __FILE_NAME__

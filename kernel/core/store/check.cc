@@ -18,8 +18,15 @@ const disk::BranchItem *branch_items(const u8 *buf) {
   return reinterpret_cast<const disk::BranchItem *>(buf + sizeof(disk::NodeHeader));
 }
 void describe(Checker::Finding &&f, const disk::Refusal &r) {
-  f.str(": ").str(disk::cause_name(r.cause)).str(" (").str(r.field).str(": found ").hex(r.found).str(", expected ")
-      .hex(r.expected).str(")");
+  f.str(": ")
+      .str(disk::cause_name(r.cause))
+      .str(" (")
+      .str(r.field)
+      .str(": found ")
+      .hex(r.found)
+      .str(", expected ")
+      .hex(r.expected)
+      .str(")");
 }
 
 }  // namespace
@@ -177,18 +184,32 @@ Status Checker::open_root() {
 Result<bool> Checker::read_node(TreeId id, const disk::NodeExpect &e, u8 *buf) {
   figures_.nodes++;
   if (!geo_.is_data(e.addr, geo_.node_blocks)) {
-    error().str("tree ").dec(static_cast<u8>(id)).str(": node pointer ").dec(e.addr).str(" lies outside of the data area");
+    error()
+        .str("tree ")
+        .dec(static_cast<u8>(id))
+        .str(": node pointer ")
+        .dec(e.addr)
+        .str(" lies outside of the data area");
     return false;
   }
-  if (!walked_[static_cast<u8>(id)]) VX_TRY(claim({e.addr, geo_.node_blocks}, "node of tree", static_cast<u8>(id), e.addr));
+  if (!walked_[static_cast<u8>(id)])
+    VX_TRY(claim({e.addr, geo_.node_blocks}, "node of tree", static_cast<u8>(id), e.addr));
   if (!read_blocks(e.addr, {buf, geo_.node_size}).ok()) {
-    error().str("tree ").dec(static_cast<u8>(id)).str(" node ").dec(e.addr).str(" level ").dec(e.level).str(": read error");
+    error()
+        .str("tree ")
+        .dec(static_cast<u8>(id))
+        .str(" node ")
+        .dec(e.addr)
+        .str(" level ")
+        .dec(e.level)
+        .str(": read error");
     return false;
   }
   disk::Refusal r = disk::verify_node({buf, geo_.node_size}, geo_, e);
   if (!r.ok()) {
     check_impl::describe(
-        std::move(error().str("tree ").dec(static_cast<u8>(id)).str(" node ").dec(e.addr).str(" level ").dec(e.level)), r);
+        std::move(error().str("tree ").dec(static_cast<u8>(id)).str(" node ").dec(e.addr).str(" level ").dec(e.level)),
+        r);
     return false;
   }
   return true;
@@ -209,7 +230,13 @@ bool Checker::check_range(TreeId id, const u8 *buf, const Key &lo, const Key *hi
   Key first = key_at(0), last = key_at(n - 1);
   bool ok = h.level == 0 ? first >= lo : first == lo;
   if (hi && last >= *hi) ok = false;
-  if (!ok) error().str("tree ").dec(static_cast<u8>(id)).str(" node ").dec(addr).str(": keys outside of the range of its parent");
+  if (!ok)
+    error()
+        .str("tree ")
+        .dec(static_cast<u8>(id))
+        .str(" node ")
+        .dec(addr)
+        .str(": keys outside of the range of its parent");
   return ok;
 }
 

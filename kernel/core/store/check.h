@@ -23,8 +23,8 @@ namespace vexfs::store {
 enum class Severity : u8 { note = 0, warning = 1, error = 2 };
 
 struct CheckSink {
-  void (*line)(void *ctx, Severity severity, const char *text);            // one finding, one line
-  void (*progress)(void *ctx, const char *what, u64 done, u64 total);      // may be null
+  void (*line)(void *ctx, Severity severity, const char *text);        // one finding, one line
+  void (*progress)(void *ctx, const char *what, u64 done, u64 total);  // may be null
   void *ctx;
 };
 
@@ -56,10 +56,22 @@ class Checker : Pinned {
    public:
     Finding(Checker &c, Severity s) : c_(c), severity_(s), buf_{}, p_(buf_) {}
     ~Finding() { c_.emit(severity_, buf_); }
-    Finding &str(const char *s) { p_.str(s); return *this; }
-    Finding &quoted(Bytes s) { p_.quoted(s); return *this; }
-    Finding &dec(u64 v) { p_.dec(v); return *this; }
-    Finding &hex(u64 v) { p_.hex(v); return *this; }
+    Finding &str(const char *s) {
+      p_.str(s);
+      return *this;
+    }
+    Finding &quoted(Bytes s) {
+      p_.quoted(s);
+      return *this;
+    }
+    Finding &dec(u64 v) {
+      p_.dec(v);
+      return *this;
+    }
+    Finding &hex(u64 v) {
+      p_.hex(v);
+      return *this;
+    }
     Printer &printer() { return p_; }
 
    private:
@@ -101,10 +113,10 @@ class Checker : Pinned {
   CheckSink sink_;
   Box<disk::SuperDisk> super_;
   disk::Geometry geo_;
-  u8 *root_ = nullptr;             // the chosen root slot
-  Vec<disk::GroupDesc> groups_;    // of readable descriptor blocks
+  u8 *root_ = nullptr;           // the chosen root slot
+  Vec<disk::GroupDesc> groups_;  // of readable descriptor blocks
   Vec<u8> group_known_;
-  Vec<u64 *> bits_;                // claims, a bitmap per group, made when first needed
+  Vec<u64 *> bits_;  // claims, a bitmap per group, made when first needed
   bool damaged_[disk::kTrees] = {};
   bool walked_[disk::kTrees] = {};
   Figures figures_;

@@ -22,7 +22,16 @@ Result<u64 *> Checker::group_bits(u64 g) {
 
 Status Checker::claim(Extent e, const char *what, u64 a, u64 b) {
   if (e.count == 0 || e.start >= geo_.total_blocks || e.count > geo_.total_blocks - e.start) {
-    error().str(what).str(" ").dec(a).str(" at ").dec(b).str(": blocks ").dec(e.start).str("+").dec(e.count)
+    error()
+        .str(what)
+        .str(" ")
+        .dec(a)
+        .str(" at ")
+        .dec(b)
+        .str(": blocks ")
+        .dec(e.start)
+        .str("+")
+        .dec(e.count)
         .str(" lie outside of the filesystem");
     return {};
   }
@@ -43,7 +52,15 @@ Status Checker::claim(Extent e, const char *what, u64 a, u64 b) {
     }
   }
   if (twice)
-    error().str(what).str(" ").dec(a).str(" at ").dec(b).str(": ").dec(twice).str(" of its blocks belong to something else too, the first is ")
+    error()
+        .str(what)
+        .str(" ")
+        .dec(a)
+        .str(" at ")
+        .dec(b)
+        .str(": ")
+        .dec(twice)
+        .str(" of its blocks belong to something else too, the first is ")
         .dec(first_twice);
   return {};
 }
@@ -78,8 +95,18 @@ Status Checker::load_descriptors() {
     }
     disk::Refusal r = disk::verify_desc_block({buf, geo_.block_size}, geo_, d, home, words[d] & disk::kTxnMask);
     if (!r.ok()) {
-      error().str("group descriptor block ").dec(d).str(": ").str(disk::cause_name(r.cause)).str(" (").str(r.field)
-          .str(": found ").hex(r.found).str(", expected ").hex(r.expected).str(")");
+      error()
+          .str("group descriptor block ")
+          .dec(d)
+          .str(": ")
+          .str(disk::cause_name(r.cause))
+          .str(" (")
+          .str(r.field)
+          .str(": found ")
+          .hex(r.found)
+          .str(", expected ")
+          .hex(r.expected)
+          .str(")");
       continue;
     }
     for (u64 g = d * per_block; g < geo_.groups && g < (d + 1) * per_block; g++) {
@@ -105,10 +132,21 @@ Status Checker::check_bitmap(u64 g) {
     if (!read_blocks(geo_.bitmap_block(g, home), {buf, geo_.block_size}).ok()) {
       error().str("bitmap of group ").dec(g).str(": read error");
       sound = false;
-    } else if (r = disk::verify_bitmap({buf, geo_.block_size}, geo_, g, home, desc.bitmap & disk::kGroupTxnMask, desc.free);
+    } else if (r = disk::verify_bitmap({buf, geo_.block_size}, geo_, g, home, desc.bitmap & disk::kGroupTxnMask,
+                                       desc.free);
                !r.ok()) {
-      error().str("bitmap of group ").dec(g).str(": ").str(disk::cause_name(r.cause)).str(" (").str(r.field).str(": found ")
-          .hex(r.found).str(", expected ").hex(r.expected).str(")");
+      error()
+          .str("bitmap of group ")
+          .dec(g)
+          .str(": ")
+          .str(disk::cause_name(r.cause))
+          .str(" (")
+          .str(r.field)
+          .str(": found ")
+          .hex(r.found)
+          .str(", expected ")
+          .hex(r.expected)
+          .str(")");
       sound = false;
     }
   }
@@ -133,7 +171,13 @@ Status Checker::check_bitmap(u64 g) {
         error().str("block ").dec(block).str(" is marked as in use, but nothing refers to it");
     }
     if (lost > check_space_impl::kRunsReported || missing > check_space_impl::kRunsReported)
-      note().str("group ").dec(g).str(": ").dec(missing).str(" blocks used but marked free, ").dec(lost)
+      note()
+          .str("group ")
+          .dec(g)
+          .str(": ")
+          .dec(missing)
+          .str(" blocks used but marked free, ")
+          .dec(lost)
           .str(" marked used but not referred to, in all");
   }
   vx_free_large(buf, geo_.block_size);

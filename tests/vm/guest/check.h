@@ -7,38 +7,38 @@
 #include <cstring>
 #include <string>
 
-#define CHECK(condition)                                                                                      \
-  do {                                                                                                        \
-    if (!(condition)) {                                                                                       \
-      int check_errno = errno;                                                                                \
-      fprintf(stderr, "FAILED: %s:%d: %s (errno %d: %s)\n", __FILE__, __LINE__, #condition, check_errno,       \
-              strerror(check_errno));                                                                         \
-      exit(1);                                                                                                \
-    }                                                                                                         \
+#define CHECK(condition)                                                                                 \
+  do {                                                                                                   \
+    if (!(condition)) {                                                                                  \
+      int check_errno = errno;                                                                           \
+      fprintf(stderr, "FAILED: %s:%d: %s (errno %d: %s)\n", __FILE__, __LINE__, #condition, check_errno, \
+              strerror(check_errno));                                                                    \
+      exit(1);                                                                                           \
+    }                                                                                                    \
   } while (0)
 
 // The call must fail with that errno.
-#define CHECK_ERRNO(call, code)                                                                               \
-  do {                                                                                                        \
-    errno = 0;                                                                                                \
-    long check_result = static_cast<long>(call);                                                              \
-    int check_errno = errno;                                                                                  \
-    if (check_result != -1 || check_errno != (code)) {                                                        \
-      fprintf(stderr, "FAILED: %s:%d: %s: returned %ld, errno %d (%s), expected %s\n", __FILE__, __LINE__,     \
-              #call, check_result, check_errno, strerror(check_errno), #code);                                \
-      exit(1);                                                                                                \
-    }                                                                                                         \
+#define CHECK_ERRNO(call, code)                                                                                   \
+  do {                                                                                                            \
+    errno = 0;                                                                                                    \
+    long check_result = static_cast<long>(call);                                                                  \
+    int check_errno = errno;                                                                                      \
+    if (check_result != -1 || check_errno != (code)) {                                                            \
+      fprintf(stderr, "FAILED: %s:%d: %s: returned %ld, errno %d (%s), expected %s\n", __FILE__, __LINE__, #call, \
+              check_result, check_errno, strerror(check_errno), #code);                                           \
+      exit(1);                                                                                                    \
+    }                                                                                                             \
   } while (0)
 
-#define CHECK_EQ(a, b)                                                                                        \
-  do {                                                                                                        \
-    auto check_a = (a);                                                                                       \
-    auto check_b = (b);                                                                                       \
-    if (!(check_a == static_cast<decltype(check_a)>(check_b))) {                                               \
-      fprintf(stderr, "FAILED: %s:%d: %s is %lld, expected %s = %lld\n", __FILE__, __LINE__, #a,               \
-              static_cast<long long>(check_a), #b, static_cast<long long>(check_b));                          \
-      exit(1);                                                                                                \
-    }                                                                                                         \
+#define CHECK_EQ(a, b)                                                                           \
+  do {                                                                                           \
+    auto check_a = (a);                                                                          \
+    auto check_b = (b);                                                                          \
+    if (!(check_a == static_cast<decltype(check_a)>(check_b))) {                                 \
+      fprintf(stderr, "FAILED: %s:%d: %s is %lld, expected %s = %lld\n", __FILE__, __LINE__, #a, \
+              static_cast<long long>(check_a), #b, static_cast<long long>(check_b));             \
+      exit(1);                                                                                   \
+    }                                                                                            \
   } while (0)
 
 // SplitMix64 (Steele, Lea, Flood 2014): the same numbers everywhere from one seed.

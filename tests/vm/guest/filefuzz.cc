@@ -45,21 +45,39 @@ class Fuzz {
 
   void act(unsigned long long kind) {
     switch (kind) {
-      case 0: case 1: case 2: return write_some();
-      case 3: return append();
-      case 4: case 5: return read_some();
-      case 6: return write_direct();
-      case 7: return read_direct();
-      case 8: return write_mapped();
-      case 9: return read_mapped();
-      case 10: return resize();
-      case 11: return reserve();
-      case 12: return punch();
-      case 13: return zero();
-      case 14: return seek();
-      case 15: return sync_some();
-      case 16: return random_.below(4) ? read_some() : reopen();
-      default: return random_.below(8) ? small_write() : drop_cache();
+      case 0:
+      case 1:
+      case 2:
+        return write_some();
+      case 3:
+        return append();
+      case 4:
+      case 5:
+        return read_some();
+      case 6:
+        return write_direct();
+      case 7:
+        return read_direct();
+      case 8:
+        return write_mapped();
+      case 9:
+        return read_mapped();
+      case 10:
+        return resize();
+      case 11:
+        return reserve();
+      case 12:
+        return punch();
+      case 13:
+        return zero();
+      case 14:
+        return seek();
+      case 15:
+        return sync_some();
+      case 16:
+        return random_.below(4) ? read_some() : reopen();
+      default:
+        return random_.below(8) ? small_write() : drop_cache();
     }
   }
 
@@ -181,7 +199,8 @@ class Fuzz {
     memcpy(static_cast<unsigned char *>(p) + off, buf_, len);
     memcpy(model_.data() + off, buf_, len);
     // what is written behind the end, within the last page, must never be seen
-    if (random_.below(4) == 0 && size_ % 4096) memset(static_cast<unsigned char *>(p) + size_, 0xee, 4096 - size_ % 4096);
+    if (random_.below(4) == 0 && size_ % 4096)
+      memset(static_cast<unsigned char *>(p) + size_, 0xee, 4096 - size_ % 4096);
     if (random_.below(4) == 0) CHECK(msync(p, size_, MS_SYNC) == 0);
     CHECK(munmap(p, size_) == 0);
   }
@@ -218,7 +237,8 @@ class Fuzz {
   void punch() {
     size_t off, len;
     pick(max_, &off, &len);
-    CHECK(fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(off), static_cast<off_t>(len)) == 0);
+    CHECK(fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(off),
+                    static_cast<off_t>(len)) == 0);
     clear(off, len);
   }
   void zero() {
@@ -245,8 +265,8 @@ class Fuzz {
       off_t hole = lseek(fd_, data, SEEK_HOLE);
       // Linux takes a cached block right behind an unwritten extent for data of that extent: hole == data is possible.
       if (hole < data || hole > static_cast<off_t>(size_)) {
-        fprintf(stderr, "FAILED: step %llu: SEEK_DATA from %lld said %lld, SEEK_HOLE from there %lld, size %zu\n", step_,
-                static_cast<long long>(at), static_cast<long long>(data), static_cast<long long>(hole), size_);
+        fprintf(stderr, "FAILED: step %llu: SEEK_DATA from %lld said %lld, SEEK_HOLE from there %lld, size %zu\n",
+                step_, static_cast<long long>(at), static_cast<long long>(data), static_cast<long long>(hole), size_);
         exit(1);
       }
       at = std::max(hole, data + 1);
@@ -295,12 +315,18 @@ int main(int argc, char **argv) {
       CHECK(i + 1 < argc);
       return argv[++i];
     };
-    if (arg == "--seed") seed = strtoull(value(), nullptr, 0);
-    else if (arg == "--ops") ops = strtoull(value(), nullptr, 0);
-    else if (arg == "--max") max = strtoull(value(), nullptr, 0);
-    else if (arg == "--expected") expected = value();
-    else if (arg == "--sync-drop") sync_drop = true;
-    else CHECK(!"unknown argument");
+    if (arg == "--seed")
+      seed = strtoull(value(), nullptr, 0);
+    else if (arg == "--ops")
+      ops = strtoull(value(), nullptr, 0);
+    else if (arg == "--max")
+      max = strtoull(value(), nullptr, 0);
+    else if (arg == "--expected")
+      expected = value();
+    else if (arg == "--sync-drop")
+      sync_drop = true;
+    else
+      CHECK(!"unknown argument");
   }
   printf("-- filefuzz %s seed %llu, %llu operations on up to %zu bytes\n", argv[1], seed, ops, max);
   fflush(stdout);

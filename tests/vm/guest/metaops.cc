@@ -93,10 +93,14 @@ int main(int argc, char **argv) {
   size_t bytes = 100;
   for (int i = 2; i + 1 < argc; i += 2) {
     std::string arg = argv[i];
-    if (arg == "--files") files = atoi(argv[i + 1]);
-    else if (arg == "--dirs") dirs = atoi(argv[i + 1]);
-    else if (arg == "--bytes") bytes = strtoull(argv[i + 1], nullptr, 0);
-    else CHECK(!"unknown argument");
+    if (arg == "--files")
+      files = atoi(argv[i + 1]);
+    else if (arg == "--dirs")
+      dirs = atoi(argv[i + 1]);
+    else if (arg == "--bytes")
+      bytes = strtoull(argv[i + 1], nullptr, 0);
+    else
+      CHECK(!"unknown argument");
   }
   Bench(files, dirs).run(bytes);
   return 0;

@@ -25,22 +25,25 @@ bool one_of(int e, std::initializer_list<int> codes) {
 }
 
 // A call on the shared directory: success or one of the errors that a race explains.
-#define RACE(call, ...)                                                                  \
-  do {                                                                                   \
+#define RACE(call, ...)                                                                   \
+  do {                                                                                    \
     if ((call) != 0 && !one_of(errno, {__VA_ARGS__})) CHECK(!"unexpected errno: " #call); \
   } while (0)
 
 class Worker {
  public:
-  Worker(std::string root, int id, unsigned long long seed) : root_(std::move(root)), id_(id), random_(seed + static_cast<unsigned>(id) * 7919) {
+  Worker(std::string root, int id, unsigned long long seed)
+      : root_(std::move(root)), id_(id), random_(seed + static_cast<unsigned>(id) * 7919) {
     own_ = root_ + "/own" + std::to_string(id);
     CHECK(mkdir(own_.c_str(), 0755) == 0);
   }
 
   void run(int ops) {
     for (int i = 0; i < ops; i++) {
-      if (random_.below(2)) private_step();
-      else shared_step();
+      if (random_.below(2))
+        private_step();
+      else
+        shared_step();
       if (i % 500 == 499) verify();
     }
     verify();
@@ -87,7 +90,8 @@ class Worker {
     bool has_a = files_.count(a), has_b = files_.count(b);
     int err;
     switch (random_.below(6)) {
-      case 0: case 1: {
+      case 0:
+      case 1: {
         std::string text = text_for(a);
         put(path(a), text, &err);
         CHECK_EQ(err, has_a ? EEXIST : 0);
@@ -126,7 +130,8 @@ class Worker {
     std::string a = root_ + "/shared/" + name(), b = root_ + "/shared/" + name();
     int err = 0;
     switch (random_.below(8)) {
-      case 0: case 1:
+      case 0:
+      case 1:
         put(a, "shared", &err);
         CHECK(one_of(err, {0, EEXIST, EISDIR}));
         break;
@@ -198,10 +203,14 @@ int main(int argc, char **argv) {
   unsigned long long seed = 1;
   for (int i = 2; i + 1 < argc; i += 2) {
     std::string arg = argv[i];
-    if (arg == "--threads") threads = atoi(argv[i + 1]);
-    else if (arg == "--ops") ops = atoi(argv[i + 1]);
-    else if (arg == "--seed") seed = strtoull(argv[i + 1], nullptr, 0);
-    else CHECK(!"unknown argument");
+    if (arg == "--threads")
+      threads = atoi(argv[i + 1]);
+    else if (arg == "--ops")
+      ops = atoi(argv[i + 1]);
+    else if (arg == "--seed")
+      seed = strtoull(argv[i + 1], nullptr, 0);
+    else
+      CHECK(!"unknown argument");
   }
   printf("-- namestorm: %d threads of %d operations, seed %llu\n", threads, ops, seed);
   fflush(stdout);

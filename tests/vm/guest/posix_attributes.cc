@@ -112,7 +112,8 @@ void times() {
   CHECK(before.stx_mask & STATX_BTIME);
   CHECK(before.stx_btime.tv_sec > 1500000000);
   // nanoseconds, and years far away
-  const struct timespec set[2] = {{.tv_sec = 12345678901, .tv_nsec = 123456789}, {.tv_sec = -5000000000, .tv_nsec = 999999999}};
+  const struct timespec set[2] = {{.tv_sec = 12345678901, .tv_nsec = 123456789},
+                                  {.tv_sec = -5000000000, .tv_nsec = 999999999}};
   CHECK(futimens(fd, set) == 0);
   struct stat st = stat_of("a");
   CHECK(same(st.st_atim, set[0]));
@@ -255,8 +256,11 @@ int main(int argc, char **argv) {
     const char *name;
     void (*run)();
   } cases[] = {
-      {"modes and owners", modes_and_owners}, {"times", times},
-      {"extended attributes", extended_attributes}, {"inode flags", inode_flags}, {"file handles", file_handles},
+      {"modes and owners", modes_and_owners},
+      {"times", times},
+      {"extended attributes", extended_attributes},
+      {"inode flags", inode_flags},
+      {"file handles", file_handles},
   };
   for (const auto &c : cases) {
     printf("-- %s\n", c.name);

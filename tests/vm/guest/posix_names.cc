@@ -217,7 +217,8 @@ void temporary_files() {
   CHECK(unlink("named") == 0);
   fd = open(".", O_TMPFILE | O_RDWR | O_EXCL, 0600);
   CHECK(fd >= 0);
-  CHECK_ERRNO(linkat(AT_FDCWD, ("/proc/self/fd/" + std::to_string(fd)).c_str(), AT_FDCWD, "x", AT_SYMLINK_FOLLOW), ENOENT);
+  CHECK_ERRNO(linkat(AT_FDCWD, ("/proc/self/fd/" + std::to_string(fd)).c_str(), AT_FDCWD, "x", AT_SYMLINK_FOLLOW),
+              ENOENT);
   close(fd);
 }
 
@@ -280,10 +281,16 @@ int main(int argc, char **argv) {
     const char *name;
     void (*run)();
   } cases[] = {
-      {"create and remove", create_and_remove}, {"name lengths", name_lengths}, {"hard links", hard_links},
-      {"directory links", directory_links},     {"renames", renames},           {"symlinks", symlinks},
-      {"special files", special_files},         {"unlinked while open", unlinked_while_open},
-      {"temporary files", temporary_files},     {"reading directories", reading_directories},
+      {"create and remove", create_and_remove},
+      {"name lengths", name_lengths},
+      {"hard links", hard_links},
+      {"directory links", directory_links},
+      {"renames", renames},
+      {"symlinks", symlinks},
+      {"special files", special_files},
+      {"unlinked while open", unlinked_while_open},
+      {"temporary files", temporary_files},
+      {"reading directories", reading_directories},
       {"file system figures", file_system_figures},
   };
   for (const auto &c : cases) {
