@@ -140,8 +140,7 @@ arch:
 	@python3 tests/arch/check_arrows.py
 
 # ------------------------------------------------------------------------- looking after the sources
-CXX_SOURCES = $(shell git ls-files --cached --others --exclude-standard -- 'kernel/core/*.h' 'kernel/core/*.cc' \
-	'lib/*.h' 'lib/*.cc' 'tools/*.h' 'tools/*.cc' 'tests/*.h' 'tests/*.cc' 'bench/*.h' 'bench/*.cc')
+CXX_SOURCES = $(sort $(shell find kernel/core lib tools tests bench -name '*.h' -o -name '*.cc'))
 
 format:
 	$(SAY) "clang-format"
