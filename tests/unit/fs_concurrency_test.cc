@@ -18,6 +18,9 @@ unsigned scale() {  // sanitizers make everything slower by an order of magnitud
 #endif
 }
 
+// Another one by --gtest_random_seed=N.
+unsigned seed() { return 1000 * static_cast<unsigned>(::testing::UnitTest::GetInstance()->random_seed()); }
+
 struct Threads {
   std::vector<std::thread> all;
   template <class F>
@@ -40,7 +43,7 @@ TEST(FsConcurrency, NamesOfSharedDirectories) {
   std::atomic<int> strange{0};
   Threads threads;
   threads.start(4, [&](unsigned id) {
-    std::mt19937 rng(id + 1);
+    std::mt19937 rng(seed() + id + 1);
     for (unsigned i = 0; i < 3000 * scale(); i++) {
       Inode &a = *dirs[rng() % dirs.size()], &b = *dirs[rng() % dirs.size()];
       std::string n = "x" + std::to_string(rng() % 12), m = "x" + std::to_string(rng() % 12);
@@ -112,7 +115,7 @@ TEST(FsConcurrency, DirectoriesMoveAcrossEachOther) {
   std::atomic<u64> moved{0};
   Threads threads;
   threads.start(4, [&](unsigned id) {
-    std::mt19937 rng(id + 77);
+    std::mt19937 rng(seed() + id + 77);
     for (unsigned i = 0; i < 1500 * scale(); i++) {
       Inode &to = rng() % 3 ? *dirs[rng() % dirs.size()] : *root;
       unsigned which = rng() % dirs.size();
@@ -137,7 +140,7 @@ TEST(FsConcurrency, DataOfSharedFiles) {
   std::atomic<int> torn{0}, strange{0};
   Threads threads;
   threads.start(4, [&](unsigned id) {
-    std::mt19937 rng(id + 5);
+    std::mt19937 rng(seed() + id + 5);
     std::string buf(12000, 0);
     for (unsigned i = 0; i < 600 * scale(); i++) {
       Inode &f = *files[rng() % files.size()];
@@ -194,7 +197,7 @@ TEST(FsConcurrency, InodesComeAndGo) {
   std::atomic<int> strange{0};
   Threads threads;
   threads.start(4, [&](unsigned id) {
-    std::mt19937 rng(id + 9);
+    std::mt19937 rng(seed() + id + 9);
     for (unsigned i = 0; i < 4000 * scale(); i++) {
       std::string n = "t" + std::to_string(id) + "-" + std::to_string(rng() % 8);
       if (rng() % 3 == 0) {

@@ -221,7 +221,7 @@ Status rename(Inode &odir, Bytes oname, Inode &ndir, Bytes nname, u32 flags, con
   VX_TRY(check_name(nname));
   Timed t(fs.stats(), Op::rename);
   Rename r{fs, odir, oname, ndir, nname, flags, whiteout, now};
-  InodeRef sref, dref, extra;  // dropped after the locks: that may delete an inode
+  InodeRef sref, dref, extra, next;  // dropped after the locks: that may delete an inode
   if (r.cross()) fs.rename_lock.lock();
   Status st;
   for (bool again = true; again;) {
@@ -249,7 +249,7 @@ Status rename(Inode &odir, Bytes oname, Inode &ndir, Bytes nname, u32 flags, con
         r.dip = dref.get();
         if (r.dip->is_dir() && !r.exchange() && !locks.has(*r.dip)) {
           // The target must stay empty: its lock is needed too, in order. Start over with it.
-          extra = fs.hold(*r.dip);
+          next = fs.hold(*r.dip);
           again = true;
           return {};
         }
@@ -260,6 +260,7 @@ Status rename(Inode &odir, Bytes oname, Inode &ndir, Bytes nname, u32 flags, con
     locks.release();
     sref.reset();
     dref.reset();
+    extra = std::move(next);  // not earlier: the one of the last round was locked
   }
   if (r.cross()) fs.rename_lock.unlock();
   return st;
