@@ -87,6 +87,8 @@ void vx_fs_unmount(vx_fs *fs) {
 
 int vx_fs_commit(vx_fs *fs) { return fs->fs->commit().to_c(); }
 
+int vx_fs_sync(vx_fs *fs) { return fs->fs->sync().to_c(); }
+
 int vx_fs_commit_start(vx_fs *fs) {
   fs->volume->commit_start();
   return 0;

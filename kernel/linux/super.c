@@ -152,7 +152,7 @@ static int vexfs_sync_fs(struct super_block *sb, int wait)
 	if (!wait)
 		return vx_fs_commit_start(sbi->core);
 	trace_vexfs_sync(sb, 0);
-	err = vx_fs_commit(sbi->core);
+	err = vx_fs_sync(sbi->core);
 	trace_vexfs_synced(sb, 0, err);
 	return vexfs_check(sb, err);
 }
@@ -163,7 +163,7 @@ static int vexfs_freeze_fs(struct super_block *sb)
 	int err;
 
 	vx_fs_quiesce(core, true);
-	err = vexfs_sync_fs(sb, 1);
+	err = sb_rdonly(sb) ? 0 : vexfs_check(sb, vx_fs_commit(core)); /* whoever copies the device needs no log */
 	if (err)
 		vx_fs_quiesce(core, false);
 	return err;

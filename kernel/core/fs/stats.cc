@@ -30,7 +30,7 @@ const char *Stats::name(Op op) {
   static constexpr const char *kNames[kOpCount] = {
       "get",        "lookup",       "create",    "tmpfile",   "link",       "unlink", "rename",  "readdir",
       "readlink",   "setattr",      "xattr_get", "xattr_set", "xattr_list", "map",    "reserve", "allocate",
-      "write_done", "inline_write", "truncate",  "fallocate", "read",       "write",  "commit",  "erase"};
+      "write_done", "inline_write", "truncate",  "fallocate", "read",       "write",  "commit",  "sync",  "erase"};
   return kNames[static_cast<u32>(op)];
 }
 
