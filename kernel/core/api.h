@@ -26,6 +26,7 @@ struct vx_inode; /* an inode in memory, reference counted, unique per (vx_fs, in
 enum { VX_ERRORS_RO = 0, VX_ERRORS_PANIC = 1, VX_ERRORS_CONTINUE = 2 };
 struct vx_mount_opts {
   vx_bool read_only;
+  vx_bool ignore_log;        /* with read_only: the last commit, without what the intent log has beyond it */
   vx_u32 errors;             /* VX_ERRORS_* */
   vx_u32 commit_interval_ms; /* 0: no commit thread, commits only when asked (tests, tools) */
   vx_u64 node_cache_bytes;   /* 0: default (64 MiB or 1/8 of what the host says) */

@@ -10,6 +10,7 @@ namespace {
 store::OpenOptions volume_options(const vx_mount_opts &o) {
   store::OpenOptions v;
   v.read_only = o.read_only;
+  v.ignore_log = o.ignore_log;
   v.commit_interval_ms = o.commit_interval_ms;
   v.node_cache_bytes = o.node_cache_bytes;
   v.on_error = o.errors == VX_ERRORS_PANIC      ? store::ErrorPolicy::panic

@@ -250,6 +250,7 @@ static int vexfs_mount_core(struct vexfs_sb *sbi)
 		.errors = sbi->opts.errors,
 		.commit_interval_ms = sbi->opts.commit_s * 1000,
 		.node_cache_bytes = sbi->opts.node_cache,
+		.ignore_log = sbi->opts.norecovery,
 		.vector_cache_bytes = sbi->opts.vector_cache,
 		.nvector_threads = sbi->opts.vector_threads,
 	};
@@ -377,6 +378,10 @@ fail:
 
 int vexfs_get_tree(struct fs_context *fc)
 {
+	const struct vexfs_opts *o = fc->fs_private;
+
+	if (o->norecovery && !(fc->sb_flags & SB_RDONLY))
+		return invalf(fc, "vexfs: norecovery is for read-only mounts (ro,norecovery)");
 	return get_tree_bdev(fc, vexfs_fill_super);
 }
 
@@ -391,7 +396,7 @@ int vexfs_reconfigure(struct fs_context *fc)
 
 	if (want->errors != sbi->opts.errors || want->commit_s != sbi->opts.commit_s ||
 	    want->node_cache != sbi->opts.node_cache || want->vector_cache != sbi->opts.vector_cache ||
-	    want->vector_threads != sbi->opts.vector_threads)
+	    want->vector_threads != sbi->opts.vector_threads || want->norecovery != sbi->opts.norecovery)
 		return invalf(fc, "vexfs: %s: only ro, rw and discard can change while mounted", sb->s_id);
 
 	sync_filesystem(sb);
@@ -401,6 +406,10 @@ int vexfs_reconfigure(struct fs_context *fc)
 	if (!ro) {
 		if (info.aborted) {
 			errorf(fc, "vexfs: %s: stopped after an error: unmount and run fsck.vexfs", sb->s_id);
+			return -EROFS;
+		}
+		if (want->norecovery) {
+			errorf(fc, "vexfs: %s: mounted with norecovery, it cannot be written: unmount first", sb->s_id);
 			return -EROFS;
 		}
 		if (bdev_read_only(sb->s_bdev)) {

@@ -251,10 +251,8 @@ class Simulation {
 
 constexpr Shape kShapes[] = {
     {4 << 20, 1024, 1024, 6, 25, 200, 150, 0},  // deep trees: many splits and merges in few operations
-    {4 << 20, 1024, 4096, 6, 40, 400, 500, 0},
-    {8 << 20, 4096, 16384, 4, 60, 1000, 2000, 0},
-    {4 << 20, 1024, 1024, 3, 15, 200, 150, 4},
-    {4 << 20, 1024, 4096, 3, 25, 400, 500, 3},
+    {4 << 20, 1024, 4096, 6, 40, 400, 500, 0},    {8 << 20, 4096, 16384, 4, 60, 1000, 2000, 0},
+    {4 << 20, 1024, 1024, 3, 15, 200, 150, 4},    {4 << 20, 1024, 4096, 3, 25, 400, 500, 3},
     {8 << 20, 4096, 16384, 2, 40, 1000, 2000, 4},
 };
 constexpr usize kShapeCount = sizeof kShapes / sizeof kShapes[0];
@@ -283,12 +281,13 @@ TEST_F(StoreCrash, EveryPointOfEveryShape) {
     Tally tally;
     run.check_all(tally, 2);
     if (HasFatalFailure()) return;
-    printf("node size %u, %d syncs a commit, seed %llu: %llu images mounted (%llu flush points, %llu with a torn write in "
-           "flight, %llu replayed, %llu cut again while replaying)\n",
-           shape.node_size, shape.syncs_per_commit, static_cast<unsigned long long>(seed),
-           static_cast<unsigned long long>(tally.images), static_cast<unsigned long long>(tally.flush_points),
-           static_cast<unsigned long long>(tally.torn), static_cast<unsigned long long>(tally.replayed),
-           static_cast<unsigned long long>(tally.second_cuts));
+    printf(
+        "node size %u, %d syncs a commit, seed %llu: %llu images mounted (%llu flush points, %llu with a torn write in "
+        "flight, %llu replayed, %llu cut again while replaying)\n",
+        shape.node_size, shape.syncs_per_commit, static_cast<unsigned long long>(seed),
+        static_cast<unsigned long long>(tally.images), static_cast<unsigned long long>(tally.flush_points),
+        static_cast<unsigned long long>(tally.torn), static_cast<unsigned long long>(tally.replayed),
+        static_cast<unsigned long long>(tally.second_cuts));
     EXPECT_GT(tally.flush_points, 0u);
     EXPECT_GT(tally.torn, 0u);
     if (shape.syncs_per_commit) {

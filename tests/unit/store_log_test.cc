@@ -314,6 +314,8 @@ TEST_F(StoreLog, ReadOnlyMounts) {
   auto old = store::Volume::open(image.get(), options_);
   ASSERT_TRUE(old.ok());
   EXPECT_FALSE((*old)->tree(TreeId::fs).get({1, 1, 1}, {}).ok());
+  image->set_read_only(false);
+  EXPECT_EQ((*old)->set_read_only(false).code(), Errno::rofs);
   ASSERT_TRUE((*old)->close().ok());
   old->reset();
   options_.ignore_log = false;

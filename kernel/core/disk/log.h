@@ -11,7 +11,7 @@ namespace vexfs::disk {
 
 inline constexpr u32 kLogPieceMax = 128 << 10;  // bytes of a piece at most, header included
 static_assert(kLogBytesMin >= 8 * kLogPieceMax);
-inline constexpr u8 kLogLast = 1;               // flags: the last piece of its group
+inline constexpr u8 kLogLast = 1;  // flags: the last piece of its group
 
 struct LogPieceDisk {
   BlockHeader header;  // magic VXLG; txn: the transaction that the changes belong to

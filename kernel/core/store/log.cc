@@ -50,7 +50,8 @@ void Log::position(u64 seq, u64 tail) {
   if (!g.has_log) return;
   blocks_ = g.log_blocks;
   piece_blocks_ = disk::kLogPieceMax >> g.block_shift;
-  chunks_max_ = static_cast<u32>(min_of<u64>(log_impl::kMemoryMax, (blocks_ << g.block_shift) / 2) / disk::kLogPieceMax);
+  chunks_max_ =
+      static_cast<u32>(min_of<u64>(log_impl::kMemoryMax, (blocks_ << g.block_shift) / 2) / disk::kLogPieceMax);
   seq_ = seq ? seq : 1;
   head_ = tail;
   used_ = 0;
@@ -161,8 +162,7 @@ void Log::replace(u8 tree, const Key &key, Bytes old, Bytes value) {
   if (!enabled()) return;
   usize head = log_impl::common_prefix(old, value);
   usize tail = log_impl::common_suffix(old.subspan(head), value.subspan(head));
-  item(disk::LogOp::splice, tree, key, value.subspan(head, value.size() - head - tail), head,
-       old.size() - head - tail);
+  item(disk::LogOp::splice, tree, key, value.subspan(head, value.size() - head - tail), head, old.size() - head - tail);
 }
 
 void Log::patch(u8 tree, const Key &key, u32 at, Bytes bytes) {

@@ -62,7 +62,7 @@ Status LogReader::for_each(FnRef<Status(const disk::LogPieceDisk &, Bytes)> fn) 
     if (!r.ok()) return r.code() == Errno::noent ? Errno::corrupt : r.error();
     disk::LogPieceDisk h;
     memcpy(&h, r->data(), sizeof h);
-    VX_TRY(fn(h, r->first(h.bytes).subspan(sizeof h)));
+    VX_TRY(fn(h, *r));
     pos += h.blocks;
   }
   return {};

@@ -14,15 +14,15 @@ class LogReader : Pinned {
   ~LogReader();
   // Walks the pieces until one is missing or not intact. nomem, io.
   Status scan();
-  u64 pieces() const { return pieces_; }      // that are whole groups
+  u64 pieces() const { return pieces_; }  // that are whole groups
   u64 groups() const { return groups_; }
-  u64 records() const { return records_; }    // of those
+  u64 records() const { return records_; }  // of those
   u64 bytes() const { return bytes_; }
   u64 seen_seq() const { return seen_seq_; }  // beyond every piece that was found intact
   u64 end() const { return end_; }            // where the walk ended, in blocks from the start of the region
   // The pieces of whole groups, one after the other; each is valid during the call. Stops at the first error. corrupt:
   // the device says something else now.
-  Status for_each(FnRef<Status(const disk::LogPieceDisk &head, Bytes records)> fn);
+  Status for_each(FnRef<Status(const disk::LogPieceDisk &head, Bytes piece)> fn);
 
  private:
   // The piece `seq` at *pos (which goes on to the start of the region where a writer would have). noent: there is none.

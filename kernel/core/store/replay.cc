@@ -16,8 +16,9 @@ namespace {
 Key key_of_disk(const disk::DiskKey &k) { return {k.oid, k.type, k.off}; }
 
 template <class F>
-Status each_record(Bytes records, const disk::Geometry &geo, F &&fn) {
+Status each_record(const disk::LogPieceDisk &head, Bytes piece, const disk::Geometry &geo, F &&fn) {
   disk::LogRecord r;
+  Bytes records = piece.first(head.bytes).subspan(sizeof head);
   while (!records.empty()) {
     usize n = disk::decode_log_record(records, geo, &r);
     if (n == 0) return Errno::corrupt;
@@ -62,8 +63,7 @@ Status Replayer::apply(Handle &h, const disk::LogRecord &r) {
     case disk::LogOp::splice:
       return splice(h, t, r);
     case disk::LogOp::erase: {
-      Result<usize> n =
-          t.erase_range(h, key_of_disk(r.key), key_of_disk(r.last), ~usize{0}, [](const Key &, Bytes) {});
+      Result<usize> n = t.erase_range(h, key_of_disk(r.key), key_of_disk(r.last), ~usize{0}, [](const Key &, Bytes) {});
       return n.ok() ? Status() : Status(n.error());
     }
     case disk::LogOp::take:
@@ -83,8 +83,8 @@ Status Replayer::apply(Handle &h, const disk::LogRecord &r) {
 }
 
 Status claim_blocks(State &s, LogReader &reader) {
-  return reader.for_each([&](const disk::LogPieceDisk &, Bytes records) {
-    return each_record(records, s.geo, [&](const disk::LogRecord &r) -> Status {
+  return reader.for_each([&](const disk::LogPieceDisk &head, Bytes piece) {
+    return each_record(head, piece, s.geo, [&](const disk::LogRecord &r) -> Status {
       return r.op == disk::LogOp::take ? s.alloc.take_exactly({r.start, r.count}) : Status();
     });
   });
@@ -95,9 +95,9 @@ Status apply_all(State &s, LogReader &reader) {
   VX_TRY(replayer.init());
   // One handle, so that no commit comes in between: its root would say that all of this transaction is in it.
   Handle h = VX_TRY(s.begin({.items = 16, .freeing = true}));
-  Status st = reader.for_each([&](const disk::LogPieceDisk &head, Bytes records) {
+  Status st = reader.for_each([&](const disk::LogPieceDisk &head, Bytes piece) {
     if (head.next_object_id > s.next_object_id.load()) s.next_object_id.store(head.next_object_id);
-    return each_record(records, s.geo, [&](const disk::LogRecord &r) { return replayer.apply(h, r); });
+    return each_record(head, piece, s.geo, [&](const disk::LogRecord &r) { return replayer.apply(h, r); });
   });
   if (!st.ok()) h.abort(st.error());
   return st;
@@ -117,9 +117,11 @@ Status State::replay() {
     LogLine(dev, opts.ignore_log ? VX_LOG_NOTICE : VX_LOG_ERR)
         .str("the intent log holds ")
         .dec(reader.groups())
-        .str(opts.ignore_log ? " syncs that the last commit does not; they are left alone"
-                             : " syncs to be recovered, but the device is read-only (norecovery shows the last commit)");
-    return opts.ignore_log ? Status() : Status(Errno::rofs);
+        .str(opts.ignore_log
+                 ? " syncs that the last commit does not; they are left alone"
+                 : " syncs to be recovered, but the device is read-only (norecovery shows the last commit)");
+    log_ignored = opts.ignore_log;
+    return log_ignored ? Status() : Status(Errno::rofs);
   }
   log.position(align_up(reader.seen_seq(), replay_impl::kSeqStep) + replay_impl::kSeqStep, reader.end());
   if (reader.groups() == 0) return {};

@@ -111,6 +111,7 @@ struct State : Pinned {
   u8 uuid[16] = {};
   SipKey hash_key;
   bool ro_features = false;  // unknown ro_compat features: never writable
+  bool log_ignored = false;  // it holds something: never writable
   mutable Counters counters;
   NodeCache cache;
   Allocator alloc;

@@ -22,7 +22,7 @@ enum class ErrorPolicy : u8 { read_only = 0, panic = 1, keep_going = 2 };
 
 struct OpenOptions {
   bool read_only = false;
-  bool ignore_log = false;  // with read_only: show the last commit, leave what the intent log has beyond it alone
+  bool ignore_log = false;     // with read_only: show the last commit, leave what the intent log has beyond it alone
   u32 commit_interval_ms = 0;  // 0: no commit thread, commits happen only when asked for (or forced by lack of space)
   u64 node_cache_bytes = 0;    // 0: 64 MiB
   ErrorPolicy on_error = ErrorPolicy::read_only;

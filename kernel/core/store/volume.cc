@@ -168,7 +168,7 @@ Status Volume::set_read_only(bool ro) {
     Guard g(s.commit_lock);
     return s.commit_locked();
   }
-  if (s.abort_code.load() || s.ro_features || vx_bdev_read_only(s.dev)) return Errno::rofs;
+  if (s.abort_code.load() || s.ro_features || s.log_ignored || vx_bdev_read_only(s.dev)) return Errno::rofs;
   s.opts.read_only = false;
   s.read_only.store(false);
   if (s.stock.target == 0) {
