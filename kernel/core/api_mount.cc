@@ -90,11 +90,6 @@ int vx_fs_commit(vx_fs *fs) { return fs->fs->commit().to_c(); }
 
 int vx_fs_sync(vx_fs *fs) { return fs->fs->sync().to_c(); }
 
-int vx_fs_commit_start(vx_fs *fs) {
-  fs->volume->commit_start();
-  return 0;
-}
-
 void vx_fs_quiesce(vx_fs *fs, vx_bool on) { fs->engine->quiesce(on); }
 
 int vx_fs_set_read_only(vx_fs *fs, vx_bool ro) {

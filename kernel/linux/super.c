@@ -147,10 +147,8 @@ static int vexfs_sync_fs(struct super_block *sb, int wait)
 	struct vexfs_sb *sbi = vexfs_sb(sb);
 	int err;
 
-	if (sb_rdonly(sb))
+	if (sb_rdonly(sb) || !wait) /* a commit begun in advance would cost more than the write to the log that follows */
 		return 0;
-	if (!wait)
-		return vx_fs_commit_start(sbi->core);
 	trace_vexfs_sync(sb, 0);
 	err = vx_fs_sync(sbi->core);
 	trace_vexfs_synced(sb, 0, err);
@@ -301,6 +299,7 @@ static int vexfs_make_root(struct vexfs_sb *sbi)
 		iput(root);
 		return -EUCLEAN;
 	}
+	sbi->inline_max = vx_inline_max(vexfs_core(root));
 	sbi->sb->s_root = d_make_root(root);
 	return sbi->sb->s_root ? 0 : -ENOMEM;
 }

@@ -416,53 +416,54 @@ Status State::log_locked() {
 }
 
 // --------------------------------------------------------------- committing
+// Ends the open transaction, if there is anything in it and st allows, and opens the next one. The gate is shut.
+bool State::switch_transaction(u64 txn, Status st) {
+  Guard g(lock);
+  bool work = changed || !ordered.empty();
+  if (!st.ok() || !work || abort_code.load(std::memory_order_relaxed) != 0) return false;
+  changed = false;
+  commit_impl::capture(*this);
+  for (u32 i = 0; i < disk::kTrees; i++) {
+    const Node *r = trees[i].root_;
+    capture.addr[i] = r ? r->addr : 0;
+    capture.birth[i] = r ? r->birth : 0;
+    capture.levels[i] = r ? static_cast<u8>(r->level + 1) : 0;
+  }
+  committing = deltas;
+  deltas = {};
+  dirty_now ^= 1;
+  committing_txn.store(txn, std::memory_order_relaxed);
+  open_txn.store(txn + 1, std::memory_order_release);
+  return true;
+}
+
+// The root is on the device.
+void State::became_durable(u64 txn) {
+  alloc.clear_touched();
+  log.committed();
+  {
+    Guard g(lock);
+    durable_txn.store(txn, std::memory_order_release);
+    committing_txn.store(0, std::memory_order_relaxed);
+  }
+  counters.commits.fetch_add(1, std::memory_order_relaxed);
+}
+
 Status State::commit_locked() {
   u64 start = vx_clock_mono_ns(), ordinal = syncs_begun.fetch_add(1) + 1;
   shut_gate();
   u64 txn = open_txn.load(std::memory_order_relaxed);
   Status st = collect_ordered(txn);
-  bool work = false;
-  {
-    Guard g(lock);
-    work = changed || !ordered.empty();
-    if (st.ok() && work && abort_code.load(std::memory_order_relaxed) == 0) {
-      changed = false;
-      commit_impl::capture(*this);
-      for (u32 i = 0; i < disk::kTrees; i++) {
-        const Node *r = trees[i].root_;
-        capture.addr[i] = r ? r->addr : 0;
-        capture.birth[i] = r ? r->birth : 0;
-        capture.levels[i] = r ? static_cast<u8>(r->level + 1) : 0;
-      }
-      committing = deltas;
-      deltas = {};
-      dirty_now ^= 1;
-      committing_txn.store(txn, std::memory_order_relaxed);
-      open_txn.store(txn + 1, std::memory_order_release);
-    } else {
-      work = false;
-    }
-  }
+  bool work = switch_transaction(txn, st);
   if (work) log.forget();
   open_gate();
   counters.freeze_ns.fetch_add(vx_clock_mono_ns() - start, std::memory_order_relaxed);
   if (st.ok() && abort_code.load() != 0) st = Errno::rofs;
   bool frozen_well = st.ok();  // else nothing has begun, and a later commit may do better
   if (st.ok()) st = work ? commit_impl::write_all(*this, txn) : commit_impl::flush(*this);
-  if (!st.ok()) {
-    if (frozen_well) abort(st.error());
-  } else if (work) {
-    alloc.clear_touched();
-    log.committed();
-    {
-      Guard g(lock);
-      durable_txn.store(txn, std::memory_order_release);
-      committing_txn.store(0, std::memory_order_relaxed);
-    }
-    counters.commits.fetch_add(1, std::memory_order_relaxed);
-  } else {
-    counters.commits_empty.fetch_add(1, std::memory_order_relaxed);
-  }
+  if (!st.ok() && frozen_well) abort(st.error());
+  if (st.ok() && work) became_durable(txn);
+  if (st.ok() && !work) counters.commits_empty.fetch_add(1, std::memory_order_relaxed);
   if (work) commit_impl::release_frees(*this, st.ok());
   if (work && st.ok()) alloc.trim(max_bitmaps());
   participants_done(txn, st);

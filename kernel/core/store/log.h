@@ -67,7 +67,7 @@ class Log : Pinned {
   bool filling() const { return used_ > blocks_ / 2; }
   u64 next_seq() const { return seq_; }
   u64 head() const { return head_; }
-  u64 used_blocks() const { return used_; }
+  u64 used_blocks() const { return used_.load(std::memory_order_relaxed); }
 
  private:
   static constexpr u32 kSpareMax = 4;
@@ -87,12 +87,12 @@ class Log : Pinned {
 
   std::atomic<bool> recording_{false};
   u32 chunks_max_ = 0;
-  u32 piece_blocks_ = 0;  // kLogPieceMax in blocks
-  u64 blocks_ = 0;        // of the region
-  u64 head_ = 0;          // where the next piece goes, in blocks from the start of the region; commit lock
-  u64 used_ = 0;          // blocks from the first piece that counts to head_; commit lock
-  u64 seq_ = 1;           // of the next piece; commit lock
-  bool rooted_ = false;   // a root on the device says seq_ and head_ of this mount; commit lock
+  u32 piece_blocks_ = 0;      // kLogPieceMax in blocks
+  u64 blocks_ = 0;            // of the region
+  u64 head_ = 0;              // where the next piece goes, in blocks from the start of the region; commit lock
+  std::atomic<u64> used_{0};  // blocks from the first piece that counts to head_; commit lock
+  u64 seq_ = 1;               // of the next piece; commit lock
+  bool rooted_ = false;       // a root on the device says seq_ and head_ of this mount; commit lock
 };
 
 }  // namespace vexfs::store

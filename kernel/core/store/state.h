@@ -83,6 +83,8 @@ struct State : Pinned {
   Status commit(bool with_prepare);
   Status sync(bool with_prepare);
   Status commit_locked();
+  bool switch_transaction(u64 txn, Status st);
+  void became_durable(u64 txn);
   Status log_locked();  // writes what was recorded as a group; a commit if that cannot be done
   void shut_gate();     // no handle is open on return
   void open_gate();

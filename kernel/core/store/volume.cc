@@ -14,9 +14,6 @@ Result<Handle> Volume::begin(const Reserve &r) { return s_->begin(r); }
 Status Volume::commit() { return s_->commit(true); }
 Status Volume::sync(bool with_prepare) { return s_->sync(with_prepare); }
 void Volume::data_written() { s_->log.data_written(); }
-void Volume::commit_start() {
-  if (s_->thread && !s_->kicked.exchange(true)) s_->thread_wake.wake();
-}
 u64 Volume::open_txn() const { return s_->open_txn.load(std::memory_order_acquire); }
 u64 Volume::durable_txn() const { return s_->durable_txn.load(std::memory_order_acquire); }
 u64 Volume::next_object_id() const { return s_->next_object_id.load(std::memory_order_relaxed); }

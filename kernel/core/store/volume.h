@@ -43,7 +43,6 @@ class Volume : Pinned {
   // File data has been written in place of unwritten or newly taken blocks: a sync that contains what comes next must
   // have it on the device first. Before the items that say so are changed.
   void data_written();
-  void commit_start();  // asks the commit thread for a commit, does not wait; without a thread: nothing
   u64 open_txn() const;
   u64 durable_txn() const;
   void add_participant(Participant &p);
