@@ -26,6 +26,7 @@ struct vx_inode; /* an inode in memory, reference counted, unique per (vx_fs, in
 enum { VX_ERRORS_RO = 0, VX_ERRORS_PANIC = 1, VX_ERRORS_CONTINUE = 2 };
 struct vx_mount_opts {
   vx_bool read_only;
+  vx_bool ignore_log;        /* with read_only: the last commit, without what the intent log has beyond it */
   vx_u32 errors;             /* VX_ERRORS_* */
   vx_u32 commit_interval_ms; /* 0: no commit thread, commits only when asked (tests, tools) */
   vx_u64 node_cache_bytes;   /* 0: default (64 MiB or 1/8 of what the host says) */
@@ -51,7 +52,7 @@ struct vx_fs_info {
 int vx_fs_mount(struct vx_bdev *dev, const struct vx_mount_opts *o, struct vx_fs **out);
 void vx_fs_unmount(struct vx_fs *fs);     /* all inodes released before; commits unless read-only or aborted */
 int vx_fs_commit(struct vx_fs *fs);       /* all that was done before the call is on stable storage when it returns 0 */
-int vx_fs_commit_start(struct vx_fs *fs); /* asks for a commit, does not wait */
+int vx_fs_sync(struct vx_fs *fs);         /* the same, by a write to the intent log where there is one */
 /* No background work touches the device any more (on, waits for what has begun), or it may again. Nests not at all. */
 void vx_fs_quiesce(struct vx_fs *fs, vx_bool on);
 int vx_fs_set_read_only(struct vx_fs *fs, vx_bool ro);
@@ -120,6 +121,9 @@ void vx_iput(struct vx_inode *ip);
 void vx_getattr(struct vx_inode *ip, struct vx_attr *out);
 int vx_setattr(struct vx_inode *ip, vx_u32 mask, const struct vx_attr *a); /* not size: see vx_truncate */
 vx_u64 vx_ino(const struct vx_inode *ip);
+/* What was done to this inode, and all names and mappings, are on stable storage when it returns 0 (data written by the
+ * host is too: the device is flushed). */
+int vx_inode_sync(struct vx_inode *ip);
 struct vx_fs *vx_inode_fs(struct vx_inode *ip);
 
 /* -------------------------------------------------------------- namespace */

@@ -10,6 +10,7 @@ namespace {
 store::OpenOptions volume_options(const vx_mount_opts &o) {
   store::OpenOptions v;
   v.read_only = o.read_only;
+  v.ignore_log = o.ignore_log;
   v.commit_interval_ms = o.commit_interval_ms;
   v.node_cache_bytes = o.node_cache_bytes;
   v.on_error = o.errors == VX_ERRORS_PANIC      ? store::ErrorPolicy::panic
@@ -87,10 +88,7 @@ void vx_fs_unmount(vx_fs *fs) {
 
 int vx_fs_commit(vx_fs *fs) { return fs->fs->commit().to_c(); }
 
-int vx_fs_commit_start(vx_fs *fs) {
-  fs->volume->commit_start();
-  return 0;
-}
+int vx_fs_sync(vx_fs *fs) { return fs->fs->sync().to_c(); }
 
 void vx_fs_quiesce(vx_fs *fs, vx_bool on) { fs->engine->quiesce(on); }
 

@@ -80,7 +80,7 @@ static int vexfs_commit_metadata(struct inode *inode)
 {
 	int err = sync_inode_metadata(inode, 1);
 
-	return err ?: vexfs_check(inode->i_sb, vx_fs_commit(vexfs_fs(inode)));
+	return err ?: vexfs_check(inode->i_sb, vx_inode_sync(vexfs_core(inode)));
 }
 
 const struct export_operations vexfs_export_ops = {

@@ -138,7 +138,7 @@ static int vexfs_mmap(struct file *file, struct vm_area_struct *vma)
 }
 
 /* ------------------------------------------------------------------ syncing */
-/* Times kept by the VFS go to the core, file data to the device; then the core commits, which flushes the device. */
+/* Times kept by the VFS go to the core, file data to the device; then the core writes its log, and flushes the device. */
 int vexfs_fsync(struct file *file, loff_t start, loff_t end, int datasync)
 {
 	struct inode *inode = file->f_mapping->host;
@@ -152,7 +152,7 @@ int vexfs_fsync(struct file *file, loff_t start, loff_t end, int datasync)
 	if (err)
 		return err;
 	trace_vexfs_sync(inode->i_sb, inode->i_ino);
-	err2 = vexfs_check(inode->i_sb, vx_fs_commit(vexfs_fs(inode)));
+	err2 = vexfs_check(inode->i_sb, vx_inode_sync(vexfs_core(inode)));
 	trace_vexfs_synced(inode->i_sb, inode->i_ino, err2);
 	return err2;
 }

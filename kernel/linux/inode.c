@@ -226,7 +226,7 @@ int vexfs_setattr(vx_idmap *idmap, struct dentry *dentry, struct iattr *attr)
 		inode_set_mtime_to_ts(inode, mtime);
 		inode_set_ctime_to_ts(inode, ctime);
 	} else if (IS_SYNC(inode)) {
-		err = vx_fs_commit(vexfs_fs(inode));
+		err = vx_inode_sync(vexfs_core(inode));
 	}
 	return vexfs_check(inode->i_sb, err);
 }

@@ -23,6 +23,7 @@ struct vexfs_opts {
 	u64 vector_cache; /* bytes, 0: the core's choice */
 	u32 vector_threads;
 	bool discard;
+	bool norecovery; /* read-only: what the intent log has beyond the last commit is not looked at */
 };
 
 enum { VEXFS_SHRINK_NODES, VEXFS_SHRINK_VECTORS, VEXFS_SHRINKERS };

@@ -155,7 +155,7 @@ static int vexfs_shutdown(struct super_block *sb, u32 __user *arg)
 		up_read(&sb->s_umount);
 		break;
 	case VEXFS_SHUTDOWN_LOGFLUSH:
-		err = vx_fs_commit(fs);
+		err = vx_fs_sync(fs);
 		break;
 	case VEXFS_SHUTDOWN_NOLOGFLUSH:
 		break;

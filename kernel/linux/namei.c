@@ -32,7 +32,7 @@ static int vexfs_dir_done(struct inode *dir)
 {
 	if (!IS_DIRSYNC(dir))
 		return 0;
-	return vexfs_check(dir->i_sb, vx_fs_commit(vexfs_fs(dir)));
+	return vexfs_check(dir->i_sb, vx_inode_sync(vexfs_core(dir)));
 }
 
 /* ------------------------------------------------------------------ new inodes */

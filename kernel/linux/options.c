@@ -14,6 +14,7 @@ enum {
 	VEXFS_OPT_VECTOR_CACHE,
 	VEXFS_OPT_VECTOR_THREADS,
 	VEXFS_OPT_DISCARD,
+	VEXFS_OPT_NORECOVERY,
 };
 
 #define VEXFS_COMMIT_DEFAULT 5 /* seconds */
@@ -36,6 +37,7 @@ const struct fs_parameter_spec vexfs_parameters[] = {
 	fsparam_string("vector_cache", VEXFS_OPT_VECTOR_CACHE),
 	fsparam_u32("vector_threads", VEXFS_OPT_VECTOR_THREADS),
 	fsparam_flag_no("discard", VEXFS_OPT_DISCARD),
+	fsparam_flag("norecovery", VEXFS_OPT_NORECOVERY),
 	{}
 };
 
@@ -82,6 +84,9 @@ static int vexfs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 		return 0;
 	case VEXFS_OPT_DISCARD:
 		o->discard = !result.negated;
+		return 0;
+	case VEXFS_OPT_NORECOVERY:
+		o->norecovery = true;
 		return 0;
 	}
 	return -EINVAL;
@@ -142,5 +147,7 @@ int vexfs_show_options(struct seq_file *m, struct dentry *root)
 	seq_printf(m, ",vector_threads=%u", o->vector_threads);
 	if (o->discard)
 		seq_puts(m, ",discard");
+	if (o->norecovery)
+		seq_puts(m, ",norecovery");
 	return 0;
 }

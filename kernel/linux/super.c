@@ -147,12 +147,10 @@ static int vexfs_sync_fs(struct super_block *sb, int wait)
 	struct vexfs_sb *sbi = vexfs_sb(sb);
 	int err;
 
-	if (sb_rdonly(sb))
+	if (sb_rdonly(sb) || !wait) /* a commit begun in advance would cost more than the write to the log that follows */
 		return 0;
-	if (!wait)
-		return vx_fs_commit_start(sbi->core);
 	trace_vexfs_sync(sb, 0);
-	err = vx_fs_commit(sbi->core);
+	err = vx_fs_sync(sbi->core);
 	trace_vexfs_synced(sb, 0, err);
 	return vexfs_check(sb, err);
 }
@@ -163,7 +161,7 @@ static int vexfs_freeze_fs(struct super_block *sb)
 	int err;
 
 	vx_fs_quiesce(core, true);
-	err = vexfs_sync_fs(sb, 1);
+	err = sb_rdonly(sb) ? 0 : vexfs_check(sb, vx_fs_commit(core)); /* whoever copies the device needs no log */
 	if (err)
 		vx_fs_quiesce(core, false);
 	return err;
@@ -250,6 +248,7 @@ static int vexfs_mount_core(struct vexfs_sb *sbi)
 		.errors = sbi->opts.errors,
 		.commit_interval_ms = sbi->opts.commit_s * 1000,
 		.node_cache_bytes = sbi->opts.node_cache,
+		.ignore_log = sbi->opts.norecovery,
 		.vector_cache_bytes = sbi->opts.vector_cache,
 		.nvector_threads = sbi->opts.vector_threads,
 	};
@@ -300,6 +299,7 @@ static int vexfs_make_root(struct vexfs_sb *sbi)
 		iput(root);
 		return -EUCLEAN;
 	}
+	sbi->inline_max = vx_inline_max(vexfs_core(root));
 	sbi->sb->s_root = d_make_root(root);
 	return sbi->sb->s_root ? 0 : -ENOMEM;
 }
@@ -377,6 +377,10 @@ fail:
 
 int vexfs_get_tree(struct fs_context *fc)
 {
+	const struct vexfs_opts *o = fc->fs_private;
+
+	if (o->norecovery && !(fc->sb_flags & SB_RDONLY))
+		return invalf(fc, "vexfs: norecovery is for read-only mounts (ro,norecovery)");
 	return get_tree_bdev(fc, vexfs_fill_super);
 }
 
@@ -391,7 +395,7 @@ int vexfs_reconfigure(struct fs_context *fc)
 
 	if (want->errors != sbi->opts.errors || want->commit_s != sbi->opts.commit_s ||
 	    want->node_cache != sbi->opts.node_cache || want->vector_cache != sbi->opts.vector_cache ||
-	    want->vector_threads != sbi->opts.vector_threads)
+	    want->vector_threads != sbi->opts.vector_threads || want->norecovery != sbi->opts.norecovery)
 		return invalf(fc, "vexfs: %s: only ro, rw and discard can change while mounted", sb->s_id);
 
 	sync_filesystem(sb);
@@ -401,6 +405,10 @@ int vexfs_reconfigure(struct fs_context *fc)
 	if (!ro) {
 		if (info.aborted) {
 			errorf(fc, "vexfs: %s: stopped after an error: unmount and run fsck.vexfs", sb->s_id);
+			return -EROFS;
+		}
+		if (want->norecovery) {
+			errorf(fc, "vexfs: %s: mounted with norecovery, it cannot be written: unmount first", sb->s_id);
 			return -EROFS;
 		}
 		if (bdev_read_only(sb->s_bdev)) {

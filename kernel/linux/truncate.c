@@ -216,6 +216,6 @@ long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t len)
 	filemap_invalidate_unlock(inode->i_mapping);
 	inode_unlock(inode);
 	if (!err && ((file->f_flags & O_DSYNC) || IS_SYNC(inode)))
-		err = vx_fs_commit(vexfs_fs(inode));
+		err = vx_inode_sync(vexfs_core(inode));
 	return vexfs_check(inode->i_sb, err);
 }

@@ -11,6 +11,7 @@
 
 #include "../client/error.h"
 #include "../device.h"
+#include "../overlay.h"
 #include "caller.h"
 
 namespace vexfs::client {
@@ -74,7 +75,12 @@ class Image : public ImagePlace {
     m.errors = VX_ERRORS_RO;
     m.commit_interval_ms = m.read_only ? 0 : o.commit_interval_ms;
     m.nvector_threads = m.read_only ? 0 : o.index_threads;
-    rc = vx_fs_mount(device_.get(), &m, &fs_);
+    vx_bdev *dev = device_.get();
+    if (m.read_only) {  // what a mount would recover after a crash is recovered in memory
+      overlay_ = std::make_unique<host::OverlayDevice>(dev);
+      dev = overlay_.get();
+    }
+    rc = vx_fs_mount(dev, &m, &fs_);
     if (rc == -EINVAL) throw Error(EINVAL, file + ": no VexFS filesystem in it");
     if (rc == -EUCLEAN) throw Error(EUCLEAN, file + ": damaged (run fsck.vexfs)");
     if (rc != 0) fail(file, rc);
@@ -92,6 +98,7 @@ class Image : public ImagePlace {
     const int rc = info().read_only ? 0 : vx_fs_commit(fs_);
     vx_fs_unmount(fs_);
     fs_ = nullptr;
+    overlay_.reset();
     device_.reset();  // and with it the lock on the image
     if (rc != 0) throw Error(-rc, file_ + ": the last commit failed: " + strerror(-rc));
   }
@@ -218,6 +225,7 @@ class Image : public ImagePlace {
 
   std::string file_;
   std::unique_ptr<host::FileDevice> device_;
+  std::unique_ptr<host::OverlayDevice> overlay_;  // read-only: over device_
   vx_fs *fs_ = nullptr;
 };
 

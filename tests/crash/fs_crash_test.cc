@@ -144,14 +144,15 @@ void operate(Mounted &r, std::mt19937_64 &rng, int i) {
   }
 }
 
-TEST(FsCrash, EveryCutLeavesACommittedState) {
+// with_log: three of four states are made durable by the intent log, the fourth by a commit.
+void every_cut(bool with_log) {
   const char *env = getenv("VX_SEED");
   u64 seed = env ? strtoull(env, nullptr, 0) : 11;
   printf("seed %llu\n", static_cast<unsigned long long>(seed));
   std::mt19937_64 rng(seed);
   crash::SimDevice dev(12 << 20);
   store::FormatOptions f;
-  f.log_blocks = 0;
+  f.log_blocks = with_log ? disk::kLogBytesMin / 4096 : 0;
   ASSERT_TRUE(store::format(&dev, f, nullptr).ok());
   { Mounted first(&dev); }  // makes the root directory
   std::vector<Tree> states;
@@ -170,19 +171,21 @@ TEST(FsCrash, EveryCutLeavesACommittedState) {
         open_file = tmp.take();
       }
       states.push_back(r.tree());
-      ASSERT_TRUE(r.fs->commit().ok());
+      ASSERT_TRUE((with_log && c % 4 ? r.fs->sync() : r.fs->commit()).ok());
       dev.mark(static_cast<u64>(c));
     }
     EXPECT_EQ(r.volume->counters().commits_forced.load(), 0u);
+    EXPECT_EQ(r.volume->counters().log_groups.load() != 0, with_log);
   }
   host::set_log_level(VX_LOG_ERR);
-  u64 images = 0;
+  u64 images = 0, replayed = 0;
   crash::CrashImages cut(dev);
   auto judge = [&](std::unique_ptr<host::MemDevice> image) {
     images++;
     u64 k = cut.last_mark();
     {
       Mounted r(image.get());
+      replayed += r.volume->counters().log_replayed.load() != 0;
       Tree got = r.tree();
       bool known = got == states[k] || (k + 1 < states.size() && got == states[k + 1]);
       EXPECT_TRUE(known) << "event " << cut.position() << ", after commit " << k << ": neither state";
@@ -197,8 +200,13 @@ TEST(FsCrash, EveryCutLeavesACommittedState) {
     if (cut.next_is_write() && rng() % 2) judge(cut.next_torn(rng, 0.6, 0.2));
   }
   host::set_log_level(VX_LOG_NOTICE);
-  printf("%llu images of %zu events\n", static_cast<unsigned long long>(images), dev.events());
+  printf("%llu images of %zu events, %llu replayed a log\n", static_cast<unsigned long long>(images), dev.events(),
+         static_cast<unsigned long long>(replayed));
+  EXPECT_EQ(replayed != 0, with_log);
 }
+
+TEST(FsCrash, EveryCutLeavesACommittedState) { every_cut(false); }
+TEST(FsCrash, EveryCutLeavesASyncedState) { every_cut(true); }
 
 }  // namespace
 }  // namespace vexfs::fs::test

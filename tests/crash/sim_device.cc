@@ -15,6 +15,15 @@ void poke_torn(host::MemDevice &image, const SimDevice::Event &e, std::mt19937_6
 }
 }  // namespace
 
+SimDevice::SimDevice(const host::MemDevice &image) : now_(image.size(), image.logical_block(), "sim") {
+  std::vector<uint8_t> piece(64 << 10), empty(64 << 10);
+  for (uint64_t at = 0; at < image.size(); at += piece.size()) {
+    uint64_t n = std::min<uint64_t>(piece.size(), image.size() - at);
+    image.peek(at, piece.data(), n);
+    if (piece != empty) now_.poke(at, piece.data(), n);
+  }
+}
+
 int SimDevice::submit(vx_io *ios, size_t n) {
   std::lock_guard guard(lock_);
   int first = 0;

@@ -29,6 +29,8 @@ class SimDevice : public vx_bdev {
 
   explicit SimDevice(uint64_t size, uint32_t logical_block = 512) : now_(size, logical_block, "sim") {}
 
+  explicit SimDevice(const host::MemDevice &image);  // begins as a copy
+
   uint64_t size() const override { return now_.size(); }
   uint32_t logical_block() const override { return now_.logical_block(); }
   const char *name() const override { return "sim"; }

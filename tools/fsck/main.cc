@@ -15,6 +15,7 @@
 #include "../../lib/device.h"
 #include "../../lib/host.h"
 #include "options.h"
+#include "recover.h"
 #include "rooms.h"
 
 namespace vexfs::fsck {
@@ -29,6 +30,7 @@ class Report {
 
   store::CheckSink sink() { return store::CheckSink{&Report::on_line, &Report::on_progress, this}; }
   uint64_t errors() const { return errors_; }
+  void add(store::Severity severity, const std::string &text) { on_line(this, severity, text.c_str()); }
 
   json to_json() const {
     json list = json::array();
@@ -101,6 +103,16 @@ std::unique_ptr<host::FileDevice> open_device(const Options &o) {
   return d;
 }
 
+// A mount recovers what the log holds; so that state is the one to check, not the last commit.
+void tell(const Options &o, const Recovered &r, Report &report) {
+  if (r.failed) report.add(store::Severity::error, "the intent log cannot be replayed: checking the last commit");
+  if (!r.device || o.as_json) return;
+  printf(
+      "%s: the intent log holds %llu sync(s), %llu changes, which the next mount recovers; they are included in this "
+      "check\n",
+      o.device.c_str(), static_cast<unsigned long long>(r.syncs), static_cast<unsigned long long>(r.records));
+}
+
 struct Outcome {
   Errno failure = Errno::ok;  // why the check could not be done
   bool full = false;
@@ -123,7 +135,8 @@ int exit_code(const Outcome &out, uint64_t errors) {
   return out.failure == Errno::ok ? exit_clean : exit_operational;
 }
 
-void print_json(const Options &o, const store::Checker &c, const Outcome &out, const Report &report, int code) {
+void print_json(const Options &o, const store::Checker &c, const Outcome &out, const Recovered &log,
+                const Report &report, int code) {
   const auto &f = c.figures();
   json j;
   j["device"] = o.device;
@@ -150,6 +163,8 @@ void print_json(const Options &o, const store::Checker &c, const Outcome &out, c
   j["dead_rows"] = r.vectors.dead;
   j["owned_rows"] = r.vectors.owned;
   j["vector_chunks"] = r.vectors.chunks;
+  j["log_syncs"] = log.syncs;
+  j["log_records"] = log.records;
   j["findings"] = report.to_json();
   puts(j.dump(2, ' ', false, json::error_handler_t::replace).c_str());
 }
@@ -197,12 +212,16 @@ int run(int argc, char **argv) {
   });
   const auto device = open_device(o);
   Report report(o);
-  store::Checker checker(device.get(), report.sink());
+  const Recovered log = recover(device.get());
+  tell(o, log, report);
+  vx_bdev *state = device.get();
+  if (log.device) state = log.device.get();
+  store::Checker checker(state, report.sink());
   const Outcome out = check(o, checker);
   report.clear_bar();
   const int code = exit_code(out, report.errors());
   if (o.as_json)
-    print_json(o, checker, out, report, code);
+    print_json(o, checker, out, log, report, code);
   else
     print_text(o, checker, out, code);
   return code;

@@ -7,8 +7,10 @@
 
 #include "../../kernel/core/disk/fs_items.h"
 #include "../../kernel/core/disk/group.h"
+#include "../../kernel/core/disk/log.h"
 #include "../../kernel/core/disk/node.h"
 #include "../../kernel/core/disk/vector_items.h"
+#include "../../kernel/core/store/log_reader.h"
 #include "../../lib/device.h"
 #include "context.h"
 
@@ -100,6 +102,26 @@ class Inspector {
       else
         disk::print_desc_block(b.bytes(), print);
     }
+  }
+
+  // What the next mount will recover.
+  void log(bool records) {
+    const Block root = newest_root();
+    const auto *r = reinterpret_cast<const disk::RootDisk *>(root.data());
+    if (!geo_.has_log) {
+      std::cout << "no intent log\n";
+      return;
+    }
+    store::LogReader reader(device_.get(), geo_, r->log_seq, r->log_tail, r->header.txn);
+    Status st = reader.scan();
+    if (st.ok())
+      st = reader.for_each([&](const disk::LogPieceDisk &, Bytes piece) {
+        disk::print_log_piece(piece, geo_, records, print);
+        return Status();
+      });
+    if (!st.ok()) throw client::Error(static_cast<int>(st.code()), "reading the intent log");
+    std::cout << "log of " << geo_.log_blocks << " blocks at " << geo_.log_start << ": " << reader.groups()
+              << " syncs to recover, " << reader.records() << " records\n";
   }
 
   void node(uint64_t block, bool items) {
@@ -269,6 +291,9 @@ void add_dump_commands(CLI::App &app, Context &ctx) {
   c->callback([dump] { dump([](Inspector i) { i.roots(); }); });
   c = group->add_subcommand("groups", "Block group descriptors");
   c->callback([dump] { dump([](Inspector i) { i.groups(); }); });
+  c = group->add_subcommand("log", "The intent log: what the next mount recovers");
+  c->add_flag("-r,--records", o->items, "and every record of it");
+  c->callback([dump, o] { dump([&](Inspector i) { i.log(o->items); }); });
   c = group->add_subcommand("node", "One tree node");
   c->add_option("BLOCK", o->block, "its first block")->required();
   c->add_flag("-i,--items", o->items, "what the items of a leaf say");

@@ -13,6 +13,7 @@ enum class Magic : u32 {
   bitmap = 0x4d425856,      // "VXBM"
   descriptor = 0x53445856,  // "VXDS"
   root = 0x54525856,        // "VXRT"
+  log = 0x474c5856,         // "VXLG"
 };
 
 struct BlockHeader {

@@ -40,6 +40,8 @@ Refusal verify_root(Bytes block, const Geometry &g, unsigned slot, unsigned mirr
     if (!v.ok()) return v;
     if (t.levels && (t.node.birth == 0 || t.node.birth > txn)) return bad("root birth", t.node.birth, txn);
   }
+  if (r->log_tail != 0 && r->log_tail >= g.log_blocks) return bad("log_tail", r->log_tail, g.log_blocks);
+  if (r->log_seq >= (u64{1} << 60)) return bad("log_seq", r->log_seq, 0);
   const le64 *desc = root_desc(r);
   for (u64 i = 0; i < g.desc_count; i++)
     if ((desc[i] & kTxnMask) > txn || (desc[i] & kTxnMask) == 0) return bad("descriptor txn", desc[i] & kTxnMask, txn);
@@ -60,6 +62,8 @@ void print_root(Bytes block, TextSink out) {
   emit();
   p.str("  committed ").dec(r->commit_sec).ch('.').dec(r->commit_nsec).str(" state ").hex(r->state);
   p.str(" next object id ").dec(r->next_object_id);
+  emit();
+  p.str("  log goes on with piece ").dec(r->log_seq).str(" at block ").dec(r->log_tail).str(" of its region");
   emit();
   p.str("  free blocks ").dec(r->free_blocks).str(", in nodes ").dec(r->node_blocks);
   emit();

@@ -41,8 +41,8 @@ struct RootDisk {
   le64 commit_sec;
   le32 commit_nsec;
   le32 state;     // kRootState*
-  le64 log_seq;   // intent log: first sequence number not contained in this root (reserved, 0)
-  le64 log_tail;  // (reserved, 0)
+  le64 log_seq;   // intent log: sequence number of the first piece that this root does not contain; 0 counts as 1
+  le64 log_tail;  // where that piece will be, in blocks from the start of the log region
   le64 reserved[4];
   TreeRootDisk trees[kTrees];
   u8 blobs[kTrees][kBlobBytes];

@@ -101,12 +101,14 @@ Refusal check_places(const SuperDisk &s, Geometry *g) {
 Refusal check_log(const SuperDisk &s, Geometry *g) {
   u64 start = s.log_start, n = s.log_blocks;
   if ((start == 0) != (n == 0)) return bad("log_start", start, 0);
+  if ((s.incompat & kIncompatLog) && n < kLogBytesMin >> g->block_shift) return bad("log_blocks", n, kLogBytesMin);
   if (n == 0) return {};
   if (start >= g->total_blocks || n > g->total_blocks - start) return bad("log_blocks", n, g->total_blocks);
   // Not yet entered into *g, so this asks whether it is clear of everything else.
   if (!g->is_data(start, n)) return {Cause::out_of_bounds, "log_start", start, 0};
   g->log_start = start;
   g->log_blocks = n;
+  g->has_log = s.incompat & kIncompatLog;
   return {};
 }
 

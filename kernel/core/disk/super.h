@@ -13,16 +13,17 @@ inline constexpr u8 kSuperMagic[8] = {'V', 'e', 'x', 'F', 'S', 0x1a, '\r', '\n'}
 inline constexpr u16 kVersionMajor = 1, kVersionMinor = 0;
 inline constexpr u32 kMinBlock = 1024, kMaxBlock = 65536, kMaxNode = 65536;
 inline constexpr u32 kLabelBytes = 64;
+inline constexpr u64 kLogBytesMin = u64{1} << 20;  // a smaller log region is not used
 
 // Features. compat: may be ignored; ro_compat: unknown ones allow reading only; incompat: unknown ones forbid mounting.
 inline constexpr u64 kCompatKnown = 0;
 inline constexpr u64 kRoCompatKnown = 0;
-inline constexpr u64 kIncompatLog = 1;             // the intent log region is in use and must be replayed (reserved)
+inline constexpr u64 kIncompatLog = 1;             // the intent log region is in use and must be replayed
 inline constexpr u64 kIncompatSnapshots = 2;       // reserved
 inline constexpr u64 kIncompatReflink = 4;         // reserved
 inline constexpr u64 kIncompatEncryption = 8;      // reserved
 inline constexpr u64 kIncompatMirroredNodes = 16;  // NodePtr.mirror is in use (reserved)
-inline constexpr u64 kIncompatKnown = 0;
+inline constexpr u64 kIncompatKnown = kIncompatLog;
 
 struct SuperDisk {
   u8 magic[8];
@@ -73,6 +74,7 @@ struct Geometry {
   u64 root_slot[2] = {}, root_mirror[2] = {};
   u64 desc_start = 0, desc_count = 0;
   u64 log_start = 0, log_blocks = 0;
+  bool has_log = false;  // ... and it is in use
   u64 fs_hash = 0;
 
   u64 group_of(u64 block) const { return block / group_blocks; }

@@ -44,6 +44,11 @@ void vx_getattr(vx_inode *ip, vx_attr *out) {
   out->parent = a.parent;
 }
 
+int vx_inode_sync(vx_inode *ip) {
+  vexfs::fs::Inode &i = vexfs::fs::inode(ip);
+  return i.filesystem().sync(i).to_c();
+}
+
 int vx_setattr(vx_inode *ip, vx_u32 mask, const vx_attr *a) {
   vexfs::fs::Attributes in;
   in.mode = a->mode;

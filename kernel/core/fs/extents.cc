@@ -136,6 +136,7 @@ Status cut_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 e
 
 Status convert_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end, bool unwritten) {
   if (e.unwritten == unwritten) return {};
+  if (!unwritten) ip.filesystem().volume().data_written();
   u64 from = max_of(first, e.first), to = min_of(end, e.end());
   VX_TRY(cut_extent(h, ip, e, from, to, true));
   return put_extent(h, ip, {from, to - from, e.disk + (from - e.first), e.birth, unwritten});

@@ -110,6 +110,22 @@ Status Filesystem::commit() {
   return volume_.commit();  // which calls prepare_commit()
 }
 
+Status Filesystem::sync() {
+  Timed t(stats_, Op::sync);
+  return volume_.sync(true);  // which calls prepare_commit()
+}
+
+Status Filesystem::sync(Inode &ip) {
+  Timed t(stats_, Op::sync);
+  if (volume_.read_only()) return volume_.sync(false);
+  Inode *one[1] = {&ip};
+  {
+    Guard f(flush_lock_);
+    VX_TRY(flush_batch(one, 1));
+  }
+  return volume_.sync(false);
+}
+
 void Filesystem::print_cache(TextSink out) const {
   char buf[64];
   Printer p(buf);

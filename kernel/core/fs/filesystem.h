@@ -48,6 +48,10 @@ class Filesystem : Pinned {
 
   // Makes everything that was done before durable.
   Status commit();
+  // Everything that was done before the call is on the device when it returns ok, by way of the intent log.
+  Status sync();
+  // The same for one inode's attributes and everything that is not kept lazily.
+  Status sync(Inode &ip);
   // The vector room takes part. Set once, after open() and before recover(); null to let go, when nothing runs.
   void set_hooks(const Hooks *hooks) { hooks_ = hooks ? *hooks : Hooks{}; }
   const Hooks &hooks() const { return hooks_; }

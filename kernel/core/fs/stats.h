@@ -33,6 +33,7 @@ enum class Op : u8 {
   read,
   write,
   commit,
+  sync,
   erase,
   count_
 };

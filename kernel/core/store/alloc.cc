@@ -370,6 +370,23 @@ void Allocator::give_back(Extent e, bool promise_again) {
   if (promise_again) promised_ += e.count;
 }
 
+Status Allocator::take_exactly(Extent e) {
+  u64 g = s_.geo.group_of(e.start);
+  VX_TRY(load(g));
+  Group &grp = groups_[g];
+  u32 at = static_cast<u32>(e.start - s_.geo.group_start(g)), n = static_cast<u32>(e.count);
+  {
+    Guard l(stripe(g));
+    GroupBits *b = grp.bits.load(std::memory_order_acquire);
+    if (!b || !alloc_impl::all_bits(b->busy, at, n, false)) return Errno::corrupt;
+    alloc_impl::change_bits(b->busy, at, n, true);
+    grp.free.fetch_sub(n, std::memory_order_relaxed);
+  }
+  Guard l(space_lock_);
+  free_ -= min_of<u64>(n, free_);
+  return {};
+}
+
 // -------------------------------------------------------------- node places
 u32 Allocator::slots_in_group(u64 g, u64 *out, u32 want) {
   const disk::Geometry &geo = s_.geo;

@@ -53,6 +53,8 @@ class Allocator : Pinned {
   // ---- data
   Result<Extent> take(u64 goal, u64 min, u64 max, bool promised);
   void give_back(Extent e, bool promise_again);  // clears busy, counts free
+  // Exactly these blocks, inside one group (what a log says was taken). corrupt: some of them are busy. io, nomem.
+  Status take_exactly(Extent e);
   // ---- node places: aligned runs of node_blocks. At most n addresses; fewer when there are no more. nomem, io.
   Result<u32> take_slots(u64 *out, u32 n);
 

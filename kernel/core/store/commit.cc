@@ -206,6 +206,8 @@ void fill_root(State &s, u8 *buf, u64 txn, unsigned mirror) {
     r->trees[i].levels = c.levels[i];
   }
   memcpy(r->blobs, c.blobs, sizeof c.blobs);
+  r->log_seq = s.log.next_seq();  // nothing is written to the log while a commit runs
+  r->log_tail = s.log.head();
   for (u64 i = 0; i < s.geo.desc_count; i++) disk::root_desc(r)[i] = s.desc_word[i];
   u64 at = mirror ? s.geo.root_mirror[slot] : s.geo.root_slot[slot];
   disk::seal_block({buf, bytes}, disk::Magic::root, s.geo.fs_hash, at, txn);
@@ -229,15 +231,7 @@ Status flush(State &s) {
 }
 
 Status write_all(State &s, u64 txn) {
-  if (!s.ordered.empty()) {
-    for (vx_io &io : s.ordered) {
-      u64 end = s.geo.total_blocks << s.geo.block_shift;
-      if (io.off > end || io.len > end - io.off) return Errno::inval;
-      io.flags |= VX_IO_WRITE;
-    }
-    int e = vx_bdev_submit(s.dev, s.ordered.data(), s.ordered.size());
-    if (e) return static_cast<Errno>(-e);
-  }
+  VX_TRY(s.write_ordered());
   VX_TRY(write_nodes(s, txn));
   VX_TRY(apply_deltas(s));
   VX_TRY(write_bitmaps(s, txn));
@@ -317,65 +311,163 @@ Status State::commit(bool with_prepare) {
   return st;
 }
 
-Status State::commit_locked() {
-  u64 start = vx_clock_mono_ns();
+void State::shut_gate() {
   frozen.store(true, std::memory_order_release);
   {
     Guard g(lock);  // a handle that saw the gate open is counted now
   }
   gate.wait([this] { return open_handles.load(std::memory_order_acquire) == 0; });
-  u64 txn = open_txn.load(std::memory_order_relaxed);
+}
+
+void State::open_gate() {
+  {
+    Guard g(lock);
+    frozen.store(false, std::memory_order_release);
+  }
+  gate.wake();
+}
+
+Status State::collect_ordered(u64 txn) {
   ordered.clear();
   Status st;
   commit_impl::each_participant(*this, [&](Participant *p) {
     if (st.ok() && p->freeze) st = p->freeze(p, txn, ordered);
   });
-  bool work = false;
+  return st;
+}
+
+Status State::write_ordered() {
+  if (ordered.empty()) return {};
+  u64 end = geo.total_blocks << geo.block_shift;
+  for (vx_io &io : ordered) {
+    if (io.off > end || io.len > end - io.off) return Errno::inval;
+    io.flags |= VX_IO_WRITE;
+  }
+  int e = vx_bdev_submit(dev, ordered.data(), ordered.size());
+  return e ? Status(static_cast<Errno>(-e)) : Status();
+}
+
+void State::participants_done(u64 txn, Status st) {
+  commit_impl::each_participant(*this, [&](Participant *p) {
+    if (p->done) p->done(p, txn, st.to_c());
+  });
+}
+
+// ------------------------------------------------------------------ syncing
+Status State::sync(bool with_prepare) {
+  if (read_only.load(std::memory_order_relaxed) && abort_code.load() == 0) return {};
+  counters.syncs.fetch_add(1, std::memory_order_relaxed);
+  Error prep = Errno::ok;
+  if (with_prepare) run_prepare(&prep);
+  u64 seen = syncs_begun.load(std::memory_order_acquire);
+  Guard g(commit_lock);
+  if (abort_code.load(std::memory_order_acquire)) return Errno::rofs;
+  Status st;
+  if (sync_done > seen)
+    counters.syncs_shared.fetch_add(1, std::memory_order_relaxed);
+  else
+    st = log.enabled() ? log_locked() : commit_locked();
+  if (st.ok() && prep.code() != Errno::ok) return prep;
+  return st;
+}
+
+Status State::log_locked() {
+  u64 start = vx_clock_mono_ns(), ordinal = syncs_begun.fetch_add(1) + 1;
+  shut_gate();
+  if (log.must_commit()) {
+    open_gate();
+    counters.syncs_committed.fetch_add(1, std::memory_order_relaxed);
+    return commit_locked();
+  }
+  u64 txn = open_txn.load(std::memory_order_relaxed), next_id = next_object_id.load(std::memory_order_relaxed);
+  Status st = collect_ordered(txn);
+  LogCut cut;
+  if (st.ok()) cut = log.take();
+  open_gate();
+  counters.freeze_ns.fetch_add(vx_clock_mono_ns() - start, std::memory_order_relaxed);
+  if (!st.ok()) {
+    participants_done(txn, st);
+    return st;
+  }
+  bool log_broken = false;
+  st = write_ordered();
+  // What the records speak of is on the device before they are, rows and file data alike.
+  bool after = cut.head && (cut.after_data || !ordered.empty()), fua = after && !cut.head->next;
+  if (st.ok() && after) st = commit_impl::flush(*this);
+  if (st.ok() && cut.head) {
+    log_broken = !log.write(cut, txn, next_id, fua).ok();
+    counters.log_groups.fetch_add(1, std::memory_order_relaxed);
+  }
+  if (st.ok() && !log_broken && !fua) st = commit_impl::flush(*this);
+  log.drop(cut);
+  participants_done(txn, st);
+  if (!st.ok()) {
+    abort(st.error());
+    return st;
+  }
+  if (log_broken) {
+    LogLine(dev, VX_LOG_WARN).str("the intent log cannot be written; every sync is a commit from now on");
+    log.enable(false);
+    return commit_locked();
+  }
+  sync_done = ordinal;
+  if (log.filling() && thread && !kicked.exchange(true)) thread_wake.wake();
+  return {};
+}
+
+// --------------------------------------------------------------- committing
+// Ends the open transaction, if there is anything in it and st allows, and opens the next one. The gate is shut.
+bool State::switch_transaction(u64 txn, Status st) {
+  Guard g(lock);
+  bool work = changed || !ordered.empty();
+  if (!st.ok() || !work || abort_code.load(std::memory_order_relaxed) != 0) return false;
+  changed = false;
+  commit_impl::capture(*this);
+  for (u32 i = 0; i < disk::kTrees; i++) {
+    const Node *r = trees[i].root_;
+    capture.addr[i] = r ? r->addr : 0;
+    capture.birth[i] = r ? r->birth : 0;
+    capture.levels[i] = r ? static_cast<u8>(r->level + 1) : 0;
+  }
+  committing = deltas;
+  deltas = {};
+  dirty_now ^= 1;
+  committing_txn.store(txn, std::memory_order_relaxed);
+  open_txn.store(txn + 1, std::memory_order_release);
+  return true;
+}
+
+// The root is on the device.
+void State::became_durable(u64 txn) {
+  alloc.clear_touched();
+  log.committed();
   {
     Guard g(lock);
-    work = changed || !ordered.empty();
-    if (st.ok() && work && abort_code.load(std::memory_order_relaxed) == 0) {
-      changed = false;
-      commit_impl::capture(*this);
-      for (u32 i = 0; i < disk::kTrees; i++) {
-        const Node *r = trees[i].root_;
-        capture.addr[i] = r ? r->addr : 0;
-        capture.birth[i] = r ? r->birth : 0;
-        capture.levels[i] = r ? static_cast<u8>(r->level + 1) : 0;
-      }
-      committing = deltas;
-      deltas = {};
-      dirty_now ^= 1;
-      committing_txn.store(txn, std::memory_order_relaxed);
-      open_txn.store(txn + 1, std::memory_order_release);
-    } else {
-      work = false;
-    }
-    frozen.store(false, std::memory_order_release);
+    durable_txn.store(txn, std::memory_order_release);
+    committing_txn.store(0, std::memory_order_relaxed);
   }
-  gate.wake();
+  counters.commits.fetch_add(1, std::memory_order_relaxed);
+}
+
+Status State::commit_locked() {
+  u64 start = vx_clock_mono_ns(), ordinal = syncs_begun.fetch_add(1) + 1;
+  shut_gate();
+  u64 txn = open_txn.load(std::memory_order_relaxed);
+  Status st = collect_ordered(txn);
+  bool work = switch_transaction(txn, st);
+  if (work) log.forget();
+  open_gate();
   counters.freeze_ns.fetch_add(vx_clock_mono_ns() - start, std::memory_order_relaxed);
   if (st.ok() && abort_code.load() != 0) st = Errno::rofs;
   bool frozen_well = st.ok();  // else nothing has begun, and a later commit may do better
   if (st.ok()) st = work ? commit_impl::write_all(*this, txn) : commit_impl::flush(*this);
-  if (!st.ok()) {
-    if (frozen_well) abort(st.error());
-  } else if (work) {
-    alloc.clear_touched();
-    {
-      Guard g(lock);
-      durable_txn.store(txn, std::memory_order_release);
-      committing_txn.store(0, std::memory_order_relaxed);
-    }
-    counters.commits.fetch_add(1, std::memory_order_relaxed);
-  } else {
-    counters.commits_empty.fetch_add(1, std::memory_order_relaxed);
-  }
+  if (!st.ok() && frozen_well) abort(st.error());
+  if (st.ok() && work) became_durable(txn);
+  if (st.ok() && !work) counters.commits_empty.fetch_add(1, std::memory_order_relaxed);
   if (work) commit_impl::release_frees(*this, st.ok());
   if (work && st.ok()) alloc.trim(max_bitmaps());
-  commit_impl::each_participant(*this, [&](Participant *p) {
-    if (p->done) p->done(p, txn, st.to_c());
-  });
+  participants_done(txn, st);
+  if (st.ok()) sync_done = ordinal;
   counters.commit_ns.fetch_add(vx_clock_mono_ns() - start, std::memory_order_relaxed);
   return st;
 }

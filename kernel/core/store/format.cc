@@ -111,6 +111,7 @@ Status place_log(const FormatOptions &o, SuperDisk *s, Geometry *geo) {
     if (start >= end || end - start < n) continue;
     s->log_start = start;
     s->log_blocks = n;
+    if (n << geo->block_shift >= disk::kLogBytesMin) s->incompat = s->incompat | disk::kIncompatLog;
     geo->log_start = start;
     geo->log_blocks = n;
     return {};

@@ -13,6 +13,7 @@ State::State(vx_bdev *device, const OpenOptions &o, const disk::Geometry &g, con
       geo(g),
       cache(counters, g.node_size),
       alloc(*this),
+      log(*this),
       trees{{*this, 0}, {*this, 1}, {*this, 2}, {*this, 3}, {*this, 4}, {*this, 5}, {*this, 6}, {*this, 7}},
       lock("vexfs_state"),
       gate("vexfs_gate"),
@@ -112,6 +113,7 @@ Status State::load_root() {
   durable_txn.store(r->header.txn);
   open_txn.store(r->header.txn + 1);
   next_object_id.store(r->next_object_id);
+  log.position(r->log_seq, r->log_tail);
   root_state.store(r->state);
   memcpy(blobs, r->blobs, sizeof blobs);
   alloc.node_blocks.store(r->node_blocks);
@@ -153,6 +155,7 @@ Status State::start() {
   stock.target = 2 * stock.emergency;
   VX_TRY(refill_slots(stock.target));
   VX_TRY(fill_pool(8));
+  log.enable(true);
   if (opts.commit_interval_ms == 0) return {};
   int e = vx_thread_start(
       &thread, "vexfs-commit", [](void *a) { static_cast<State *>(a)->commit_thread(); }, this);
@@ -210,7 +213,8 @@ Result<Box<Volume>> Volume::open(vx_bdev *dev, const OpenOptions &options) {
   s->ro_features = ro_compat != 0;
   s->read_only.store(options.read_only);
   VX_TRY(s->load_root());
-  Status st = s->start();
+  Status st = s->replay();
+  if (st.ok()) st = s->start();
   if (!st.ok()) {
     s->close().ok();
     return st.error();

@@ -5,6 +5,7 @@
 // group stripes > State::lock, cache and space spinlocks (leaves). Nothing but node reads happens under a node lock.
 #pragma once
 #include "alloc.h"
+#include "log.h"
 #include "node.h"
 #include "tree.h"
 #include "txn.h"
@@ -74,18 +75,31 @@ struct State : Pinned {
   Node *pop_buffer(Handle &h);  // nullptr: no memory at all
   void push_buffer(Node *n);
   void add_delta(Extent e, bool is_free);  // cannot fail
+  void free_blocks(Extent e, u64 birth);   // reusable once the open transaction is durable; cannot fail
   void node_dirtied(Node *n, u64 txn);     // under n's exclusive lock
   bool supersede(Node *n);                 // true: n belongs to the committing transaction and stays for the writer
 
   // ---- commits (commit.cc)
   Status commit(bool with_prepare);
+  Status sync(bool with_prepare);
   Status commit_locked();
+  bool switch_transaction(u64 txn, Status st);
+  void became_durable(u64 txn);
+  Status log_locked();  // writes what was recorded as a group; a commit if that cannot be done
+  void shut_gate();     // no handle is open on return
+  void open_gate();
+  Status collect_ordered(u64 txn);  // the participants' data writes, gate shut
+  Status write_ordered();
+  void participants_done(u64 txn, Status st);
   void commit_thread();
   void run_prepare(Error *first);
   void abort(Error why);
   void damage(Error why);  // errors= policy
   bool dirty_enough() const;
   usize max_bitmaps() const;
+
+  // ---- the log of the last mount (replay.cc)
+  Status replay();  // before the commit thread runs
 
   // ---- I/O
   Status read_bytes(u64 off, MutBytes out, bool meta) const;
@@ -99,9 +113,11 @@ struct State : Pinned {
   u8 uuid[16] = {};
   SipKey hash_key;
   bool ro_features = false;  // unknown ro_compat features: never writable
+  bool log_ignored = false;  // it holds something: never writable
   mutable Counters counters;
   NodeCache cache;
   Allocator alloc;
+  Log log;
   Tree trees[disk::kTrees];
 
   Spin lock;  // everything down to the next blank line
@@ -117,6 +133,7 @@ struct State : Pinned {
   u8 blobs[disk::kTrees][disk::kBlobBytes] = {};
 
   std::atomic<u64> open_txn{0}, durable_txn{0}, committing_txn{0};
+  std::atomic<u64> syncs_begun{0};  // commits and syncs; one that begins later than a call covers what was done before
   std::atomic<bool> frozen{false};
   std::atomic<u32> open_handles{0};  // == handles, for the freezer to wait on
   std::atomic<u64> dirty_count{0};   // dirty nodes, both lists
@@ -135,6 +152,7 @@ struct State : Pinned {
   static constexpr u32 kIoBatch = 128;
   Vec<u64> desc_word;  // root's descriptor array
   Vec<u8> desc_touched;
+  u64 sync_done = 0;     // ordinal of the last commit or sync that succeeded
   DeltaList committing;  // deltas of the committing transaction
   RootCapture capture = {};
 

@@ -95,8 +95,10 @@ Step TreeOps::put(Tree &t, Handle &h, Mutation &m, Place &p, u32 at, bool found)
   }
   if (st.ok()) {
     if (replace) {
+      s.log.replace(t.id_, m.key, leaf_value(p.leaf->buf, at), m.value);
       leaf_replace_at(p.leaf->buf, size, at, m.value);
     } else {
+      s.log.put(t.id_, m.key, m.value);
       leaf_insert_at(p.leaf->buf, size, at, m.key, m.value);
     }
     (found ? s.counters.updates : s.counters.inserts).fetch_add(1, std::memory_order_relaxed);
@@ -123,7 +125,9 @@ Step TreeOps::edit(Tree &t, Handle &h, Mutation &m, Place &p, u32 at) {
   Status st;
   if (m.verb == Verb::modify) {
     st = (*m.edit)(v);
+    if (st.ok()) s.log.put(t.id_, m.key, v);
   } else if (!m.value.empty()) {
+    s.log.patch(t.id_, m.key, m.at, m.value);
     memcpy(v.data() + m.at, m.value.data(), m.value.size());
   }
   if (st.ok()) s.counters.updates.fetch_add(1, std::memory_order_relaxed);
@@ -170,6 +174,7 @@ Step TreeOps::remove(Tree &t, Handle &h, Mutation &m, Place &p, u32 at, u32 n, M
   p.leaf = r.value();
   if (m.gone)
     for (u32 i = at; i < at + n; i++) (*m.gone)(key_of(leaf_items(p.leaf->buf)[i].key), leaf_value(p.leaf->buf, i));
+  s.log.erase(t.id_, key_of(leaf_items(p.leaf->buf)[at].key), key_of(leaf_items(p.leaf->buf)[at + n - 1].key));
   leaf_erase(p.leaf->buf, size, at, n);
   m.erased += n;
   s.counters.erases.fetch_add(n, std::memory_order_relaxed);

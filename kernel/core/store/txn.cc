@@ -353,6 +353,28 @@ void State::add_delta(Extent e, bool is_free) {
   }
 }
 
+void State::free_blocks(Extent e, u64 birth) {
+  if (e.count == 0) return;
+  // An extent that a damaged image made up must not take fixed structures with it.
+  if (!geo.is_data(e.start, e.count) || birth > open_txn.load(std::memory_order_relaxed)) {
+    LogLine(dev, VX_LOG_ERR)
+        .str("freeing blocks ")
+        .dec(e.start)
+        .str("+")
+        .dec(e.count)
+        .str(" born in ")
+        .dec(birth)
+        .str(": not a data extent");
+    damage(Errno::corrupt);
+    return;
+  }
+  counters.frees.fetch_add(1, std::memory_order_relaxed);
+  counters.free_blocks.fetch_add(e.count, std::memory_order_relaxed);
+  alloc.pinned.fetch_add(e.count, std::memory_order_relaxed);
+  add_delta(e, true);
+  log.extent(e, true, birth);
+}
+
 // -------------------------------------------------------------- dirty nodes
 void State::node_dirtied(Node *n, u64 txn) {
   NodeCache::pin(n);

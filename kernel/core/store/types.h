@@ -22,6 +22,7 @@ enum class ErrorPolicy : u8 { read_only = 0, panic = 1, keep_going = 2 };
 
 struct OpenOptions {
   bool read_only = false;
+  bool ignore_log = false;     // with read_only: show the last commit, leave what the intent log has beyond it alone
   u32 commit_interval_ms = 0;  // 0: no commit thread, commits happen only when asked for (or forced by lack of space)
   u64 node_cache_bytes = 0;    // 0: 64 MiB
   ErrorPolicy on_error = ErrorPolicy::read_only;
@@ -49,6 +50,8 @@ struct Counters {
   C inserts{0}, updates{0}, erases{0}, lookups{0}, scans{0};
   C allocs{0}, alloc_blocks{0}, alloc_scans{0}, frees{0}, free_blocks{0}, bitmaps_read{0}, bitmaps_written{0};
   C nospc{0}, memory_waits{0};
+  C syncs{0}, syncs_shared{0}, syncs_committed{0};  // all, those that another's write served, those by a commit
+  C log_groups{0}, log_bytes{0}, log_overflows{0}, log_replayed{0};
 };
 
 }  // namespace vexfs::store

@@ -12,9 +12,8 @@ Tree &Volume::tree(TreeId id) { return s_->trees[static_cast<u8>(id)]; }
 const Tree &Volume::tree(TreeId id) const { return s_->trees[static_cast<u8>(id)]; }
 Result<Handle> Volume::begin(const Reserve &r) { return s_->begin(r); }
 Status Volume::commit() { return s_->commit(true); }
-void Volume::commit_start() {
-  if (s_->thread && !s_->kicked.exchange(true)) s_->thread_wake.wake();
-}
+Status Volume::sync(bool with_prepare) { return s_->sync(with_prepare); }
+void Volume::data_written() { s_->log.data_written(); }
 u64 Volume::open_txn() const { return s_->open_txn.load(std::memory_order_acquire); }
 u64 Volume::durable_txn() const { return s_->durable_txn.load(std::memory_order_acquire); }
 u64 Volume::next_object_id() const { return s_->next_object_id.load(std::memory_order_relaxed); }
@@ -32,9 +31,12 @@ void Volume::get_blob(TreeId owner, u8 (&out)[kUserBlobBytes]) const {
 
 void Volume::set_blob(Handle &h, TreeId owner, const u8 (&in)[kUserBlobBytes]) {
   VX_ASSERT(h.active());
-  Guard g(s_->lock);
-  s_->changed = true;
-  memcpy(s_->blobs[static_cast<u8>(owner)], in, sizeof in);
+  {
+    Guard g(s_->lock);
+    s_->changed = true;
+    memcpy(s_->blobs[static_cast<u8>(owner)], in, sizeof in);
+  }
+  s_->log.blob(static_cast<u8>(owner), in);
 }
 
 void Volume::add_participant(Participant &p) {
@@ -117,6 +119,7 @@ Result<Extent> Volume::alloc(Handle &h, u64 goal, u64 min, u64 max) {
 void Volume::publish(Handle &h, Extent e) {
   VX_ASSERT(h.active() && s_->geo.is_data(e.start, e.count));
   s_->add_delta(e, false);
+  s_->log.extent(e, false, 0);
 }
 
 void Volume::cancel(Extent e) { s_->alloc.give_back(e, false); }
@@ -124,24 +127,7 @@ void Volume::cancel_to_reservation(Extent e) { s_->alloc.give_back(e, true); }
 
 void Volume::free(Handle &h, Extent e, u64 birth) {
   VX_ASSERT(h.active());
-  if (e.count == 0) return;
-  // An extent that a damaged image made up must not take fixed structures with it.
-  if (!s_->geo.is_data(e.start, e.count) || birth > h.txn()) {
-    log(VX_LOG_ERR)
-        .str("freeing blocks ")
-        .dec(e.start)
-        .str("+")
-        .dec(e.count)
-        .str(" born in ")
-        .dec(birth)
-        .str(": not a data extent");
-    s_->damage(Errno::corrupt);
-    return;
-  }
-  s_->counters.frees.fetch_add(1, std::memory_order_relaxed);
-  s_->counters.free_blocks.fetch_add(e.count, std::memory_order_relaxed);
-  s_->alloc.pinned.fetch_add(e.count, std::memory_order_relaxed);
-  s_->add_delta(e, true);
+  s_->free_blocks(e, birth);
 }
 
 // ----------------------------------------------------- geometry and identity
@@ -179,7 +165,7 @@ Status Volume::set_read_only(bool ro) {
     Guard g(s.commit_lock);
     return s.commit_locked();
   }
-  if (s.abort_code.load() || s.ro_features || vx_bdev_read_only(s.dev)) return Errno::rofs;
+  if (s.abort_code.load() || s.ro_features || s.log_ignored || vx_bdev_read_only(s.dev)) return Errno::rofs;
   s.opts.read_only = false;
   s.read_only.store(false);
   if (s.stock.target == 0) {

@@ -37,7 +37,12 @@ class Volume : Pinned {
   // commits). No handle of the caller is open. rofs after an abort, io; on a read-only volume there is nothing to do:
   // ok.
   Status commit();
-  void commit_start();  // asks the commit thread for a commit, does not wait; without a thread: nothing
+  // The same by way of the intent log: what was recorded since the last commit is written in one go. A commit if there
+  // is no log, or it cannot hold that much. with_prepare: participants write lazily kept items first. Errors as commit.
+  Status sync(bool with_prepare);
+  // File data has been written in place of unwritten or newly taken blocks: a sync that contains what comes next must
+  // have it on the device first. Before the items that say so are changed.
+  void data_written();
   u64 open_txn() const;
   u64 durable_txn() const;
   void add_participant(Participant &p);
@@ -45,6 +50,7 @@ class Volume : Pinned {
   u64 take_object_id();  // never returned again; durable with the transaction that uses it. Needs an open handle.
   u64 next_object_id() const;
   void get_blob(TreeId owner, u8 (&out)[kUserBlobBytes]) const;
+  // The caller sees to it that two calls for one owner do not overlap.
   void set_blob(Handle &h, TreeId owner, const u8 (&in)[kUserBlobBytes]);
 
   // ---- space

@@ -27,6 +27,13 @@ void Volume::print_stats(TextSink out) const {
       {"commits_forced", c.commits_forced},
       {"commit_ns", c.commit_ns},
       {"freeze_ns", c.freeze_ns},
+      {"syncs", c.syncs},
+      {"syncs_shared", c.syncs_shared},
+      {"syncs_committed", c.syncs_committed},
+      {"log_groups", c.log_groups},
+      {"log_bytes", c.log_bytes},
+      {"log_overflows", c.log_overflows},
+      {"log_replayed", c.log_replayed},
       {"handles", c.handles},
       {"handle_waits", c.handle_waits},
       {"nodes_read", c.nodes_read},
@@ -61,6 +68,7 @@ void Volume::print_stats(TextSink out) const {
   for (const Entry &e : all) volume_print_impl::line(out, e.name, e.value.load(std::memory_order_relaxed));
   volume_print_impl::line(out, "txn_open", open_txn());
   volume_print_impl::line(out, "txn_durable", durable_txn());
+  volume_print_impl::line(out, "log_used_blocks", s_->log.used_blocks());
 }
 
 void Volume::print_space(TextSink out) const {

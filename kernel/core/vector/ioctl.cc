@@ -136,7 +136,7 @@ Status Call::may_change(Collection &c, u64 owner) { return owner ? may(owner, 2)
 
 // The rows are in already.
 Status Call::durable(bool wanted) {
-  return wanted ? insist([&] { return engine_.filesystem().commit(); }) : Status();
+  return wanted ? insist([&] { return engine_.filesystem().sync(); }) : Status();
 }
 
 // --------------------------------------------------------------------------------------------------------- collections
