@@ -13,9 +13,14 @@ for block in 4096 1024; do
 			--expected "$PWD/expected$seed" $([ "$seed" = 1 ] && echo --sync-drop) &
 		pids+=($!)
 	done
+	# Around 2 KiB contents move between the inode and blocks.
+	for max in 5000 6000 9000; do
+		filefuzz "$MNT1/f$max" --seed "$max$block" --ops 1500 --max "$max" --expected "$PWD/expected$max" --sync-drop &
+		pids+=($!)
+	done
 	for pid in "${pids[@]}"; do wait "$pid" || die "filefuzz failed"; done
 	remount_cycle "$DEV1" "$MNT1"
-	for seed in 1 2 3; do cmp "$MNT1/f$seed" "expected$seed"; done
+	for file in 1 2 3 5000 6000 9000; do cmp "$MNT1/f$file" "expected$file"; done
 	rm "$MNT1"/f*
 	umount_fs "$MNT1"
 	check_fs "$DEV1"

@@ -328,6 +328,7 @@ int main(int argc, char **argv) {
     else
       CHECK(!"unknown argument");
   }
+  CHECK(max > 4096);  // direct I/O is done in pages
   printf("-- filefuzz %s seed %llu, %llu operations on up to %zu bytes\n", argv[1], seed, ops, max);
   fflush(stdout);
   Fuzz fuzz(argv[1], seed, max, sync_drop);
