@@ -29,8 +29,8 @@
 #define _UAPI_VEXFS_H
 
 #ifndef VEXFS_UAPI_HAVE_TYPES /* a freestanding includer brings __u8 .. __s64 and _IOWR itself */
-#include <linux/types.h>
 #include <linux/ioctl.h>
+#include <linux/types.h>
 #endif
 
 #define VEXFS_SUPER_MAGIC 0x56455846 /* "VEXF": statfs f_type */
@@ -40,76 +40,71 @@
 #define VEXFS_DIM_MAX 8192
 #define VEXFS_K_MAX 4096
 #define VEXFS_EF_MAX 65536
-#define VEXFS_BATCH_MAX 65536      /* rows in one call */
-#define VEXFS_QUERIES_MAX 4096     /* queries in one call */
+#define VEXFS_BATCH_MAX 65536  /* rows in one call */
+#define VEXFS_QUERIES_MAX 4096 /* queries in one call */
 #define VEXFS_COLLECTION_NAME_MAX 63
 #define VEXFS_MODEL_MAX 63
 
 /* ------------------------------------------------------------ enumerations */
-enum vexfs_element {
-	VEXFS_F32 = 1,
-	VEXFS_F16 = 2,
-	VEXFS_BF16 = 3,
-	VEXFS_I8 = 4
-};
+enum vexfs_element { VEXFS_F32 = 1, VEXFS_F16 = 2, VEXFS_BF16 = 3, VEXFS_I8 = 4 };
 
 enum vexfs_metric {
-	VEXFS_L2 = 1,     /* distance = squared Euclidean distance */
-	VEXFS_COSINE = 2, /* distance = 1 - cosine similarity, 0..2 */
-	VEXFS_IP = 3      /* distance = -(inner product): smaller is nearer */
+  VEXFS_L2 = 1,     /* distance = squared Euclidean distance */
+  VEXFS_COSINE = 2, /* distance = 1 - cosine similarity, 0..2 */
+  VEXFS_IP = 3      /* distance = -(inner product): smaller is nearer */
 };
 
 enum vexfs_index_kind {
-	VEXFS_INDEX_FLAT = 1, /* exact scan */
-	VEXFS_INDEX_HNSW = 2
-	/* 3 LSH, 4 IVF_PQ, 5 DISKANN are reserved */
+  VEXFS_INDEX_FLAT = 1, /* exact scan */
+  VEXFS_INDEX_HNSW = 2
+  /* 3 LSH, 4 IVF_PQ, 5 DISKANN are reserved */
 };
 
 /* ------------------------------------------------------------- collections */
 struct vexfs_collection {
-	__u32 size;
-	__u32 flags;            /* 0 */
-	__u64 id;               /* in: 0 = of the fd; out: the collection's id */
-	__u64 dir_ino;          /* out: inode number of the directory that carries it */
-	__u32 dim;              /* 1..VEXFS_DIM_MAX */
-	__u16 element;          /* enum vexfs_element */
-	__u16 metric;           /* enum vexfs_metric */
-	__u16 index;            /* enum vexfs_index_kind */
-	__u16 m;                /* HNSW: links per row and upper level, 2..128; 0 = 16 (level 0 has 2 m) */
-	__u32 ef_construction;  /* 1..VEXFS_EF_MAX; 0 = 200 */
-	__u32 ef_search;        /* default of searches, 1..VEXFS_EF_MAX; 0 = 64 */
-	__u32 reserved0;
-	__u64 rows;             /* out: live vectors */
-	__u64 slots;            /* out: slots used, dead rows included */
-	__u64 created_sec;      /* out: seconds since the epoch */
-	char name[VEXFS_COLLECTION_NAME_MAX + 1];   /* optional label, NUL-terminated UTF-8 */
-	char model[VEXFS_MODEL_MAX + 1];            /* optional: name and version of the embedding model */
-	__u64 reserved[8];
+  __u32 size;
+  __u32 flags;           /* 0 */
+  __u64 id;              /* in: 0 = of the fd; out: the collection's id */
+  __u64 dir_ino;         /* out: inode number of the directory that carries it */
+  __u32 dim;             /* 1..VEXFS_DIM_MAX */
+  __u16 element;         /* enum vexfs_element */
+  __u16 metric;          /* enum vexfs_metric */
+  __u16 index;           /* enum vexfs_index_kind */
+  __u16 m;               /* HNSW: links per row and upper level, 2..128; 0 = 16 (level 0 has 2 m) */
+  __u32 ef_construction; /* 1..VEXFS_EF_MAX; 0 = 200 */
+  __u32 ef_search;       /* default of searches, 1..VEXFS_EF_MAX; 0 = 64 */
+  __u32 reserved0;
+  __u64 rows;                               /* out: live vectors */
+  __u64 slots;                              /* out: slots used, dead rows included */
+  __u64 created_sec;                        /* out: seconds since the epoch */
+  char name[VEXFS_COLLECTION_NAME_MAX + 1]; /* optional label, NUL-terminated UTF-8 */
+  char model[VEXFS_MODEL_MAX + 1];          /* optional: name and version of the embedding model */
+  __u64 reserved[8];
 };
 
 struct vexfs_collection_list {
-	__u32 size;
-	__u32 flags;
-	__u64 after;            /* in: list collections with id > after */
-	__u64 collections;      /* user address of struct vexfs_collection[capacity] */
-	__u32 capacity;         /* in */
-	__u32 count;            /* out: filled; fewer than capacity means the end */
-	__u64 reserved[4];
+  __u32 size;
+  __u32 flags;
+  __u64 after;       /* in: list collections with id > after */
+  __u64 collections; /* user address of struct vexfs_collection[capacity] */
+  __u32 capacity;    /* in */
+  __u32 count;       /* out: filled; fewer than capacity means the end */
+  __u64 reserved[4];
 };
 
 /* ----------------------------------------------------------------- vectors */
 /* One row as it goes in or comes out, without its data. 64 bytes. */
 struct vexfs_row {
-	__u64 id;               /* caller's id; VEXFS_ID_AUTO: assigned, returned here */
-	__u64 owner;            /* inode number of the owning file; 0 = a bulk row that no file owns */
-	__u64 offset;           /* byte range (chunk) of the owner this vector stands for; 0,0 = the whole file */
-	__u64 length;
-	__u64 owner_version;    /* out: content version of the owner when the vector was made */
-	__u32 flags;            /* out: VEXFS_ROW_* */
-	__s32 owner_fd;         /* in, with VEXFS_VEC_OWNER_FD or VEXFS_BATCH_F_OWNER_FD: open file that owns the row */
-	__u32 generation;       /* out: owner's generation, for open_by_handle_at */
-	__u32 reserved0;
-	__u64 tag;              /* the caller's own 64 bits, stored and returned */
+  __u64 id;     /* caller's id; VEXFS_ID_AUTO: assigned, returned here */
+  __u64 owner;  /* inode number of the owning file; 0 = a bulk row that no file owns */
+  __u64 offset; /* byte range (chunk) of the owner this vector stands for; 0,0 = the whole file */
+  __u64 length;
+  __u64 owner_version; /* out: content version of the owner when the vector was made */
+  __u32 flags;         /* out: VEXFS_ROW_* */
+  __s32 owner_fd;      /* in, with VEXFS_VEC_OWNER_FD or VEXFS_BATCH_F_OWNER_FD: open file that owns the row */
+  __u32 generation;    /* out: owner's generation, for open_by_handle_at */
+  __u32 reserved0;
+  __u64 tag; /* the caller's own 64 bits, stored and returned */
 };
 #define VEXFS_ID_AUTO (~(__u64)0)
 #define VEXFS_ROW_STALE 1u   /* the owner's content changed after the vector was made */
@@ -119,15 +114,15 @@ struct vexfs_row {
  * VEXFS_VEC_NO_OWNER. ADD of an id that exists: -EEXIST. UPDATE, GET, DELETE of one that does not: -ENOENT.
  * UPDATE replaces data and keeps id; the owner is replaced too when VEXFS_VEC_SET_OWNER. */
 struct vexfs_embedding {
-	__u32 size;
-	__u32 flags;            /* VEXFS_VEC_* */
-	__u64 collection;       /* 0 = of the fd */
-	struct vexfs_row row;   /* in/out */
-	__u64 data;             /* user address of dim elements */
-	__u32 dim;              /* must equal the collection's (GET: capacity of data; out: dim) */
-	__u16 element;          /* element type of data: the collection's own, or VEXFS_F32 (converted) */
-	__u16 reserved0;
-	__u64 reserved[4];
+  __u32 size;
+  __u32 flags;          /* VEXFS_VEC_* */
+  __u64 collection;     /* 0 = of the fd */
+  struct vexfs_row row; /* in/out */
+  __u64 data;           /* user address of dim elements */
+  __u32 dim;            /* must equal the collection's (GET: capacity of data; out: dim) */
+  __u16 element;        /* element type of data: the collection's own, or VEXFS_F32 (converted) */
+  __u16 reserved0;
+  __u64 reserved[4];
 };
 #define VEXFS_VEC_NO_OWNER 1u
 #define VEXFS_VEC_SET_OWNER 2u
@@ -136,65 +131,65 @@ struct vexfs_embedding {
 
 /* Many rows in one call. All-or-nothing per row, in order; `done` says how many were applied before an error. */
 enum vexfs_batch_op {
-	VEXFS_BATCH_ADD = 1,
-	VEXFS_BATCH_UPDATE = 2,
-	VEXFS_BATCH_UPSERT = 3,
-	VEXFS_BATCH_DELETE = 4,
-	VEXFS_BATCH_GET = 5
+  VEXFS_BATCH_ADD = 1,
+  VEXFS_BATCH_UPDATE = 2,
+  VEXFS_BATCH_UPSERT = 3,
+  VEXFS_BATCH_DELETE = 4,
+  VEXFS_BATCH_GET = 5
 };
 struct vexfs_batch {
-	__u32 size;
-	__u32 flags;            /* VEXFS_BATCH_F_* */
-	__u64 collection;
-	__u64 rows;             /* user address of struct vexfs_row[count]; 0 with ADD: ids assigned, no owners */
-	__u64 data;             /* user address of count * dim elements, row after row; unused by DELETE */
-	__u32 count;            /* 1..VEXFS_BATCH_MAX */
-	__u32 dim;
-	__u16 op;               /* enum vexfs_batch_op */
-	__u16 element;
-	__u32 done;             /* out */
-	__u64 first_id;         /* out, ADD without rows: ids first_id .. first_id + count - 1 */
-	__u64 reserved[4];
+  __u32 size;
+  __u32 flags; /* VEXFS_BATCH_F_* */
+  __u64 collection;
+  __u64 rows;  /* user address of struct vexfs_row[count]; 0 with ADD: ids assigned, no owners */
+  __u64 data;  /* user address of count * dim elements, row after row; unused by DELETE */
+  __u32 count; /* 1..VEXFS_BATCH_MAX */
+  __u32 dim;
+  __u16 op; /* enum vexfs_batch_op */
+  __u16 element;
+  __u32 done;     /* out */
+  __u64 first_id; /* out, ADD without rows: ids first_id .. first_id + count - 1 */
+  __u64 reserved[4];
 };
 #define VEXFS_BATCH_F_DURABLE 1u
 #define VEXFS_BATCH_F_OWNER_FD 2u /* rows[i].owner_fd is valid (-1 = none) */
 
 /* ------------------------------------------------------------------ search */
 struct vexfs_hit {
-	__u64 id;
-	__u64 owner;            /* inode number, 0 = none */
-	__u64 offset;
-	__u64 length;
-	__u64 tag;
-	__u32 generation;
-	__u32 flags;            /* VEXFS_ROW_* */
-	__u32 distance;         /* IEEE-754 binary32 bits; see enum vexfs_metric */
-	__u32 reserved0;
-	__u64 reserved1;
+  __u64 id;
+  __u64 owner; /* inode number, 0 = none */
+  __u64 offset;
+  __u64 length;
+  __u64 tag;
+  __u32 generation;
+  __u32 flags;    /* VEXFS_ROW_* */
+  __u32 distance; /* IEEE-754 binary32 bits; see enum vexfs_metric */
+  __u32 reserved0;
+  __u64 reserved1;
 };
 
 struct vexfs_search {
-	__u32 size;
-	__u32 flags;            /* VEXFS_SEARCH_* */
-	__u64 collection;       /* 0 = of the fd */
-	__u64 queries;          /* user address of nq * dim elements */
-	__u64 hits;             /* user address of struct vexfs_hit[nq * k] */
-	__u64 counts;           /* user address of __u32[nq]: hits found for each query; 0 = not wanted if nq is 1 */
-	__u32 nq;               /* 1..VEXFS_QUERIES_MAX */
-	__u32 dim;
-	__u16 element;          /* the collection's, or VEXFS_F32 */
-	__u16 reserved0;
-	__u32 k;                /* 1..VEXFS_K_MAX */
-	__u32 ef;               /* HNSW: 0 = the collection's default; raised to k */
-	__u32 found;            /* out: hits of the last query */
-	__u64 as_of;            /* snapshot id; must be 0 (the present) */
-	__u64 like_owner;       /* with VEXFS_SEARCH_LIKE: inode whose first vector is the query; nq = 1, queries = 0 */
-	/* out, summed over the queries: */
-	__u64 distances;        /* distance evaluations */
-	__u64 hops;             /* graph nodes expanded */
-	__u64 scanned;          /* rows scored by exact scan */
-	__u64 elapsed_ns;
-	__u64 reserved[4];
+  __u32 size;
+  __u32 flags;      /* VEXFS_SEARCH_* */
+  __u64 collection; /* 0 = of the fd */
+  __u64 queries;    /* user address of nq * dim elements */
+  __u64 hits;       /* user address of struct vexfs_hit[nq * k] */
+  __u64 counts;     /* user address of __u32[nq]: hits found for each query; 0 = not wanted if nq is 1 */
+  __u32 nq;         /* 1..VEXFS_QUERIES_MAX */
+  __u32 dim;
+  __u16 element; /* the collection's, or VEXFS_F32 */
+  __u16 reserved0;
+  __u32 k;          /* 1..VEXFS_K_MAX */
+  __u32 ef;         /* HNSW: 0 = the collection's default; raised to k */
+  __u32 found;      /* out: hits of the last query */
+  __u64 as_of;      /* snapshot id; must be 0 (the present) */
+  __u64 like_owner; /* with VEXFS_SEARCH_LIKE: inode whose first vector is the query; nq = 1, queries = 0 */
+  /* out, summed over the queries: */
+  __u64 distances; /* distance evaluations */
+  __u64 hops;      /* graph nodes expanded */
+  __u64 scanned;   /* rows scored by exact scan */
+  __u64 elapsed_ns;
+  __u64 reserved[4];
 };
 #define VEXFS_SEARCH_EXACT 1u      /* scan, whatever the index */
 #define VEXFS_SEARCH_LIKE 2u       /* like_owner gives the query (0 = the fd's own file); itself is left out */
@@ -202,97 +197,94 @@ struct vexfs_search {
 
 /* HYBRID_SEARCH: a search restricted by a filter. Filters not served by this version: -EOPNOTSUPP. */
 enum vexfs_filter_kind {
-	VEXFS_FILTER_ID_RANGE = 1,  /* a <= id <= b */
-	VEXFS_FILTER_SUBTREE = 2,   /* the owner lies below the directory with inode number a */
-	VEXFS_FILTER_OWNER = 3,     /* owner == a */
-	VEXFS_FILTER_TAG_RANGE = 4, /* a <= tag <= b */
-	VEXFS_FILTER_PROGRAM = 5    /* reserved: -EOPNOTSUPP */
+  VEXFS_FILTER_ID_RANGE = 1,  /* a <= id <= b */
+  VEXFS_FILTER_SUBTREE = 2,   /* the owner lies below the directory with inode number a */
+  VEXFS_FILTER_OWNER = 3,     /* owner == a */
+  VEXFS_FILTER_TAG_RANGE = 4, /* a <= tag <= b */
+  VEXFS_FILTER_PROGRAM = 5    /* reserved: -EOPNOTSUPP */
 };
 struct vexfs_filter {
-	__u32 kind;
-	__u32 flags;                /* VEXFS_FILTER_NOT or 0 */
-	__u64 a;
-	__u64 b;
-	__u64 reserved;
+  __u32 kind;
+  __u32 flags; /* VEXFS_FILTER_NOT or 0 */
+  __u64 a;
+  __u64 b;
+  __u64 reserved;
 };
 #define VEXFS_FILTER_NOT 1u
 #define VEXFS_FILTERS_MAX 16
 struct vexfs_hybrid_search {
-	__u32 size;
-	__u32 flags;                /* 0 */
-	struct vexfs_search search; /* its own size and flags are checked like those of a plain search */
-	__u64 filters;              /* user address of struct vexfs_filter[nfilters]; all must hold */
-	__u32 nfilters;             /* 0..VEXFS_FILTERS_MAX */
-	__u32 plan;                 /* out: enum vexfs_plan */
-	__u64 reserved[4];
+  __u32 size;
+  __u32 flags;                /* 0 */
+  struct vexfs_search search; /* its own size and flags are checked like those of a plain search */
+  __u64 filters;              /* user address of struct vexfs_filter[nfilters]; all must hold */
+  __u32 nfilters;             /* 0..VEXFS_FILTERS_MAX */
+  __u32 plan;                 /* out: enum vexfs_plan */
+  __u64 reserved[4];
 };
-enum vexfs_plan {
-	VEXFS_PLAN_SCAN = 1,
-	VEXFS_PLAN_INDEX = 2
-};
+enum vexfs_plan { VEXFS_PLAN_SCAN = 1, VEXFS_PLAN_INDEX = 2 };
 
 /* ------------------------------------------------------------------- index */
 enum vexfs_index_op {
-	VEXFS_INDEX_BUILD = 1,   /* index what is not indexed yet, all of it; with `kind`, change the kind first */
-	VEXFS_INDEX_DROP = 2,    /* back to flat */
-	VEXFS_INDEX_REBUILD = 3, /* from nothing: dead rows leave the graph */
-	VEXFS_INDEX_STATUS = 4,
-	VEXFS_INDEX_CHECKPOINT = 5
+  VEXFS_INDEX_BUILD = 1,   /* index what is not indexed yet, all of it; with `kind`, change the kind first */
+  VEXFS_INDEX_DROP = 2,    /* back to flat */
+  VEXFS_INDEX_REBUILD = 3, /* from nothing: dead rows leave the graph */
+  VEXFS_INDEX_STATUS = 4,
+  VEXFS_INDEX_CHECKPOINT = 5
 };
 struct vexfs_index {
-	__u32 size;
-	__u32 flags;
-	__u64 collection;
-	__u16 op;
-	__u16 kind;              /* in: BUILD: 0 = as it is; out: what it is */
-	__u16 m;                 /* in: BUILD/REBUILD: 0 = as it is; out */
-	__u16 threads;           /* in: BUILD/REBUILD: 0 or 1 = the caller alone; at most the online CPUs */
-	__u32 ef_construction;   /* likewise */
-	__u32 ef_search;
-	__u64 rows;              /* out: live rows */
-	__u64 indexed;           /* out: rows reached by the index */
-	__u64 dead;              /* out: dead rows still in the graph */
-	__u64 memory_bytes;      /* out: of the index in memory */
-	__u64 checkpoint_slots;  /* out: slots that the checkpoint on disk covers */
-	__u64 checkpoint_bytes;  /* out: its size on disk */
-	__u32 max_level;         /* out */
-	__u32 reserved0;
-	__u64 reserved[4];
+  __u32 size;
+  __u32 flags;
+  __u64 collection;
+  __u16 op;
+  __u16 kind;            /* in: BUILD: 0 = as it is; out: what it is */
+  __u16 m;               /* in: BUILD/REBUILD: 0 = as it is; out */
+  __u16 threads;         /* in: BUILD/REBUILD: 0 or 1 = the caller alone; at most the online CPUs */
+  __u32 ef_construction; /* likewise */
+  __u32 ef_search;
+  __u64 rows;             /* out: live rows */
+  __u64 indexed;          /* out: rows reached by the index */
+  __u64 dead;             /* out: dead rows still in the graph */
+  __u64 memory_bytes;     /* out: of the index in memory */
+  __u64 checkpoint_slots; /* out: slots that the checkpoint on disk covers */
+  __u64 checkpoint_bytes; /* out: its size on disk */
+  __u32 max_level;        /* out */
+  __u32 reserved0;
+  __u64 reserved[4];
 };
 
 /* ------------------------------------------------------------------- stats */
 struct vexfs_stats {
-	__u32 size;
-	__u32 flags;
-	__u64 collection;        /* 0 = of the fd, ~0 = the whole filesystem */
-	__u64 rows;
-	__u64 dead;
-	__u64 slots;
-	__u64 raw_bytes;         /* rows * dim * element size */
-	__u64 table_bytes;       /* on disk: vector table, padding and row metadata included */
-	__u64 index_bytes;       /* on disk */
-	__u64 resident_bytes;    /* in memory: table */
-	__u64 index_memory_bytes;
-	__u64 resident_limit_bytes; /* the mount option vector_cache= */
-	__u64 searches;
-	__u64 search_ns;
-	__u64 distances;
-	__u64 hops;
-	__u64 inserts;
-	__u64 insert_ns;
-	__u64 deletes;
-	__u64 chunk_loads;
-	__u64 chunk_evictions;
-	__u32 simd_level;        /* enum vexfs_simd */
-	__u32 abi_version;
-	__u64 reserved[8];
+  __u32 size;
+  __u32 flags;
+  __u64 collection; /* 0 = of the fd, ~0 = the whole filesystem */
+  __u64 rows;
+  __u64 dead;
+  __u64 slots;
+  __u64 raw_bytes;      /* rows * dim * element size */
+  __u64 table_bytes;    /* on disk: vector table, padding and row metadata included */
+  __u64 index_bytes;    /* on disk */
+  __u64 resident_bytes; /* in memory: table */
+  __u64 index_memory_bytes;
+  __u64 resident_limit_bytes; /* the mount option vector_cache= */
+  __u64 searches;
+  __u64 search_ns;
+  __u64 distances;
+  __u64 hops;
+  __u64 inserts;
+  __u64 insert_ns;
+  __u64 deletes;
+  __u64 chunk_loads;
+  __u64 chunk_evictions;
+  __u32 simd_level; /* enum vexfs_simd */
+  __u32 abi_version;
+  __u64 reserved[8];
 };
 enum vexfs_simd {
-	VEXFS_SIMD_SCALAR = 0,
-	VEXFS_SIMD_SSE2 = 1,
-	VEXFS_SIMD_AVX2 = 2,
-	VEXFS_SIMD_AVX512 = 3,
-	VEXFS_SIMD_NEON = 4
+  VEXFS_SIMD_SCALAR = 0,
+  VEXFS_SIMD_SSE2 = 1,
+  VEXFS_SIMD_AVX2 = 2,
+  VEXFS_SIMD_AVX512 = 3,
+  VEXFS_SIMD_NEON = 4
 };
 
 /* ----------------------------------------------------------------- numbers */

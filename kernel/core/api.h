@@ -50,9 +50,9 @@ struct vx_fs_info {
   vx_bool read_only, aborted;
 };
 int vx_fs_mount(struct vx_bdev *dev, const struct vx_mount_opts *o, struct vx_fs **out);
-void vx_fs_unmount(struct vx_fs *fs);     /* all inodes released before; commits unless read-only or aborted */
-int vx_fs_commit(struct vx_fs *fs);       /* all that was done before the call is on stable storage when it returns 0 */
-int vx_fs_sync(struct vx_fs *fs);         /* the same, by a write to the intent log where there is one */
+void vx_fs_unmount(struct vx_fs *fs); /* all inodes released before; commits unless read-only or aborted */
+int vx_fs_commit(struct vx_fs *fs);   /* all that was done before the call is on stable storage when it returns 0 */
+int vx_fs_sync(struct vx_fs *fs);     /* the same, by a write to the intent log where there is one */
 /* No background work touches the device any more (on, waits for what has begun), or it may again. Nests not at all. */
 void vx_fs_quiesce(struct vx_fs *fs, vx_bool on);
 int vx_fs_set_read_only(struct vx_fs *fs, vx_bool ro);

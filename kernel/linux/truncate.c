@@ -7,15 +7,21 @@
 
 #include "internal.h"
 
-/* Data that lies between the size on disk and the new size is written first: a crash must not leave zeros in its place. */
+/*
+ * Before the size changes, what the new one will show goes to the device: data between the size on disk and the new one (a
+ * crash must not leave zeros in its place), and, if it grows, the zeros that follow the old end in its block, where
+ * something that was cut off earlier may still be.
+ */
 static int vexfs_flush_to(struct inode *inode, loff_t old, loff_t size)
 {
+	u64 bs = i_blocksize(inode);
 	struct vx_attr a;
 
 	vx_getattr(vexfs_core(inode), &a);
-	if (old <= (loff_t)a.size || size <= (loff_t)a.size)
+	if (size <= old && (u64)size <= a.size)
 		return 0;
-	return filemap_write_and_wait_range(inode->i_mapping, a.size, size - 1);
+	return filemap_write_and_wait_range(inode->i_mapping, round_down(min_t(u64, old, a.size), bs),
+					    min_t(u64, size, round_up((u64)old, bs)) - 1);
 }
 
 /*

@@ -265,6 +265,9 @@ TEST_F(StoreLog, DamageOfTheRegionCostsTheEndOfHistoryAtMost) {
     auto r = store::Volume::open(image.get(), options_);
     ASSERT_TRUE(r.ok()) << "byte " << at << " errno " << static_cast<int>(r.code());
     EXPECT_TRUE(contents((*r)->tree(TreeId::fs)) == history[expect]) << "byte " << at;
+    // A group that others followed was whole once, so this is no torn write of a crash, and is said to be damage.
+    bool damage = (*r)->state().root_state.load() & disk::kRootStateErrors;
+    EXPECT_EQ(damage, expect + 2 < ends.size()) << "byte " << at;
     ASSERT_TRUE((*r)->close().ok());
     r->reset();
     ASSERT_EQ(check_device(image.get()), "");
@@ -357,6 +360,80 @@ TEST_F(StoreLog, RegionsTooSmallAreNotUsed) {
   EXPECT_EQ(counters().log_groups.load(), 0u);
   reopen();
   EXPECT_EQ(value(1), "one");
+}
+
+// The last piece ends where the region ends: the root must say where the next one is in a way that it accepts itself.
+TEST_F(StoreLog, PiecesThatEndWithTheRegion) {
+  open_counting();
+  std::mt19937_64 rng(9);
+  int ended = 0;
+  for (int round = 0; round < 40; round++) {
+    for (uint64_t i = 0; i < 43; i++) {
+      std::string v(3000, 0);
+      for (char &c : v) c = static_cast<char>(rng());
+      put(i + 1, v);
+    }
+    ASSERT_TRUE(vol_->sync(false).ok());
+    if (vol_->state().log.head() != 0) continue;
+    ended++;
+    put(99, std::to_string(round));
+    if (round % 2) {
+      ASSERT_TRUE(vol_->commit().ok());
+    } else {
+      ASSERT_TRUE(vol_->sync(false).ok());
+    }
+    reopen();
+    EXPECT_EQ(value(99), std::to_string(round));
+  }
+  EXPECT_GT(ended, 1);
+}
+
+TEST_F(StoreLog, HalfAnOperationIsNeverLogged) {
+  open_counting();
+  put(1, "whole");
+  Status synced;
+  {
+    auto h = vol_->begin({.items = 2});
+    ASSERT_TRUE(h.ok());
+    ASSERT_TRUE(tree().upsert(*h, {1, 1, 2}, bytes("the first half")).ok());
+    std::thread syncer([&] { synced = vol_->sync(false); });
+    while (!vol_->state().frozen.load()) std::this_thread::yield();
+    h->abort(Errno::io);  // the second half failed
+    h->end();
+    syncer.join();
+  }
+  EXPECT_EQ(synced.code(), Errno::rofs);
+  reopen();
+  EXPECT_EQ(value(2), "(none)");
+}
+
+TEST_F(StoreLog, UnreadableIsNotEmpty) {
+  open_counting();
+  put(1, "synced");
+  u64 at = vol_->state().log.head();
+  ASSERT_TRUE(vol_->sync(false).ok());
+  crash();
+  counting_->fail_range(host::FaultDevice::Kind::read, log_byte() + at * 4096, 4096, -EIO);
+  auto r = store::Volume::open(counting_.get(), options_);
+  EXPECT_EQ(r.code(), Errno::io);
+  options_.read_only = options_.ignore_log = true;
+  auto old = store::Volume::open(counting_.get(), options_);
+  ASSERT_TRUE(old.ok());
+  ASSERT_TRUE((*old)->close().ok());
+  old->reset();
+  options_ = {};
+  counting_->clear();
+  auto again = store::Volume::open(counting_.get(), options_);  // it was the path to the device
+  ASSERT_TRUE(again.ok());
+  vol_ = again.take();
+  EXPECT_EQ(value(1), "synced");
+  ASSERT_TRUE(vol_->sync(true).ok());
+  ASSERT_TRUE(vol_->close().ok());
+  vol_.reset();
+  counting_->fail_range(host::FaultDevice::Kind::read, log_byte(), 1 << 20, -EIO);
+  auto last = store::Volume::open(counting_.get(), options_);  // unmounted: nothing can be there
+  ASSERT_TRUE(last.ok());
+  vol_ = last.take();
 }
 
 TEST_F(StoreLog, ManyThreadsShareWrites) {

@@ -106,6 +106,9 @@ std::unique_ptr<host::FileDevice> open_device(const Options &o) {
 // A mount recovers what the log holds; so that state is the one to check, not the last commit.
 void tell(const Options &o, const Recovered &r, Report &report) {
   if (r.failed) report.add(store::Severity::error, "the intent log cannot be replayed: checking the last commit");
+  if (r.hole)
+    report.add(store::Severity::error,
+               "the intent log is damaged: of what was synced since the last commit, the end is lost");
   if (!r.device || o.as_json) return;
   printf(
       "%s: the intent log holds %llu sync(s), %llu changes, which the next mount recovers; they are included in this "

@@ -12,8 +12,9 @@ Recovered recover(vx_bdev *dev) {
   // Silent: what is wrong with superblock and roots is said by the check itself.
   store::Checker look(dev, {[](void *, store::Severity, const char *) {}, nullptr, nullptr});
   if (!look.open().ok()) return out;
-  store::LogReader log(dev, look.geometry(), look.root().log_seq, look.root().log_tail, look.txn());
+  store::LogReader log(dev, look.geometry(), look.root());
   out.failed = !log.scan().ok();
+  out.hole = log.hole();
   out.syncs = log.groups();
   out.records = log.records();
   if (out.failed || out.syncs == 0) return out;

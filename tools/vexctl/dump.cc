@@ -112,7 +112,7 @@ class Inspector {
       std::cout << "no intent log\n";
       return;
     }
-    store::LogReader reader(device_.get(), geo_, r->log_seq, r->log_tail, r->header.txn);
+    store::LogReader reader(device_.get(), geo_, *r);
     Status st = reader.scan();
     if (st.ok())
       st = reader.for_each([&](const disk::LogPieceDisk &, Bytes piece) {

@@ -96,14 +96,15 @@ usize decode_log_record(Bytes in, const Geometry &geo, LogRecord *out) {
   return 0;
 }
 
-Refusal verify_log_header(Bytes block, const Geometry &geo, u64 addr, u64 seq, u64 txn) {
+Refusal verify_log_header(Bytes block, const Geometry &geo, u64 addr, const LogExpect &expect) {
   using log_impl::bad;
   const auto *p = reinterpret_cast<const LogPieceDisk *>(block.data());
   if (p->header.magic != static_cast<u32>(Magic::log)) return {Cause::bad_magic, "magic", p->header.magic, 0};
   if (p->header.fs_hash != geo.fs_hash) return {Cause::other_filesystem, "fs_hash", p->header.fs_hash, geo.fs_hash};
   if (p->header.addr != addr) return {Cause::misplaced, "addr", p->header.addr, addr};
-  if (p->seq != seq) return bad("seq", p->seq, seq);
-  if (p->header.txn != txn) return {Cause::wrong_txn, "txn", p->header.txn, txn};
+  if (p->session != expect.session) return bad("session", p->session, expect.session);
+  if (p->header.txn != expect.txn) return {Cause::wrong_txn, "txn", p->header.txn, expect.txn};
+  if (p->group > p->seq) return bad("group", p->group, p->seq);
   u64 left = geo.log_start + geo.log_blocks - addr;
   if (p->blocks == 0 || p->blocks > left || (u64{p->blocks} << geo.block_shift) > kLogPieceMax)
     return bad("blocks", p->blocks, left);
@@ -136,7 +137,14 @@ void print_log_piece(Bytes piece, const Geometry &geo, bool with_records, TextSi
     out(p.c_str(), p.length());
     p.clear();
   };
-  p.str("log piece ").dec(h->seq).str(" at block ").dec(h->header.addr).str(" txn ").dec(h->header.txn);
+  p.str("log piece ")
+      .dec(h->seq)
+      .str(" of group ")
+      .dec(h->group)
+      .str(" at block ")
+      .dec(h->header.addr)
+      .str(" txn ")
+      .dec(h->header.txn);
   p.str(" blocks ").dec(h->blocks).str(" bytes ").dec(h->bytes).str(" records ").dec(h->records);
   if (h->flags & kLogLast) p.str(" last");
   emit();

@@ -22,8 +22,11 @@ struct LogPieceDisk {
   le32 records;
   u8 flags;
   u8 reserved[3];
+  le64 group;    // seq of the first piece of its group
+  le64 session;  // as in the root that the group follows: another mount's pieces are not ours
 };
-static_assert(sizeof(LogPieceDisk) == 64 && offsetof(LogPieceDisk, seq) == 32 && offsetof(LogPieceDisk, flags) == 60);
+static_assert(sizeof(LogPieceDisk) == 80 && offsetof(LogPieceDisk, seq) == 32 && offsetof(LogPieceDisk, flags) == 60 &&
+              offsetof(LogPieceDisk, session) == 72);
 
 enum class LogOp : u8 {
   put = 1,        // the item has this value now, whether it was there or not
@@ -69,8 +72,13 @@ struct LogRecord {
 // tree are checked, the sense of a key or a value is not.
 usize decode_log_record(Bytes in, const Geometry &geo, LogRecord *out);
 
-// The first block of a piece: all that can be said before the rest is read. `seq` and `txn` are what must be there.
-Refusal verify_log_header(Bytes block, const Geometry &geo, u64 addr, u64 seq, u64 txn);
+// What a root says of the pieces that follow it.
+struct LogExpect {
+  u64 session = 0;
+  u64 txn = 0;
+};
+// The first block of a piece: all that can be said before the rest is read. Any seq; the caller compares it.
+Refusal verify_log_header(Bytes block, const Geometry &geo, u64 addr, const LogExpect &expect);
 // The whole piece, checksum and every record's form.
 Refusal verify_log_piece(Bytes piece, const Geometry &geo, u64 addr);
 void print_log_piece(Bytes piece, const Geometry &geo, bool with_records, TextSink out);

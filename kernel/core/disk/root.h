@@ -40,10 +40,11 @@ struct RootDisk {
   le64 node_blocks;  // blocks in tree nodes
   le64 commit_sec;
   le32 commit_nsec;
-  le32 state;     // kRootState*
-  le64 log_seq;   // intent log: sequence number of the first piece that this root does not contain; 0 counts as 1
-  le64 log_tail;  // where that piece will be, in blocks from the start of the log region
-  le64 reserved[4];
+  le32 state;        // kRootState*
+  le64 log_seq;      // intent log: sequence number of the first piece that this root does not contain; 0 counts as 1
+  le64 log_tail;     // where that piece will be, in blocks from the start of the log region
+  le64 log_session;  // random, new with each mount that writes: pieces of the log must carry it
+  le64 reserved[3];
   TreeRootDisk trees[kTrees];
   u8 blobs[kTrees][kBlobBytes];
   // le64 desc[desc_count]: {txn, home} of each group descriptor block
@@ -51,6 +52,7 @@ struct RootDisk {
 static_assert(sizeof(RootDisk) == 136 + kTrees * (40 + kBlobBytes) && offsetof(RootDisk, trees) == 136 &&
               offsetof(RootDisk, next_object_id) == 48 && offsetof(RootDisk, log_seq) == 88);
 inline constexpr u32 kRootStateErrors = 1;  // damage was met while mounted; fsck is due
+inline constexpr u32 kRootStateClosed = 2;  // unmounted: nothing was written to the log after this root
 
 inline le64 *root_desc(RootDisk *r) { return reinterpret_cast<le64 *>(r + 1); }
 inline const le64 *root_desc(const RootDisk *r) { return reinterpret_cast<const le64 *>(r + 1); }

@@ -47,6 +47,7 @@ Status shrink(Inode &ip, u64 size, Time now, bool &more) {
 
 Status resize_only(Inode &ip, u64 size, FnRef<void(Attributes &)> also) {
   auto h = VX_TRY(ip.filesystem().volume().begin({.items = 1, .freeing = true}));
+  ip.filesystem().volume().data_written();  // the zeros behind the old end
   return ip.change(h, [&](Attributes &a) -> Status {
     a.size = size;
     also(a);

@@ -117,11 +117,10 @@ Status Filesystem::sync() {
 
 Status Filesystem::sync(Inode &ip) {
   Timed t(stats_, Op::sync);
-  if (volume_.read_only()) return volume_.sync(false);
-  Inode *one[1] = {&ip};
-  {
-    Guard f(flush_lock_);
-    VX_TRY(flush_batch(one, 1));
+  // Clean, or another thread has just put it into the tree, under a handle that the sync waits for.
+  if (!volume_.read_only() && ip.dirty() && ip.has_names()) {
+    auto h = VX_TRY(volume_.begin({.items = 1, .freeing = true}));
+    VX_TRY(ip.flush(h));
   }
   return volume_.sync(false);
 }

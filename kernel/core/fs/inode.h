@@ -64,6 +64,7 @@ class Inode : public vx_inode, Pinned {
   // Writes what touch() left, in this handle: at most one tree mutation. Who stores a content version elsewhere (a
   // vector's row) calls this in the same handle, so that no crash can make the file older than the row says.
   Status flush(store::Handle &h);
+  bool dirty() const { return dirty_.load(); }
   // The content changes: a new content version. Versions grow by at least 1, and are never given twice, also not after
   // a crash that loses the latest (they are drawn from the number of the open transaction).
   void bump_version();

@@ -81,6 +81,8 @@ Status apply(Inode &ip, const Unit (&units)[kUnits], u32 n, bool last, u64 new_s
   Filesystem &fs = ip.filesystem();
   auto h = VX_TRY(fs.volume().begin({.items = n * kUnitItems + 1, .freeing = true}));
   u64 added = 0, replaced = 0;
+  // Also when no mapping changes: the new size shows data in blocks that were there before.
+  fs.volume().data_written();
   for (u32 i = 0; i < n; i++) {
     if (units[i].publish) {
       VX_TRY(publish(h, ip, units[i], replaced));

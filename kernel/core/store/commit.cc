@@ -208,6 +208,7 @@ void fill_root(State &s, u8 *buf, u64 txn, unsigned mirror) {
   memcpy(r->blobs, c.blobs, sizeof c.blobs);
   r->log_seq = s.log.next_seq();  // nothing is written to the log while a commit runs
   r->log_tail = s.log.head();
+  r->log_session = s.log.session();
   for (u64 i = 0; i < s.geo.desc_count; i++) disk::root_desc(r)[i] = s.desc_word[i];
   u64 at = mirror ? s.geo.root_mirror[slot] : s.geo.root_slot[slot];
   disk::seal_block({buf, bytes}, disk::Magic::root, s.geo.fs_hash, at, txn);
@@ -374,6 +375,10 @@ Status State::sync(bool with_prepare) {
 Status State::log_locked() {
   u64 start = vx_clock_mono_ns(), ordinal = syncs_begun.fetch_add(1) + 1;
   shut_gate();
+  if (abort_code.load(std::memory_order_acquire)) {  // by an operation that has just ended half done
+    open_gate();
+    return Errno::rofs;
+  }
   if (log.must_commit()) {
     open_gate();
     counters.syncs_committed.fetch_add(1, std::memory_order_relaxed);

@@ -45,7 +45,7 @@ Log::~Log() {
   }
 }
 
-void Log::position(u64 seq, u64 tail) {
+void Log::position(u64 seq, u64 tail, u64 session) {
   const disk::Geometry &g = s_.geo;
   if (!g.has_log) return;
   blocks_ = g.log_blocks;
@@ -53,7 +53,8 @@ void Log::position(u64 seq, u64 tail) {
   chunks_max_ =
       static_cast<u32>(min_of<u64>(log_impl::kMemoryMax, (blocks_ << g.block_shift) / 2) / disk::kLogPieceMax);
   seq_ = seq ? seq : 1;
-  head_ = tail;
+  head_ = tail < blocks_ ? tail : 0;
+  session_ = session;
   used_ = 0;
   rooted_ = false;
 }
@@ -206,8 +207,8 @@ u32 Log::blocks_of(const LogChunk &c) const { return div_up(c.used, s_.geo.block
 
 bool Log::must_commit() {
   Guard g(lock_);
-  // Pieces of the last mount may lie where the next ones go. Only the numbers of this mount, which no piece has ever
-  // had, keep them apart, and a root must say those first.
+  // Pieces of the last mount may lie where the next ones go. Only the session of this mount, which no piece has ever had,
+  // keeps them apart, and a root must say that first.
   if (overflow_ || !rooted_) return true;
   u64 need = 0;
   for (LogChunk *c = first_; c; c = c->next) need += blocks_of(*c);
@@ -233,7 +234,7 @@ Status Log::write(LogCut &cut, u64 txn, u64 next_object_id, bool fua) {
   const disk::Geometry &geo = s_.geo;
   s_.batch.clear();
   int err = 0;
-  u64 bytes = 0;
+  u64 bytes = 0, group = seq_;
   for (LogChunk *c = cut.head; c && err == 0; c = c->next) {
     u32 n = blocks_of(*c);
     if (blocks_ - head_ < piece_blocks_) {  // the reader goes by the same rule
@@ -249,6 +250,8 @@ Status Log::write(LogCut &cut, u64 txn, u64 next_object_id, bool fua) {
     p.next_object_id = next_object_id;
     p.records = c->records;
     p.flags = c->next ? 0 : disk::kLogLast;
+    p.group = group;
+    p.session = session_;
     memcpy(c->data, &p, sizeof p);
     disk::seal_block({c->data, len}, disk::Magic::log, geo.fs_hash, geo.log_start + head_, txn);
     vx_io io = {};
@@ -257,6 +260,7 @@ Status Log::write(LogCut &cut, u64 txn, u64 next_object_id, bool fua) {
     io.buf = c->data;
     io.flags = VX_IO_WRITE | VX_IO_META | (fua && !c->next ? VX_IO_FUA : 0);
     head_ += n;
+    if (head_ == blocks_) head_ = 0;
     used_ += n;
     bytes += len;
     if (s_.batch.size() == State::kIoBatch) {

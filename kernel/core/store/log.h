@@ -41,8 +41,8 @@ class Log : Pinned {
  public:
   explicit Log(State &s);
   ~Log();
-  // Where the next piece goes. Without a region nothing is ever recorded.
-  void position(u64 seq, u64 tail);
+  // Where the next piece goes, and whose it is. Without a region nothing is ever recorded.
+  void position(u64 seq, u64 tail, u64 session);
   bool enabled() const { return recording_.load(std::memory_order_relaxed); }
   void enable(bool on);  // no handle is open
 
@@ -67,6 +67,8 @@ class Log : Pinned {
   bool filling() const { return used_ > blocks_ / 2; }
   u64 next_seq() const { return seq_; }
   u64 head() const { return head_; }
+  u64 session() const { return session_; }
+  bool rooted() const { return rooted_; }
   u64 used_blocks() const { return used_.load(std::memory_order_relaxed); }
 
  private:
@@ -92,7 +94,8 @@ class Log : Pinned {
   u64 head_ = 0;              // where the next piece goes, in blocks from the start of the region; commit lock
   std::atomic<u64> used_{0};  // blocks from the first piece that counts to head_; commit lock
   u64 seq_ = 1;               // of the next piece; commit lock
-  bool rooted_ = false;       // a root on the device says seq_ and head_ of this mount; commit lock
+  u64 session_ = 0;
+  bool rooted_ = false;  // a root on the device says seq_, head_ and session_ of this mount; commit lock
 };
 
 }  // namespace vexfs::store

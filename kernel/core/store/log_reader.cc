@@ -6,18 +6,23 @@
 
 namespace vexfs::store {
 
-LogReader::LogReader(vx_bdev *dev, const disk::Geometry &geo, u64 seq, u64 tail, u64 txn)
-    : dev_(dev), geo_(geo), seq_(seq ? seq : 1), tail_(tail), txn_(txn) {}
+LogReader::LogReader(vx_bdev *dev, const disk::Geometry &geo, const disk::RootDisk &root)
+    : dev_(dev),
+      geo_(geo),
+      seq_(root.log_seq ? root.log_seq.get() : 1),
+      tail_(root.log_tail),
+      expect_{root.log_session, root.header.txn + 1},
+      closed_(root.state & disk::kRootStateClosed) {}
 
 LogReader::~LogReader() {
   if (buf_) vx_free_large(buf_, disk::kLogPieceMax);
 }
 
-Result<Bytes> LogReader::read(u64 seq, u64 *pos) {
+Result<Bytes> LogReader::read(u64 *pos) {
   if (geo_.log_blocks - *pos < disk::kLogPieceMax >> geo_.block_shift) *pos = 0;
   u64 addr = geo_.log_start + *pos;
   VX_TRY(device_read(dev_, addr << geo_.block_shift, {buf_, geo_.block_size}, true));
-  if (!disk::verify_log_header({buf_, geo_.block_size}, geo_, addr, seq, txn_ + 1).ok()) return Errno::noent;
+  if (!disk::verify_log_header({buf_, geo_.block_size}, geo_, addr, expect_).ok()) return Errno::noent;
   usize len = usize{reinterpret_cast<const disk::LogPieceDisk *>(buf_)->blocks} << geo_.block_shift;
   if (len > geo_.block_size)
     VX_TRY(device_read(dev_, (addr + 1) << geo_.block_shift, {buf_ + geo_.block_size, len - geo_.block_size}, true));
@@ -28,20 +33,20 @@ Result<Bytes> LogReader::read(u64 seq, u64 *pos) {
 Status LogReader::scan() {
   seen_seq_ = seq_;
   end_ = tail_;
-  if (!geo_.has_log) return {};
+  if (!geo_.has_log || closed_) return {};
   buf_ = static_cast<u8 *>(vx_alloc_large(disk::kLogPieceMax, 0));
   if (!buf_) return Errno::nomem;
-  u64 pos = tail_, walked = 0, open = 0, records = 0, bytes = 0;
+  u64 pos = tail_, walked = 0, open = 0, records = 0, bytes = 0, group = seq_;
   for (;;) {
     u64 before = pos;
-    Result<Bytes> r = read(seen_seq_, &pos);
-    // An unreadable block behind the last group is no reason to refuse the groups before it.
-    if (r.code() == Errno::noent || (r.code() == Errno::io && open == 0)) return {};
-    if (!r.ok()) return r.error();
-    const auto *h = reinterpret_cast<const disk::LogPieceDisk *>(r->data());
+    Result<Bytes> r = read(&pos);
+    if (!r.ok() && r.code() != Errno::noent) return r.error();
+    const auto *h = reinterpret_cast<const disk::LogPieceDisk *>(buf_);
+    if (!r.ok() || h->seq != seen_seq_ || h->group != group) return look_beyond(group);
     walked += (pos < before ? geo_.log_blocks - before : 0) + h->blocks;
     if (walked > geo_.log_blocks) return {};
     pos += h->blocks;
+    if (pos == geo_.log_blocks) pos = 0;
     seen_seq_++;
     open++;
     records += h->records;
@@ -52,18 +57,41 @@ Status LogReader::scan() {
     records_ += std::exchange(records, 0);
     bytes_ += std::exchange(bytes, 0);
     end_ = pos;
+    group = seen_seq_;
   }
+}
+
+// A group is written when the one before it is on the device. So if any piece of a later group than `group` is here,
+// `group` was whole, and what is wrong with it now is damage.
+Status LogReader::look_beyond(u64 group) {
+  u64 step = disk::kLogPieceMax >> geo_.block_shift;
+  for (u64 pos = 0; pos < geo_.log_blocks && !hole_; pos += step) {
+    u64 n = min_of(step, geo_.log_blocks - pos), addr = geo_.log_start + pos;
+    Status st = device_read(dev_, addr << geo_.block_shift, {buf_, n << geo_.block_shift}, true);
+    if (st.code() == Errno::io) continue;
+    VX_TRY(st);
+    for (u64 i = 0; i < n; i++) {
+      const u8 *block = buf_ + (i << geo_.block_shift);
+      if (!disk::verify_log_header({block, geo_.block_size}, geo_, addr + i, expect_).ok()) continue;
+      const auto *h = reinterpret_cast<const disk::LogPieceDisk *>(block);
+      seen_seq_ = max_of<u64>(seen_seq_, h->seq + 1);
+      hole_ = hole_ || h->group > group;
+    }
+  }
+  return {};
 }
 
 Status LogReader::for_each(FnRef<Status(const disk::LogPieceDisk &, Bytes)> fn) {
   u64 pos = tail_;
   for (u64 i = 0; i < pieces_; i++) {
-    Result<Bytes> r = read(seq_ + i, &pos);
+    Result<Bytes> r = read(&pos);
     if (!r.ok()) return r.code() == Errno::noent ? Errno::corrupt : r.error();
     disk::LogPieceDisk h;
     memcpy(&h, r->data(), sizeof h);
+    if (h.seq != seq_ + i) return Errno::corrupt;
     VX_TRY(fn(h, *r));
     pos += h.blocks;
+    if (pos == geo_.log_blocks) pos = 0;
   }
   return {};
 }

@@ -9,11 +9,14 @@ namespace vexfs::store {
 
 class LogReader : Pinned {
  public:
-  // seq, tail: of the root. txn: the root's; pieces that count belong to the next one.
-  LogReader(vx_bdev *dev, const disk::Geometry &geo, u64 seq, u64 tail, u64 txn);
+  // Pieces that count belong to the transaction after the root's.
+  LogReader(vx_bdev *dev, const disk::Geometry &geo, const disk::RootDisk &root);
   ~LogReader();
-  // Walks the pieces until one is missing or not intact. nomem, io.
+  // Walks the pieces until one is missing or not intact. nomem, io (a block cannot be read: whether a group was there
+  // cannot be told).
   Status scan();
+  // A later group than the one where the walk ended is there: what is missing was not torn by a crash, it was whole once.
+  bool hole() const { return hole_; }
   u64 pieces() const { return pieces_; }  // that are whole groups
   u64 groups() const { return groups_; }
   u64 records() const { return records_; }  // of those
@@ -25,12 +28,15 @@ class LogReader : Pinned {
   Status for_each(FnRef<Status(const disk::LogPieceDisk &head, Bytes piece)> fn);
 
  private:
-  // The piece `seq` at *pos (which goes on to the start of the region where a writer would have). noent: there is none.
-  Result<Bytes> read(u64 seq, u64 *pos);
+  // The piece at *pos (which goes on to the start of the region where a writer would have). noent: there is none.
+  Result<Bytes> read(u64 *pos);
+  Status look_beyond(u64 group);
 
   vx_bdev *dev_;
   const disk::Geometry &geo_;
-  u64 seq_, tail_, txn_;
+  u64 seq_, tail_;
+  disk::LogExpect expect_;
+  bool closed_, hole_ = false;
   u8 *buf_ = nullptr;
   u64 pieces_ = 0, groups_ = 0, records_ = 0, bytes_ = 0, seen_seq_ = 0, end_ = 0;
 };

@@ -113,8 +113,7 @@ Status State::load_root() {
   durable_txn.store(r->header.txn);
   open_txn.store(r->header.txn + 1);
   next_object_id.store(r->next_object_id);
-  log.position(r->log_seq, r->log_tail);
-  root_state.store(r->state);
+  root_state.store(r->state & ~disk::kRootStateClosed);
   memcpy(blobs, r->blobs, sizeof blobs);
   alloc.node_blocks.store(r->node_blocks);
   VX_TRY(desc_word.resize(geo.desc_count));
@@ -164,7 +163,14 @@ Status State::start() {
 
 Status State::close() {
   Status st;
-  if (!read_only.load() && abort_code.load() == 0) st = commit(true);
+  if (!read_only.load() && abort_code.load() == 0) {
+    if (log.enabled() && log.rooted()) {  // so that the next mount need not look at the log
+      Guard g(lock);
+      changed = true;
+    }
+    root_state.fetch_or(disk::kRootStateClosed);
+    st = commit(true);
+  }
   if (thread) {
     stop.store(true);
     thread_wake.wake();

@@ -103,28 +103,53 @@ Status apply_all(State &s, LogReader &reader) {
   return st;
 }
 
-// Beyond every number that a piece on the device may have: a region holds fewer pieces.
-constexpr u64 kSeqStep = u64{1} << 20;
+u64 new_session() {
+  u64 n = 0;
+  while (n == 0) vx_random_bytes(&n, sizeof n);
+  return n;
+}
+
+// Is the log to be replayed here (*go)? An error is what the mount fails with.
+Status may_replay(State &s, const LogReader &reader, bool *go) {
+  *go = reader.groups() != 0;
+  if (s.opts.ignore_log && s.opts.read_only) {
+    s.log_ignored = *go;
+    if (*go)
+      LogLine(s.dev, VX_LOG_NOTICE)
+          .str("the intent log holds ")
+          .dec(reader.groups())
+          .str(" syncs that the last commit does not; they are left alone");
+    *go = false;
+    return {};
+  }
+  if (!*go || !s.opts.read_only || !(s.ro_features || vx_bdev_read_only(s.dev))) return {};
+  LogLine(s.dev, VX_LOG_ERR)
+      .str("the intent log holds ")
+      .dec(reader.groups())
+      .str(" syncs to be recovered, but nothing can be written (norecovery shows the last commit)");
+  return Errno::rofs;
+}
 
 }  // namespace
 }  // namespace replay_impl
 
 Status State::replay() {
   if (!geo.has_log) return {};
-  LogReader reader(dev, geo, log.next_seq(), log.head(), durable_txn.load());
-  VX_TRY(reader.scan());
-  if (reader.groups() && opts.read_only && (opts.ignore_log || vx_bdev_read_only(dev))) {
-    LogLine(dev, opts.ignore_log ? VX_LOG_NOTICE : VX_LOG_ERR)
-        .str("the intent log holds ")
-        .dec(reader.groups())
-        .str(opts.ignore_log
-                 ? " syncs that the last commit does not; they are left alone"
-                 : " syncs to be recovered, but the device is read-only (norecovery shows the last commit)");
-    log_ignored = opts.ignore_log;
-    return log_ignored ? Status() : Status(Errno::rofs);
+  LogReader reader(dev, geo, *reinterpret_cast<const disk::RootDisk *>(root_buf[0]));
+  Status scanned = reader.scan();
+  if (!scanned.ok() && !(opts.ignore_log && opts.read_only)) {
+    LogLine(dev, VX_LOG_ERR).str("the intent log cannot be read: error ").sdec(scanned.error().negative());
+    return scanned;
   }
-  log.position(align_up(reader.seen_seq(), replay_impl::kSeqStep) + replay_impl::kSeqStep, reader.end());
-  if (reader.groups() == 0) return {};
+  bool go;
+  VX_TRY(replay_impl::may_replay(*this, reader, &go));
+  log.position(reader.seen_seq(), reader.end(), replay_impl::new_session());
+  if (reader.hole()) {
+    LogLine(dev, VX_LOG_ERR)
+        .str("the intent log is damaged: of what was synced since the last commit, the end is lost");
+    root_state.fetch_or(disk::kRootStateErrors);
+  }
+  if (!go) return {};
   bool ro = read_only.exchange(false);
   Status st = replay_impl::claim_blocks(*this, reader);
   if (st.ok()) st = replay_impl::apply_all(*this, reader);

@@ -344,7 +344,8 @@ Status ChunkCache::freeze(Vec<vx_io> &ios) {
     Guard g(lock_);
     VX_ASSERT(!c->writing);
     dirty_.remove(*c);
-    c->dirty_lo = c->dirty_hi = 0;
+    c->writing_lo = std::exchange(c->dirty_lo, 0);
+    c->writing_hi = std::exchange(c->dirty_hi, 0);
     c->writing = true;
     writing_.push_back(*c);
     io_active_ = true;
@@ -353,10 +354,16 @@ Status ChunkCache::freeze(Vec<vx_io> &ios) {
 }
 
 void ChunkCache::done(int err) {
-  (void)err;  // after a failure the volume is aborted: nothing is written any more, memory stays readable
   Guard d(dirty_lock_);
   Guard g(lock_);
-  while (Chunk *c = writing_.pop_front()) c->writing = false;
+  while (Chunk *c = writing_.pop_front()) {
+    c->writing = false;
+    if (err == 0) continue;
+    // Not written (a freeze that failed may be tried again): they are dirty as before, with what came since.
+    if (c->dirty_hi == 0) dirty_.push_back(*c);
+    c->dirty_lo = c->dirty_hi ? min_of(c->dirty_lo, c->writing_lo) : c->writing_lo;
+    c->dirty_hi = max_of(c->dirty_hi, c->writing_hi);
+  }
   io_active_ = false;
 }
 

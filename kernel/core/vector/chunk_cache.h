@@ -58,9 +58,10 @@ struct Chunk : Pinned {
   ListHook dirty_hook, writing_hook;  // under dirty_lock_
   Place place = Place::absent;
   std::atomic<bool> loading{false};
-  u32 pins = 0;                    // an appender is at work: not evictable
-  u32 dirty_lo = 0, dirty_hi = 0;  // rows not yet handed to a commit; dirty_hi 0: none
-  bool writing = false;            // a commit's I/O is reading the buffer
+  u32 pins = 0;                        // an appender is at work: not evictable
+  u32 dirty_lo = 0, dirty_hi = 0;      // rows not yet handed to a commit; dirty_hi 0: none
+  bool writing = false;                // a commit's or a sync's I/O is reading the buffer
+  u32 writing_lo = 0, writing_hi = 0;  // the rows of that
   ChunkBuf *buf = nullptr;
   std::atomic<const RowMeta *> meta{nullptr};
   std::atomic<std::atomic<u64> *> dead{nullptr};  // bitmap of chunk_rows bits; kept for the table's life
