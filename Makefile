@@ -152,7 +152,7 @@ check-format:
 tidy: check-format
 	$(SAY) "clang-tidy over core, lib and tools"
 	@mkdir -p $(BUILD)/tidy && cmake -G Ninja -S . -B $(BUILD)/tidy -DCMAKE_C_COMPILER=clang -DCMAKE_CXX_COMPILER=clang++ \
-		-DVEXFS_BENCH=OFF -DVEXFS_TESTS=OFF >$(BUILD)/tidy/configure.log
+		-DVEXFS_BENCH=OFF -DVEXFS_TESTS=OFF -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON >$(BUILD)/tidy/configure.log
 	@printf '%s\n' $(filter kernel/core/%.cc lib/%.cc tools/%.cc,$(CXX_SOURCES)) | grep -v '_neon\.cc$$' | \
 		xargs -P $(JOBS) -n 4 clang-tidy --quiet -p $(BUILD)/tidy --warnings-as-errors='*'
 

@@ -101,7 +101,7 @@ void refuse_if_in_use(const std::string &path) {
 }
 
 std::string existing_contents(const host::FileDevice &device) {
-  const std::string own = own_contents(device);
+  std::string own = own_contents(device);
   if (!own.empty()) return own;
   const Probe p = probe_of(device);
   if (!p || blkid_do_safeprobe(p.get()) == 1) return "";

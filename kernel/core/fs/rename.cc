@@ -260,7 +260,7 @@ Status rename(Inode &odir, Bytes oname, Inode &ndir, Bytes nname, u32 flags, con
     locks.release();
     sref.reset();
     dref.reset();
-    extra = std::move(next);  // not earlier: the one of the last round was locked
+    extra = std::exchange(next, InodeRef());  // not earlier: the one of the last round was locked
   }
   if (r.cross()) fs.rename_lock.unlock();
   return st;
