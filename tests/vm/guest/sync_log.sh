@@ -102,6 +102,25 @@ expect_eq "vector" "$(vexctl --json search "$MNT2/vec" -q 1,2,3,4 -k 1 |
 umount_fs "$MNT2"
 check_fs "$DEV2"
 
+say "what was cut off does not come back when somebody else syncs"
+mount_fs "$DEV2" "$MNT2" commit=300
+echo x >"$MNT2/other" && sync "$MNT2/other"
+for how in truncate fallocate; do
+	head -c 4096 /dev/zero | tr '\0' A >"$MNT2/cut-$how" && sync "$MNT2/cut-$how"
+	truncate -s 100 "$MNT2/cut-$how"
+done
+truncate -s 4096 "$MNT2/cut-truncate"
+fallocate -o 5000 -l 100 "$MNT2/cut-fallocate"
+echo y >"$MNT2/other" && sync "$MNT2/other"
+shutdown_fs "$MNT2" now
+umount_fs "$MNT2"
+mount_fs "$DEV2" "$MNT2"
+for how in truncate fallocate; do
+	expect_eq "size" "$(stat -c %s "$MNT2/cut-$how")" "$([ $how = truncate ] && echo 4096 || echo 5100)"
+	expect_eq "old bytes" "$(tail -c +101 "$MNT2/cut-$how" | tr -d '\0' | wc -c)" 0
+done
+umount_fs "$MNT2"
+
 say "again and again, under load"
 mount_fs "$DEV2" "$MNT2" commit=300
 for round in 1 2 3 4; do
