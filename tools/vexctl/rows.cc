@@ -68,7 +68,9 @@ Rows rows_from_argument(const std::string &value, int64_t row, const vexfs_colle
     const std::string text(std::istreambuf_iterator<char>(std::cin), {});
     return from_text(text, c);
   }
-  if (looks_like_text(value) && !std::filesystem::exists(value)) return from_text(value, c);
+  std::error_code too_long;  // for a name of a file, as a vector of many dimensions is
+  const bool is_file = std::filesystem::exists(value, too_long);
+  if (!is_file && (value.empty() || value.front() == '[' || looks_like_text(value))) return from_text(value, c);
   const auto file = vecfile::open(value);
   Rows r;
   if (row >= 0)

@@ -76,6 +76,7 @@ Status Checker::open() {
 Status Checker::open_super() {
   super_ = VX_TRY(Box<disk::SuperDisk>::make());
   u64 bytes = vx_bdev_size(dev_);
+  if (bytes < disk::kSuperOffset + disk::kSuperBytes) return Errno::inval;
   const u64 places[] = {disk::kSuperOffset, bytes >= disk::kSuperBytes ? bytes - disk::kSuperBytes : 0};
   u8 *buf = static_cast<u8 *>(vx_alloc_large(disk::kSuperBytes, 0));
   if (!buf) return Errno::nomem;
