@@ -24,7 +24,7 @@ build = mkdir -p $(1) && { cmake -G Ninja -S . -B $(1) $(2) >$(1)/configure.log 
 # Sanitizers slow down by far more than -O2 would win back, and twice the tests are to be compiled.
 SANITIZED := -DVEXFS_BENCH=OFF -DVEXFS_TOOLS=OFF '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1'
 
-.PHONY: all help deps userspace module vm-modules test demo bench bench-metadata install uninstall clean distclean format check-format tidy fuzz crash arch
+.PHONY: all help deps userspace module vm-modules test demo bench bench-metadata install clean distclean format check-format tidy fuzz crash arch
 
 all: userspace
 	@if [ -d "$(KDIR)" ]; then $(MAKE) --no-print-directory module; \

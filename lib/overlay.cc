@@ -3,7 +3,9 @@
 #include "overlay.h"
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
+#include <new>
 
 namespace vexfs::host {
 
@@ -11,13 +13,17 @@ int OverlayDevice::submit(vx_io *ios, size_t n) {
   int first = 0;
   for (size_t i = 0; i < n; i++) {
     const std::lock_guard<std::mutex> g(lock_);
-    ios[i].err = ios[i].flags & VX_IO_WRITE ? write(ios[i]) : read(ios[i]);
+    try {
+      ios[i].err = ios[i].flags & VX_IO_WRITE ? write(ios[i]) : read(ios[i]);
+    } catch (const std::bad_alloc &) {  // the core that calls knows no exceptions
+      ios[i].err = -ENOMEM;
+    }
     if (first == 0) first = ios[i].err;
   }
   return first;
 }
 
-int OverlayDevice::read(const vx_io &io) const {
+int OverlayDevice::read(const vx_io &io) {
   vx_io below{io.off, io.len, io.buf, 0, VX_IO_READ};
   if (const int rc = below_->submit(&below, 1)) return rc;
   const uint64_t end = io.off + io.len;
@@ -47,11 +53,6 @@ int OverlayDevice::write(const vx_io &io) {
     at += n;
   }
   return 0;
-}
-
-uint64_t OverlayDevice::bytes_kept() const {
-  const std::lock_guard<std::mutex> g(lock_);
-  return pages_.size() * page_bytes;
 }
 
 }  // namespace vexfs::host

@@ -17,16 +17,15 @@ class OverlayDevice : public vx_bdev {
   const char *name() const override { return below_->name(); }
   int submit(vx_io *ios, size_t n) override;
   int flush() override { return 0; }
-  uint64_t bytes_kept() const;
 
  private:
   static constexpr uint64_t page_bytes = 4096;
   using Page = std::vector<uint8_t>;
-  int read(const vx_io &io) const;
+  int read(const vx_io &io);
   int write(const vx_io &io);
 
   vx_bdev *below_;
-  mutable std::mutex lock_;
+  std::mutex lock_;
   std::unordered_map<uint64_t, Page> pages_;  // by number
 };
 

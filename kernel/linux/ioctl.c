@@ -16,7 +16,7 @@
 /* Forced shutdown, with the number and meaning that XFS gave it and that ext4, f2fs and test suites use. */
 #define VEXFS_IOC_SHUTDOWN _IOR('X', 125, __u32)
 #define VEXFS_SHUTDOWN_SYNC 0 /* flush everything first */
-#define VEXFS_SHUTDOWN_LOGFLUSH 1 /* commit first */
+#define VEXFS_SHUTDOWN_LOGFLUSH 1 /* sync first what the core has */
 #define VEXFS_SHUTDOWN_NOLOGFLUSH 2
 
 /* ------------------------------------------------------------------ what the core asks of the caller */

@@ -34,6 +34,10 @@ status 1 mkfs.vexfs /dev/null
 says "neither a block device nor a file"
 status 1 mkfs.vexfs tiny 64K
 says "too small"
+[ ! -e tiny ] || fail "a file was made for nothing"
+echo precious >letter
+status 1 mkfs.vexfs letter 1M
+[ "$(cat letter)" = precious ] && [ "$(stat -c %s letter)" = 9 ] || fail "a file was changed for nothing"
 
 # ---- a dry run writes nothing
 ok mkfs.vexfs -n image 256M

@@ -28,6 +28,7 @@ struct FixtureOptions {
   u32 block_size = 4096;
   u32 hash_bits = 56;
   u32 commit_interval_ms = 0;
+  u64 log_blocks = 0;
 };
 
 class TestFs {
@@ -35,7 +36,7 @@ class TestFs {
   explicit TestFs(FixtureOptions o = {}) : o_(o), device_(std::make_unique<host::MemDevice>(o.size)) {
     store::FormatOptions f;
     f.block_size = o.block_size;
-    f.log_blocks = 0;
+    f.log_blocks = o.log_blocks;
     store::Layout layout;
     Status st = store::format(device_.get(), f, &layout);
     EXPECT_TRUE(st.ok()) << "format: " << static_cast<int>(st.code());

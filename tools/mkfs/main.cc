@@ -31,16 +31,22 @@ std::unique_ptr<host::FileDevice> open_device(const Options &o) {
   return d;
 }
 
-// A dry run for an image that is not there yet needs no file, only its size.
+// An image that is not there yet, or is to grow, is tried in memory first: when that cannot be, no file is touched. A dry
+// run ends there.
 std::unique_ptr<vx_bdev> device_for(const Options &o, host::FileDevice **file) {
   *file = nullptr;
-  if (o.dry_run && o.size) {
+  if (o.size) {
     std::unique_ptr<host::FileDevice> d;
     host::FileDevice::Options how;
     how.read_only = true;
     how.exclusive = false;
-    if (host::FileDevice::open(o.device, how, &d) == -ENOENT || (d && !d->is_block_device() && d->size() < o.size))
-      return std::make_unique<host::MemDevice>(o.size);
+    if (host::FileDevice::open(o.device, how, &d) == -ENOENT || (d && !d->is_block_device() && d->size() < o.size)) {
+      auto memory = std::make_unique<host::MemDevice>(o.size);
+      if (o.dry_run) return memory;
+      Options trial = o;
+      trial.dry_run = true;
+      make(trial, memory.get());
+    }
   }
   auto d = open_device(o);
   *file = d.get();

@@ -50,6 +50,13 @@ struct Refusal {
   bool ok() const { return cause == Cause::none; }
 };
 
+// Adds to a message (a log line, a finding of the checker) why something was refused.
+template <class Message>
+void add_refusal(Message &m, const Refusal &r) {
+  m.str(": ").str(cause_name(r.cause)).str(" (").str(r.field).str(": found ").hex(r.found).str(", expected ");
+  m.hex(r.expected).str(")");
+}
+
 void seal_block(MutBytes block, Magic magic, u64 fs_hash, u64 addr, u64 txn);  // fills the header, checksum last
 void checksum_block(MutBytes block);                                           // the checksum alone
 // Magic, checksum, filesystem, place. The transaction is the caller's to compare.

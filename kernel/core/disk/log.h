@@ -15,7 +15,7 @@ inline constexpr u8 kLogLast = 1;  // flags: the last piece of its group
 
 struct LogPieceDisk {
   BlockHeader header;  // magic VXLG; txn: the transaction that the changes belong to
-  le64 seq;            // of this piece; never used twice in the life of a filesystem
+  le64 seq;            // of this piece: from 1 in each session
   le32 blocks;         // length of the piece
   le32 bytes;          // used of it, this header included
   le64 next_object_id;

@@ -41,7 +41,7 @@ Refusal verify_root(Bytes block, const Geometry &g, unsigned slot, unsigned mirr
     if (t.levels && (t.node.birth == 0 || t.node.birth > txn)) return bad("root birth", t.node.birth, txn);
   }
   if (r->log_tail != 0 && r->log_tail >= g.log_blocks) return bad("log_tail", r->log_tail, g.log_blocks);
-  if (r->log_seq >= (u64{1} << 59)) return bad("log_seq", r->log_seq, 0);  // room for all that this mount may write
+  if (r->log_seq >= (u64{1} << 59)) return bad("log_seq", r->log_seq, 0);
   const le64 *desc = root_desc(r);
   for (u64 i = 0; i < g.desc_count; i++)
     if ((desc[i] & kTxnMask) > txn || (desc[i] & kTxnMask) == 0) return bad("descriptor txn", desc[i] & kTxnMask, txn);

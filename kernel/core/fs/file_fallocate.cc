@@ -140,6 +140,7 @@ Status fallocate(Inode &ip, u32 mode, u64 off, u64 len, u64 new_size, Time now) 
   bool grow = !keep && !punching && new_size > ip.size();
   {
     auto h = VX_TRY(fs.volume().begin({.items = 1, .freeing = true}));
+    if (grow) fs.volume().data_written();  // the zeros behind the old end
     VX_TRY(ip.change(h, [&](Attributes &a) -> Status {
       a.ctime = now;
       if (punching || zeroing || grow) a.mtime = now;

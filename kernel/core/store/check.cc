@@ -17,17 +17,6 @@ const disk::LeafItem *leaf_items(const u8 *buf) {
 const disk::BranchItem *branch_items(const u8 *buf) {
   return reinterpret_cast<const disk::BranchItem *>(buf + sizeof(disk::NodeHeader));
 }
-void describe(Checker::Finding &&f, const disk::Refusal &r) {
-  f.str(": ")
-      .str(disk::cause_name(r.cause))
-      .str(" (")
-      .str(r.field)
-      .str(": found ")
-      .hex(r.found)
-      .str(", expected ")
-      .hex(r.expected)
-      .str(")");
-}
 
 }  // namespace
 }  // namespace check_impl
@@ -96,7 +85,7 @@ Status Checker::open_super() {
       break;
     }
     if (at == disk::kSuperOffset) first = r;
-    check_impl::describe(std::move(error().str("superblock at byte ").dec(at)), r);
+    disk::add_refusal(error().str("superblock at byte ").dec(at), r);
   }
   vx_free_large(buf, disk::kSuperBytes);
   if (found) return {};
@@ -126,7 +115,7 @@ Status Checker::check_backups() {
     disk::Geometry g;
     disk::Refusal r = disk::verify_super(*copy, at, vx_bdev_size(dev_), &g);
     if (!r.ok())
-      check_impl::describe(std::move(error().str("superblock copy at byte ").dec(at)), r);
+      disk::add_refusal(error().str("superblock copy at byte ").dec(at), r);
     else if (memcmp(copy->uuid, super_->uuid, sizeof(copy->uuid)) != 0)
       error().str("superblock copy at byte ").dec(at).str(": belongs to another filesystem");
   };
@@ -160,7 +149,7 @@ Status Checker::open_root() {
       disk::Refusal r = disk::verify_root({buf, bytes}, geo_, slot, mirror);
       if (!r.ok()) {
         // A torn root is what a power cut during a commit leaves; the other slot is the state then.
-        check_impl::describe(std::move(warning().str("root slot ").dec(slot).str(mirror ? " mirror" : "")), r);
+        disk::add_refusal(warning().str("root slot ").dec(slot).str(mirror ? " mirror" : ""), r);
         continue;
       }
       sound++;
@@ -208,9 +197,8 @@ Result<bool> Checker::read_node(TreeId id, const disk::NodeExpect &e, u8 *buf) {
   }
   disk::Refusal r = disk::verify_node({buf, geo_.node_size}, geo_, e);
   if (!r.ok()) {
-    check_impl::describe(
-        std::move(error().str("tree ").dec(static_cast<u8>(id)).str(" node ").dec(e.addr).str(" level ").dec(e.level)),
-        r);
+    disk::add_refusal(
+        error().str("tree ").dec(static_cast<u8>(id)).str(" node ").dec(e.addr).str(" level ").dec(e.level), r);
     return false;
   }
   return true;

@@ -95,18 +95,7 @@ Status Checker::load_descriptors() {
     }
     disk::Refusal r = disk::verify_desc_block({buf, geo_.block_size}, geo_, d, home, words[d] & disk::kTxnMask);
     if (!r.ok()) {
-      error()
-          .str("group descriptor block ")
-          .dec(d)
-          .str(": ")
-          .str(disk::cause_name(r.cause))
-          .str(" (")
-          .str(r.field)
-          .str(": found ")
-          .hex(r.found)
-          .str(", expected ")
-          .hex(r.expected)
-          .str(")");
+      disk::add_refusal(error().str("group descriptor block ").dec(d), r);
       continue;
     }
     for (u64 g = d * per_block; g < geo_.groups && g < (d + 1) * per_block; g++) {
@@ -135,18 +124,7 @@ Status Checker::check_bitmap(u64 g) {
     } else if (r = disk::verify_bitmap({buf, geo_.block_size}, geo_, g, home, desc.bitmap & disk::kGroupTxnMask,
                                        desc.free);
                !r.ok()) {
-      error()
-          .str("bitmap of group ")
-          .dec(g)
-          .str(": ")
-          .str(disk::cause_name(r.cause))
-          .str(" (")
-          .str(r.field)
-          .str(": found ")
-          .hex(r.found)
-          .str(", expected ")
-          .hex(r.expected)
-          .str(")");
+      disk::add_refusal(error().str("bitmap of group ").dec(g), r);
       sound = false;
     }
   }

@@ -45,14 +45,14 @@ Log::~Log() {
   }
 }
 
-void Log::position(u64 seq, u64 tail, u64 session) {
+void Log::position(u64 tail, u64 session) {
   const disk::Geometry &g = s_.geo;
   if (!g.has_log) return;
   blocks_ = g.log_blocks;
   piece_blocks_ = disk::kLogPieceMax >> g.block_shift;
   chunks_max_ =
       static_cast<u32>(min_of<u64>(log_impl::kMemoryMax, (blocks_ << g.block_shift) / 2) / disk::kLogPieceMax);
-  seq_ = seq ? seq : 1;
+  seq_ = 1;
   head_ = tail < blocks_ ? tail : 0;
   session_ = session;
   used_ = 0;
@@ -214,11 +214,6 @@ bool Log::must_commit() {
   for (LogChunk *c = first_; c; c = c->next) need += blocks_of(*c);
   // A piece that does not fit before the end of the region begins at its start: that much may be lost once.
   return used_ + need + 2 * u64{piece_blocks_} > blocks_;
-}
-
-bool Log::anything() {
-  Guard g(lock_);
-  return first_ || overflow_;
 }
 
 LogCut Log::take() {

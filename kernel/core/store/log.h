@@ -42,7 +42,7 @@ class Log : Pinned {
   explicit Log(State &s);
   ~Log();
   // Where the next piece goes, and whose it is. Without a region nothing is ever recorded.
-  void position(u64 seq, u64 tail, u64 session);
+  void position(u64 tail, u64 session);
   bool enabled() const { return recording_.load(std::memory_order_relaxed); }
   void enable(bool on);  // no handle is open
 
@@ -57,7 +57,6 @@ class Log : Pinned {
 
   // ---- under the commit lock
   bool must_commit();  // no handle is open: what was recorded cannot be written, or not yet
-  bool anything();     // recorded since the last take
   LogCut take();       // no handle is open
   // Seals and writes the pieces, in one go; the caller flushes (fua: the last one is durable on return). io.
   Status write(LogCut &cut, u64 txn, u64 next_object_id, bool fua);

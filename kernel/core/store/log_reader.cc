@@ -31,33 +31,30 @@ Result<Bytes> LogReader::read(u64 *pos) {
 }
 
 Status LogReader::scan() {
-  seen_seq_ = seq_;
   end_ = tail_;
   if (!geo_.has_log || closed_) return {};
   buf_ = static_cast<u8 *>(vx_alloc_large(disk::kLogPieceMax, 0));
   if (!buf_) return Errno::nomem;
-  u64 pos = tail_, walked = 0, open = 0, records = 0, bytes = 0, group = seq_;
+  u64 pos = tail_, walked = 0, open = 0, records = 0, seq = seq_, group = seq_;
   for (;;) {
     u64 before = pos;
     Result<Bytes> r = read(&pos);
     if (!r.ok() && r.code() != Errno::noent) return r.error();
     const auto *h = reinterpret_cast<const disk::LogPieceDisk *>(buf_);
-    if (!r.ok() || h->seq != seen_seq_ || h->group != group) return look_beyond(group);
+    if (!r.ok() || h->seq != seq || h->group != group) return look_beyond(group);
     walked += (pos < before ? geo_.log_blocks - before : 0) + h->blocks;
     if (walked > geo_.log_blocks) return {};
     pos += h->blocks;
     if (pos == geo_.log_blocks) pos = 0;
-    seen_seq_++;
+    seq++;
     open++;
     records += h->records;
-    bytes += r->size();
     if (!(h->flags & disk::kLogLast)) continue;
     pieces_ += std::exchange(open, 0);
     groups_++;
     records_ += std::exchange(records, 0);
-    bytes_ += std::exchange(bytes, 0);
     end_ = pos;
-    group = seen_seq_;
+    group = seq;
   }
 }
 
@@ -74,7 +71,6 @@ Status LogReader::look_beyond(u64 group) {
       const u8 *block = buf_ + (i << geo_.block_shift);
       if (!disk::verify_log_header({block, geo_.block_size}, geo_, addr + i, expect_).ok()) continue;
       const auto *h = reinterpret_cast<const disk::LogPieceDisk *>(block);
-      seen_seq_ = max_of<u64>(seen_seq_, h->seq + 1);
       hole_ = hole_ || h->group > group;
     }
   }

@@ -20,9 +20,7 @@ class LogReader : Pinned {
   u64 pieces() const { return pieces_; }  // that are whole groups
   u64 groups() const { return groups_; }
   u64 records() const { return records_; }  // of those
-  u64 bytes() const { return bytes_; }
-  u64 seen_seq() const { return seen_seq_; }  // beyond every piece that was found intact
-  u64 end() const { return end_; }            // where the walk ended, in blocks from the start of the region
+  u64 end() const { return end_; }          // where the walk ended, in blocks from the start of the region
   // The pieces of whole groups, one after the other; each is valid during the call. Stops at the first error. corrupt:
   // the device says something else now.
   Status for_each(FnRef<Status(const disk::LogPieceDisk &head, Bytes piece)> fn);
@@ -38,7 +36,7 @@ class LogReader : Pinned {
   disk::LogExpect expect_;
   bool closed_, hole_ = false;
   u8 *buf_ = nullptr;
-  u64 pieces_ = 0, groups_ = 0, records_ = 0, bytes_ = 0, seen_seq_ = 0, end_ = 0;
+  u64 pieces_ = 0, groups_ = 0, records_ = 0, end_ = 0;
 };
 
 }  // namespace vexfs::store

@@ -60,19 +60,8 @@ State::~State() {
 Status State::read_bytes(u64 off, MutBytes out, bool meta) const { return device_read(dev, off, out, meta); }
 
 void State::log_refusal(const char *what, u64 block, const disk::Refusal &r) const {
-  LogLine(dev, VX_LOG_ERR)
-      .str(what)
-      .str(" at ")
-      .dec(block)
-      .str(": ")
-      .str(disk::cause_name(r.cause))
-      .str(" (")
-      .str(r.field)
-      .str(": found ")
-      .hex(r.found)
-      .str(", expected ")
-      .hex(r.expected)
-      .str(")");
+  LogLine line(dev, VX_LOG_ERR);
+  disk::add_refusal(line.str(what).str(" at ").dec(block), r);
 }
 
 Status State::load_root() {
@@ -222,6 +211,7 @@ Result<Box<Volume>> Volume::open(vx_bdev *dev, const OpenOptions &options) {
   Status st = s->replay();
   if (st.ok()) st = s->start();
   if (!st.ok()) {
+    s->read_only.store(true);  // nothing is to be committed, whatever has been done to the state in memory
     s->close().ok();
     return st.error();
   }

@@ -143,7 +143,7 @@ Status State::replay() {
   }
   bool go;
   VX_TRY(replay_impl::may_replay(*this, reader, &go));
-  log.position(reader.seen_seq(), reader.end(), replay_impl::new_session());
+  log.position(reader.end(), replay_impl::new_session());
   if (reader.hole()) {
     LogLine(dev, VX_LOG_ERR)
         .str("the intent log is damaged: of what was synced since the last commit, the end is lost");
