@@ -44,6 +44,8 @@ help:
 #help make install    PREFIX=/usr DESTDIR=: tools, man pages, header, vexfs.ko for KVER
 #help make fuzz       libFuzzer on each target for FUZZ_SECONDS=60 (needs clang)
 #help make crash      the crash simulation for CRASH_SECONDS=600 each
+#help make userspace  only the tools and tests;           make vm-modules: vexfs.ko for the kernels that tests boot
+#help make arch       check who includes whom;          make check-format: what the tests ask of the sources
 #help make format     clang-format the C++ sources;   make tidy: clang-tidy, warnings are errors
 #help make clean      remove build/;                  make distclean: also the cached kernels and images
 

@@ -227,7 +227,7 @@ enum vexfs_plan { VEXFS_PLAN_SCAN = 1, VEXFS_PLAN_INDEX = 2 };
 enum vexfs_index_op {
   VEXFS_INDEX_BUILD = 1,   /* index what is not indexed yet, all of it; with `kind`, change the kind first */
   VEXFS_INDEX_DROP = 2,    /* back to flat */
-  VEXFS_INDEX_REBUILD = 3, /* from nothing: dead rows leave the graph */
+  VEXFS_INDEX_REBUILD = 3, /* from nothing: dead rows leave the graph; of a flat collection: BUILD */
   VEXFS_INDEX_STATUS = 4,
   VEXFS_INDEX_CHECKPOINT = 5
 };

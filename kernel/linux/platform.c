@@ -198,6 +198,44 @@ u32 vx_cpu_features(void)
 		f |= VX_CPU_AVX512_BF16;
 	return f;
 }
+#elif defined(CONFIG_UML) && defined(CONFIG_64BIT)
+/* User-Mode Linux is a process: its vector registers are its own, and the host's kernel saves them. */
+void vx_fpu_begin(void)
+{
+}
+
+void vx_fpu_end(void)
+{
+}
+
+static void vexfs_cpuid(u32 leaf, u32 *b, u32 *c)
+{
+	u32 a = leaf, d = 0;
+
+	*c = 0;
+	asm volatile("cpuid" : "+a"(a), "=b"(*b), "+c"(*c), "=d"(d));
+}
+
+u32 vx_cpu_features(void)
+{
+	u32 b, c1, b7, c7, f = 0, xcr = 0, high;
+
+	vexfs_cpuid(1, &b, &c1);
+	vexfs_cpuid(7, &b7, &c7);
+	if (c1 & BIT(27)) /* OSXSAVE */
+		asm volatile("xgetbv" : "=a"(xcr), "=d"(high) : "c"(0));
+	if (c1 & BIT(20))
+		f |= VX_CPU_SSE42;
+	if ((xcr & 6) != 6)
+		return f;
+	if (b7 & BIT(5))
+		f |= VX_CPU_AVX2;
+	if (c1 & BIT(12))
+		f |= VX_CPU_FMA;
+	if (c1 & BIT(29))
+		f |= VX_CPU_F16C;
+	return f;
+}
 #elif defined(CONFIG_ARM64)
 void vx_fpu_begin(void)
 {

@@ -50,6 +50,13 @@ std::optional<uint16_t> find(const std::array<Name, N> &table, const std::string
   return std::nullopt;
 }
 
+template <size_t N>
+std::string list_of(const std::array<Name, N> &table) {
+  std::string s;
+  for (const Name &n : table) s += (s.empty() ? "" : &n == &table.back() ? " or " : ", ") + std::string(n.name);
+  return s;
+}
+
 std::string lower(std::string s) {
   for (char &c : s) c = static_cast<char>(c >= 'A' && c <= 'Z' ? c - 'A' + 'a' : c);
   return s;
@@ -74,6 +81,9 @@ void send(Target &t, uint32_t cmd, void *arg, const std::string &what) {
 const char *element_name(uint16_t e) { return name_of(elements, e); }
 const char *metric_name(uint16_t m) { return name_of(metrics, m); }
 const char *index_name(uint16_t k) { return name_of(indexes, k); }
+std::string element_names() { return list_of(elements); }
+std::string metric_names() { return list_of(metrics); }
+std::string index_names() { return list_of(indexes); }
 const char *simd_name(uint32_t level) {
   static constexpr std::array<const char *, 5> names{"scalar", "sse2", "avx2", "avx512", "neon"};
   return level < names.size() ? names[level] : "unknown";

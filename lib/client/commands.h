@@ -13,9 +13,13 @@
 namespace vexfs::client {
 
 // ------------------------------------------------------------------- names
-const char *element_name(uint16_t e);   // "f32"
-const char *metric_name(uint16_t m);    // "l2", "cosine", "ip"
-const char *index_name(uint16_t k);     // "flat", "hnsw"
+const char *element_name(uint16_t e);  // "f32"
+const char *metric_name(uint16_t m);   // "l2", "cosine", "ip"
+const char *index_name(uint16_t k);    // "flat", "hnsw"
+// What can be asked for, in words: "l2, cosine or ip".
+std::string element_names();
+std::string metric_names();
+std::string index_names();
 const char *simd_name(uint32_t level);  // "avx2"
 const char *plan_name(uint32_t plan);   // "scan", "index"
 std::optional<uint16_t> element_from(const std::string &name);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What went wrong with a command, in words for the user, with the errno it came from.
 #pragma once
+#include <cstdint>
 #include <stdexcept>
 #include <string>
 
@@ -14,6 +15,16 @@ class Error : public std::runtime_error {
 
  private:
   int err_;
+};
+
+// A command on many vectors that got as far as done().
+class PartlyDone : public Error {
+ public:
+  PartlyDone(int err, uint64_t done, const std::string &message) : Error(err, message), done_(done) {}
+  uint64_t done() const { return done_; }
+
+ private:
+  uint64_t done_;
 };
 
 // "PATH: what: reason": reason is strerror, or what the errno means for a VexFS command.

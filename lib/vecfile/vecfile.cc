@@ -60,7 +60,7 @@ const char *type_name(Type t) {
 
 // -------------------------------------------------------------------- file
 File::File(std::string path) : path_(std::move(path)), fd_(::open(path_.c_str(), O_RDONLY | O_CLOEXEC)) {
-  if (fd_ < 0) throw Error(path_ + ": " + strerror(errno));
+  if (fd_ < 0) throw Error(path_ + ": " + strerror(errno), errno);
   struct stat st;
   if (::fstat(fd_, &st) != 0 || !S_ISREG(st.st_mode)) {
     ::close(fd_);
@@ -77,7 +77,7 @@ void File::read(uint64_t off, void *buf, size_t n) const {
   for (size_t done = 0; done < n;) {
     const ssize_t got = ::pread(fd_, p + done, n - done, static_cast<off_t>(off + done));
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) throw Error(path_ + ": " + strerror(errno));
+    if (got < 0) throw Error(path_ + ": " + strerror(errno), errno);
     if (got == 0) throw Error(path_ + ": the file became shorter while it was read");
     done += static_cast<size_t>(got);
   }
@@ -239,7 +239,7 @@ void write(const std::string &path, Type type, uint32_t dim, uint64_t count, con
                     (type == Type::u8 && ends_with(path, ".bvecs")) || (type == Type::i32 && ends_with(path, ".ivecs"));
   if (!fits) throw Error(path + ": this kind of file cannot hold " + type_name(type));
   std::unique_ptr<FILE, int (*)(FILE *)> out(fopen(path.c_str(), "wbe"), fclose);
-  if (!out) throw Error(path + ": " + strerror(errno));
+  if (!out) throw Error(path + ": " + strerror(errno), errno);
   const auto *p = static_cast<const unsigned char *>(data);
   const size_t row_bytes = dim * type_bytes(type);
   if (npy) {
@@ -252,7 +252,7 @@ void write(const std::string &path, Type type, uint32_t dim, uint64_t count, con
     fwrite(p + i * row_bytes, 1, row_bytes, out.get());
   }
   const bool bad = ferror(out.get()) != 0;
-  if (fclose(out.release()) != 0 || bad) throw Error(path + ": " + strerror(errno));
+  if (fclose(out.release()) != 0 || bad) throw Error(path + ": " + strerror(errno), errno);
 }
 
 }  // namespace vexfs::vecfile

@@ -20,10 +20,14 @@ enum class Type : uint8_t { f16, f32, f64, i8, u8, i32, i64 };
 size_t type_bytes(Type t);
 const char *type_name(Type t);
 
-// What is wrong with a file or a text, in words for the user.
+// What is wrong with a file or a text, in words for the user; err: the errno of a failed system call, else 0.
 class Error : public std::runtime_error {
  public:
-  using std::runtime_error::runtime_error;
+  explicit Error(const std::string &what, int err = 0) : std::runtime_error(what), err_(err) {}
+  int err() const { return err_; }
+
+ private:
+  int err_;
 };
 
 constexpr uint32_t dim_max = 1u << 20;  // far above any dimension of an embedding: ground truth lists are rows too

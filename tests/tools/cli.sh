@@ -76,6 +76,8 @@ status 16 fsck.vexfs --bogus zeros
 status 16 fsck.vexfs zeros more
 status 8 fsck.vexfs none
 says "No such file"
+fsck.vexfs --json none >out 2>/dev/null || true
+json "not j['clean'] and j['exit'] == 8 and 'No such file' in j['failure']"
 
 # ---- manual pages: every option that help names is there, and they format without a warning
 for page in mkfs/mkfs.vexfs.8 mkfs/vexfs.5 fsck/fsck.vexfs.8 vexctl/vexctl.1; do

@@ -44,6 +44,7 @@ damage() { # WHAT OFFSET STATUS: a copy of the image with one byte inverted
 	if [ "$3" = 0 ]; then says warning; else says error; fi
 }
 damage "superblock" 4100 4
+says "copy of the superblock at byte" "is used" "1 error(s), 1 warning(s)"
 status 4 fsck.vexfs -p broken
 ok fsck.vexfs --help
 status 4 fsck.vexfs --json -f broken
@@ -56,6 +57,12 @@ damage "root slot, whose mirror is sound" $((16 * 4096 + 50)) 0
 damage "the other one" $((17 * 4096 + 50)) 0
 
 ok v dump tree fs
+top=$(sed -n 's/^node \([0-9]*\) .*/\1/p' out | head -1)
+damage "top of the fs tree" $((top * 4096 + 100)) 4
+status 4 fsck.vexfs -p broken  # a quick look sees that nothing would work
+status 2 v dump node 999999999
+status 5 vexctl --image broken dump node "$top"
+ok v dump tree fs
 node=$(sed -n 's/^node \([0-9]*\) .*level 0.*/\1/p' out | head -1)
 damage "leaf of the fs tree" $((node * 4096 + 8000)) 4
 says "$node"
@@ -63,7 +70,7 @@ status 4 fsck.vexfs -p -f broken
 ok v dump tree collections
 node=$(sed -n 's/^node \([0-9]*\) .*/\1/p' out | head -1)
 damage "node of the collections tree" $((node * 4096 + 100)) 4
-ok vexctl --image broken dump node "$node"
+status 5 vexctl --image broken dump node "$node"
 says REFUSED
 
 # The commands say that it is damage, with the exit status for it.

@@ -14,6 +14,44 @@ status 3 v collection info /nowhere
 ok v --json collection list
 json "j == []"
 
+# ---- what is refused is refused with its reason, and a command that got half way says how far
+ok v collection create -p /refuse -d 3 -m cosine -e f16 --index flat
+status 1 v add /refuse -v "[0, 0, 0]"
+says "all components are zero" cosine
+status 1 v add /refuse -v "[1, 70000, 0]"
+says "component 1 is too large for f16"
+for id in -4 18446744073709551615 18446744073709551616 x ""; do
+	status 2 v add /refuse -v "[1, 2, 3]" --id "$id"
+done
+ok v add /refuse -v "[1, 2, 3]" --id 5
+status 3 v add /refuse -v nowhere.npy
+status 3 v search /refuse -q nowhere.npy
+status 3 v get /refuse --id 4..6
+says "no vector with id 4" "no vector with id 6" "[1.0, 2.0, 3.0]"
+status 3 v get /refuse --id 4..6 -o three.npy
+[ ! -e three.npy ] || fail "a file that lacks rows was written"
+python3 - <<'PY'
+import struct
+head = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 3), }".ljust(117) + '\n'
+with open('zero.npy', 'wb') as f:
+    f.write(b'\x93NUMPY\x01\x00' + struct.pack('<H', len(head)) + head.encode() + struct.pack('<9f', 1, 2, 3, 0, 0, 0, 1, 1, 1))
+PY
+status 1 v import zero.npy /refuse
+says "row 1" "all components are zero" "rows were imported"
+ok v index drop /refuse
+ok v index rebuild /refuse
+says hnsw
+status 1 v rm /refuse
+says "holds vectors" "collection drop"
+status 2 v collection create -p /x -d 3 -m euclid
+says "l2, cosine or ip"
+status 2 v frobnicate
+says "unknown command 'frobnicate'"
+status 2 v collection frobnicate
+says "unknown command 'collection frobnicate'"
+ok v collection drop --yes /refuse
+ok v rm /refuse
+
 # ---- a collection of three dimensions
 status 3 v collection create /docs -d 3
 ok v collection create -p /docs/deep -d 3 -m cosine --index flat --name small --model "by hand"

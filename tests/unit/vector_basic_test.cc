@@ -223,6 +223,13 @@ TEST(VectorBasic, RemovedDirectoryTakesItsCollection) {
   uint64_t cid = m.info(d).id;
   uint64_t id = any;
   ASSERT_EQ(m.add(d, {1, 2, 3, 4}, &id), 0);
+  // Vectors are contents: a directory goes when it is empty.
+  ASSERT_EQ(m.unlink(m.root(), "c", true), -ENOTEMPTY);
+  m.close(d);
+  m.remount();
+  ASSERT_EQ(m.unlink(m.root(), "c", true), -ENOTEMPTY);
+  d = m.open(m.root(), "c");
+  ASSERT_EQ(m.del(d, id), 0);
   ASSERT_EQ(m.unlink(m.root(), "c", true), 0);
   int e = 0;
   m.info(m.root(), &e, cid);

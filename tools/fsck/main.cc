@@ -128,6 +128,11 @@ Outcome check(const Options &o, store::Checker &c) {
   if (out.failure != Errno::ok) return out;
   const bool damage_met = (c.root().state.get() & disk::kRootStateErrors) != 0;
   out.full = !o.preen || o.force || damage_met || c.figures().errors != 0;
+  if (!out.full) {
+    Result<bool> tops = c.tops_sound();
+    out.failure = tops.code();
+    out.full = tops.ok() && !*tops;
+  }
   if (out.full) out.failure = check_rooms(c, &out.rooms).code();
   return out;
 }
@@ -192,7 +197,7 @@ void print_text(const Options &o, const store::Checker &c, const Outcome &out, i
   if (code == exit_clean) {
     printf("%s: clean", dev);
     if (f.warnings) printf(", %llu warning(s)", static_cast<unsigned long long>(f.warnings));
-    puts(out.full ? "" : " (superblock, roots and space maps; -f checks everything)");
+    puts(out.full ? "" : " (superblock, roots, space maps and the top of each tree; -f checks everything)");
   } else if (code == exit_errors_left) {
     printf("%s: %llu error(s), %llu warning(s)%s\n", dev, static_cast<unsigned long long>(f.errors),
            static_cast<unsigned long long>(f.warnings), o.yes ? "; this version repairs nothing" : "");
@@ -213,7 +218,16 @@ int run(int argc, char **argv) {
   host::set_log_hook([&o](vx_bdev *, int level, const char *line) {
     if (o.verbose && level <= VX_LOG_WARN) fprintf(stderr, "%s\n", line);
   });
-  const auto device = open_device(o);
+  std::unique_ptr<host::FileDevice> device;
+  try {
+    device = open_device(o);
+  } catch (const std::exception &e) {
+    if (o.as_json)
+      puts(json{{"device", o.device}, {"clean", false}, {"exit", exit_operational}, {"failure", e.what()}}
+               .dump(2)
+               .c_str());
+    throw;
+  }
   Report report(o);
   const Recovered log = recover(device.get());
   tell(o, log, report);

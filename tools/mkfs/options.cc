@@ -37,6 +37,7 @@ uint32_t number32(std::string_view text, const char *what, uint32_t from, uint32
 uint64_t size_of(std::string_view text, const char *what, uint64_t plain) {
   size_t digits = 0;
   while (digits < text.size() && isdigit(static_cast<unsigned char>(text[digits]))) digits++;
+  if (digits == 0) throw Usage(std::string(what) + ": '" + std::string(text) + "' is not a size (such as 512M)");
   const uint64_t v = number(text.substr(0, digits), what);
   std::string unit(text.substr(digits));
   for (char &c : unit) c = static_cast<char>(tolower(static_cast<unsigned char>(c)));
@@ -87,9 +88,9 @@ void set_extended(Options &o, const std::string &text) {
 }
 
 template <class F>
-uint16_t name(F find, const char *what, const char *text) {
+uint16_t name(F find, const char *what, const char *text, const std::string &known) {
   const auto v = find(text);
-  if (!v) throw Usage(std::string(what) + ": '" + text + "' is not known");
+  if (!v) throw Usage(std::string(what) + ": '" + text + "' is not known (" + known + ")");
   return *v;
 }
 
@@ -141,13 +142,13 @@ void collection_option(CollectionOptions &c, int opt, const char *arg) {
       c.m = static_cast<uint16_t>(number32(arg, "-M", 2, 128));
       break;
     case opt_element:
-      c.element = name(client::element_from, "--element", arg);
+      c.element = name(client::element_from, "--element", arg, client::element_names());
       break;
     case opt_metric:
-      c.metric = name(client::metric_from, "--metric", arg);
+      c.metric = name(client::metric_from, "--metric", arg, client::metric_names());
       break;
     case opt_index:
-      c.index = name(client::index_from, "--index", arg);
+      c.index = name(client::index_from, "--index", arg, client::index_names());
       break;
     case opt_ef_construction:
       c.ef_construction = number32(arg, "--ef-construction", 1, VEXFS_EF_MAX);

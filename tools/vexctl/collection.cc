@@ -21,8 +21,8 @@ struct Options {
   bool make_directory = false, yes = false;
 };
 
-uint16_t need(std::optional<uint16_t> v, const std::string &what, const std::string &given) {
-  if (!v) throw Usage("unknown " + what + " '" + given + "'");
+uint16_t need(std::optional<uint16_t> v, const std::string &what, const std::string &given, const std::string &known) {
+  if (!v) throw Usage("unknown " + what + " '" + given + "' (known: " + known + ")");
   return *v;
 }
 
@@ -80,9 +80,9 @@ void make_directory(Context &ctx, const std::string &path) {
 void create(Context &ctx, const Options &o) {
   vexfs_collection c{};
   c.dim = o.dim;
-  c.element = need(client::element_from(o.element), "element type", o.element);
-  c.metric = need(client::metric_from(o.metric), "metric", o.metric);
-  c.index = need(client::index_from(o.index), "index", o.index);
+  c.element = need(client::element_from(o.element), "element type", o.element, client::element_names());
+  c.metric = need(client::metric_from(o.metric), "metric", o.metric, client::metric_names());
+  c.index = need(client::index_from(o.index), "index", o.index, client::index_names());
   c.m = static_cast<uint16_t>(o.m);
   c.ef_construction = o.ef_construction;
   c.ef_search = o.ef_search;
@@ -121,7 +121,7 @@ void alter(Context &ctx, const Options &o, const CLI::App &given) {
   auto t = ctx.open(o.path, Access::write);
   vexfs_collection c = client::collection_info(*t, o.id);
   if (given.count("--ef-search")) c.ef_search = o.ef_search;
-  if (given.count("--index")) c.index = need(client::index_from(o.index), "index", o.index);
+  if (given.count("--index")) c.index = need(client::index_from(o.index), "index", o.index, client::index_names());
   if (given.count("--name")) memset(c.name, 0, sizeof c.name), copy_text(c.name, sizeof c.name, o.name, "--name");
   if (given.count("--model"))
     memset(c.model, 0, sizeof c.model), copy_text(c.model, sizeof c.model, o.model, "--model");
@@ -176,18 +176,18 @@ void add_collection_commands(CLI::App &app, Context &ctx) {
 
   c = group->add_subcommand("info", "One collection");
   c->add_option("PATH", o->path, "its directory, or anything below");
-  c->add_option("--id", o->id, "the collection's id, instead of the one of PATH");
+  c->add_option("--id", o->id, "the collection's id, instead of the one of PATH")->check(unsigned_number());
   c->callback([&ctx, o] { info(ctx, *o); });
 
   c = group->add_subcommand("alter", "Change what can be changed (for the shape of an index: vexctl index rebuild)");
   c->add_option("PATH", o->path, "its directory, or anything below");
-  c->add_option("--id", o->id, "the collection's id, instead of the one of PATH");
+  c->add_option("--id", o->id, "the collection's id, instead of the one of PATH")->check(unsigned_number());
   shape_options(c, *o);
   c->callback([&ctx, o, c] { alter(ctx, *o, *c); });
 
   c = group->add_subcommand("drop", "Remove a collection and its vectors; files stay");
   c->add_option("PATH", o->path, "its directory, or anything below");
-  c->add_option("--id", o->id, "the collection's id, instead of the one of PATH");
+  c->add_option("--id", o->id, "the collection's id, instead of the one of PATH")->check(unsigned_number());
   c->add_flag("-y,--yes", o->yes, "do not ask");
   c->callback([&ctx, o] { drop(ctx, *o); });
 }

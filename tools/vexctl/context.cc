@@ -63,6 +63,16 @@ void Context::say(const std::string &line) const {
   if (!as_json && !quiet) std::cout << line << '\n';
 }
 
+void Context::complain(const std::string &what, int err, int code) {
+  result = code;
+  if (as_json)
+    std::cerr << json{{"error", what}, {"errno", err}, {"exit", code}}.dump(-1, ' ', false,
+                                                                            json::error_handler_t::replace)
+              << '\n';
+  else
+    std::cerr << "vexctl: " << what << '\n';
+}
+
 TextAsJson::TextAsJson(const Context &ctx, std::string key, bool raw) : ctx_(ctx), key_(std::move(key)), raw_(raw) {
   if (ctx_.as_json) before_ = std::cout.rdbuf(text_.rdbuf());
 }
@@ -189,6 +199,17 @@ uint64_t parse_size(const std::string &text) {
   const unsigned shift = 10 * (static_cast<unsigned>(u) + 1);
   if (v > (UINT64_MAX >> shift)) throw Usage("'" + text + "' is too large");
   return v << shift;
+}
+
+CLI::Validator unsigned_number(uint64_t greatest, uint64_t least) {
+  return CLI::Validator(
+      [=](const std::string &text) -> std::string {
+        uint64_t v = 0;
+        const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), v);
+        if (ec == std::errc() && end == text.data() + text.size() && v >= least && v <= greatest) return {};
+        return "'" + text + "' is not a number from " + std::to_string(least) + " to " + std::to_string(greatest);
+      },
+      "NUMBER");
 }
 
 Range parse_range(const std::string &text) {

@@ -52,6 +52,9 @@ class Context {
   void print(const json &j) const;  // bytes that are no UTF-8 (in names) become U+FFFD
   // A line for people; nothing with --json or --quiet.
   void say(const std::string &line) const;
+  // A line on stderr (with --json an object) about a part of what was asked that could not be done; the command goes
+  // on, and will exit with `code`.
+  void complain(const std::string &what, int err, int code);
   int result = exit_ok;  // of a command that worked but did not find what was asked
 
  private:
@@ -102,7 +105,9 @@ double shortest(float v);                      // the double that prints as the 
 uint64_t parse_size(const std::string &text);  // "4096", "64k", "2G"; throws Usage
 struct Range {
   uint64_t from, to;
-};                                           // inclusive
+};  // inclusive
+// For options of 64 bits: a decimal number from `least` to `greatest`, which CLI11 itself takes with a sign and wraps.
+CLI::Validator unsigned_number(uint64_t greatest = UINT64_MAX, uint64_t least = 0);
 Range parse_range(const std::string &text);  // "7", "7..9", "7..", "..9"; throws Usage
 std::vector<std::string> split(const std::string &text, char at);
 uint64_t now_ns();

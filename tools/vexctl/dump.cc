@@ -51,7 +51,7 @@ class Block {
 
 class Inspector {
  public:
-  explicit Inspector(const Context &ctx) {
+  explicit Inspector(Context &ctx) : ctx_(ctx) {
     if (ctx.image.empty()) throw Usage("dump works on an image: give --image FILE");
     host::FileDevice::Options o;
     o.read_only = true;
@@ -126,6 +126,9 @@ class Inspector {
 
   void node(uint64_t block, bool items) {
     need_geometry();
+    if (block >= geo_.total_blocks)
+      throw Usage("node " + std::to_string(block) + ": the filesystem has " + human_count(geo_.total_blocks) +
+                  " blocks");
     Block b(geo_.node_size);
     if (!load_node(block, b)) return;
     const auto *h = reinterpret_cast<const disk::NodeHeader *>(b.data());
@@ -238,6 +241,7 @@ class Inspector {
 
   bool load_node(uint64_t block, Block &b) {
     if (block >= geo_.total_blocks || geo_.node_blocks > geo_.total_blocks - block) {
+      ctx_.result = exit_damage;
       std::cout << "node " << block << ": beyond the end of the filesystem\n";
       return false;
     }
@@ -245,6 +249,7 @@ class Inspector {
     disk::Refusal r = disk::verify_header(b.bytes(), disk::Magic::node, geo_.fs_hash, block);
     if (r.ok()) r = disk::verify_node_items(b.bytes(), geo_);
     if (r.ok()) return true;
+    ctx_.result = exit_damage;
     print_refusal("node " + std::to_string(block), r);
     return false;
   }
@@ -268,6 +273,7 @@ class Inspector {
     }
   }
 
+  Context &ctx_;
   std::unique_ptr<host::FileDevice> device_;
   disk::Geometry geo_;
 };

@@ -197,7 +197,8 @@ void add_eval_command(CLI::App &app, Context &ctx) {
   auto o = std::make_shared<Options>();
   CLI::App *c = app.add_subcommand("eval", "Measure recall@k and queries per second");
   c->add_option("PATH", o->path, "the collection's directory, or anything below");
-  c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH");
+  c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH")
+      ->check(unsigned_number());
   c->add_option("--queries", o->queries, "file of query vectors")->required();
   c->add_option("--truth", o->truth, "true neighbours of each query (.ivecs, .npy); default: an exact scan, first");
   c->add_option("--write-truth", o->write_truth, "save the truth to this .ivecs file");

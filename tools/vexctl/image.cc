@@ -139,10 +139,14 @@ void remove(Context &ctx, const Options &o) {
   auto dir = image.open(slash == std::string::npos || slash == 0 ? "/" : path.substr(0, slash));
   const Inode ip = inode_at(image.fs(), dir->ino(), path);
   const bool is_directory = victim->is_directory();
+  const uint64_t victim_ino = victim->ino();
   victim.reset();
   vx_time t{};
   vx_clock_real(&t.sec, &t.nsec);
-  if (const int rc = vx_unlink(ip.get(), name.data(), name.size(), is_directory, &t)) fail(path, rc);
+  const int rc = vx_unlink(ip.get(), name.data(), name.size(), is_directory, &t);
+  if (rc == -ENOTEMPTY && is_directory && entries_of(inode_at(image.fs(), victim_ino, path).get(), path).empty())
+    throw client::Error(ENOTEMPTY, path + ": holds vectors: vexctl collection drop removes them");
+  if (rc) fail(path, rc);
   if (ctx.as_json) ctx.print(json{{"removed", path}});
 }
 

@@ -93,14 +93,22 @@ void fill(client::Batch &b, const Options &o, const Plan &p, uint64_t at, uint32
   }
 }
 
-[[noreturn]] void refuse(const Options &o, const client::BatchPipe &pipe) {
+[[noreturn]] void refuse(const Options &o, const client::BatchPipe &pipe, const vecfile::Reader &file,
+                         const vexfs_collection &c) {
   const int err = -pipe.error();
   const std::string row = o.file + ": row " + std::to_string(pipe.error_row());
   const std::string kept = " (" + human_count(pipe.rows_done()) + " rows were imported)";
-  if (err == EEXIST) throw client::Error(err, row + ": its id exists already" + kept);
-  if (err == EINVAL)
-    throw client::Error(err, row + ": refused: NaN, infinity, or a zero vector under the cosine metric?" + kept);
-  throw client::Error(err, row + ": " + strerror(err) + kept);
+  try {
+    Rows bad;
+    if (err == EINVAL) {
+      read_rows(file, pipe.error_row(), 1, c, o.shift, &bad);
+      check_values(bad, c, row);
+    }
+  } catch (const client::Error &e) {
+    throw client::PartlyDone(err, pipe.rows_done(), e.what() + kept);
+  }
+  const std::string why = err == EEXIST ? "its id exists already" : strerror(err);
+  throw client::PartlyDone(err, pipe.rows_done(), row + ": " + why + kept);
 }
 
 void import(Context &ctx, const Options &o, const CLI::App &given) {
@@ -132,7 +140,7 @@ void import(Context &ctx, const Options &o, const CLI::App &given) {
     pipe.finish();
     carrier = pipe.carrier();
     imported = pipe.rows_done();
-    if (pipe.error()) refuse(o, pipe);
+    if (pipe.error()) refuse(o, pipe, *file, c);
   }
   const uint64_t added = now_ns();
   if (!o.no_sync) ctx.place(Access::write).sync(*t);
@@ -161,14 +169,16 @@ void add_import_command(CLI::App &app, Context &ctx) {
   CLI::App *c = app.add_subcommand("import", "Add all vectors of a file (.npy .fvecs .bvecs .ivecs)");
   c->add_option("FILE", o->file, "the vectors")->required();
   c->add_option("PATH", o->path, "the collection's directory");
-  c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH");
+  c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH")
+      ->check(unsigned_number());
   auto *ids = c->add_option("--ids", o->ids_file, "a file with the id of each row (.npy of integers)");
-  auto *first = c->add_option("--first-id", o->first_id, "the first row's id; the others follow");
+  auto *first = c->add_option("--first-id", o->first_id, "the first row's id; the others follow")
+                    ->check(unsigned_number(VEXFS_ID_AUTO - 1));
   auto *assigned = c->add_flag("--auto-ids", o->auto_ids, "ids are assigned, in no particular order");
   ids->excludes(first)->excludes(assigned);
   first->excludes(assigned);
   c->add_option("--tags", o->tags_file, "a file with the tag of each row (.npy of integers)");
-  c->add_option("--rows", o->rows, "only rows a..b of the file");
+  c->add_option("--rows", o->rows, "only rows a..b of the file (the first is 0, b is included)");
   c->add_flag("--upsert", o->upsert, "replace vectors whose ids exist");
   c->add_flag("--shift", o->shift, "unsigned bytes into an int8 collection: v - 128");
   c->add_option("--batch", o->batch, "rows in one call (default: about 1 MiB)")->check(CLI::Range(1, VEXFS_BATCH_MAX));

@@ -86,7 +86,7 @@ void manage(Context &ctx, const Options &o, vexfs_index_op op) {
   i.op = static_cast<uint16_t>(op);
   if (!o.kind.empty()) {
     const auto kind = client::index_from(o.kind);
-    if (!kind) throw Usage("unknown index '" + o.kind + "'");
+    if (!kind) throw Usage("unknown index '" + o.kind + "' (known: " + client::index_names() + ")");
     i.kind = *kind;
   }
   i.m = static_cast<uint16_t>(o.m);
@@ -112,7 +112,8 @@ void add_index_commands(CLI::App &app, Context &ctx) {
   auto add = [&](const char *name, const char *help, vexfs_index_op op, bool shape) {
     CLI::App *c = group->add_subcommand(name, help);
     c->add_option("PATH", o->path, "the collection's directory, or anything below");
-    c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH");
+    c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH")
+        ->check(unsigned_number());
     if (shape) {
       if (op == VEXFS_INDEX_BUILD) c->add_option("--kind", o->kind, "change to this kind first: flat or hnsw");
       c->add_option("-M,--links", o->m, "HNSW: links per row, 0 = as it is")->check(CLI::Range(0, 128));

@@ -3,6 +3,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <iostream>
+#include <optional>
 
 #include "../../lib/vecfile/vecfile.h"
 #include "context.h"
@@ -27,13 +28,15 @@ int exit_code(int err) {
   }
 }
 
-int report(const Context &ctx, const std::string &what, int err, int code) {
-  if (ctx.as_json)
-    std::cerr << json{{"error", what}, {"errno", err}, {"exit", code}}.dump(-1, ' ', false,
-                                                                            json::error_handler_t::replace)
-              << '\n';
-  else
+// done: for commands on many vectors, how many of them it was done for.
+int report(const Context &ctx, const std::string &what, int err, int code, std::optional<uint64_t> done = {}) {
+  if (ctx.as_json) {
+    json j{{"error", what}, {"errno", err}, {"exit", code}};
+    if (done) j["done"] = *done;
+    std::cerr << j.dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
+  } else {
     std::cerr << "vexctl: " << what << '\n';
+  }
   return code;
 }
 
@@ -42,12 +45,14 @@ int guarded(const Context &ctx, F f) {
   try {
     f();
     return exit_ok;
+  } catch (const client::PartlyDone &e) {
+    return report(ctx, e.what(), e.err(), exit_code(e.err()), e.done());
   } catch (const client::Error &e) {
     return report(ctx, e.what(), e.err(), exit_code(e.err()));
   } catch (const Usage &e) {
     return report(ctx, e.what(), EINVAL, exit_usage);
   } catch (const vecfile::Error &e) {
-    return report(ctx, e.what(), 0, exit_failed);
+    return report(ctx, e.what(), e.err(), exit_code(e.err()));
   } catch (const std::bad_alloc &) {
     return report(ctx, "out of memory", ENOMEM, exit_failed);
   }
@@ -64,6 +69,20 @@ void add_global_options(CLI::App &app, Context &ctx) {
       "Without --image a PATH is any file or directory inside a mounted VexFS (default: the current directory);\n"
       "with --image it is a path inside the image (default: /).\n"
       "Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not permitted, 5 damage, 6 recall too low.");
+}
+
+// What the command line is found wrong for. That a command is missing is no help to who mistyped it.
+std::string wrong_line(const CLI::App &app, const CLI::ParseError &e) {
+  const CLI::App *at = &app;
+  std::string path;
+  while (!at->get_subcommands().empty()) {
+    at = at->get_subcommands().front();
+    path += at->get_name() + " ";
+  }
+  const auto left = app.remaining(true);
+  const bool no_command = dynamic_cast<const CLI::RequiredError *>(&e) && !at->get_subcommands({}).empty();
+  if (no_command && !left.empty()) return "unknown command '" + path + left.front() + "' (vexctl " + path + "--help)";
+  return std::string(e.what()) + " (vexctl " + path + "--help)";
 }
 
 }  // namespace
@@ -87,7 +106,7 @@ int run(int argc, char **argv) {
     } catch (const CLI::Success &e) {
       app.exit(e);
     } catch (const CLI::ParseError &e) {
-      throw Usage(std::string(e.what()) + " (vexctl --help, vexctl COMMAND --help)");
+      throw Usage(wrong_line(app, e));
     }
   });
   const int closing = guarded(ctx, [&] { ctx.finish(); });

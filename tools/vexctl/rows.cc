@@ -2,11 +2,15 @@
 // From what the user gives to rows that a collection takes.
 #include "rows.h"
 
+#include <algorithm>
 #include <bit>
+#include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <iterator>
+#include <limits>
 
 #include "context.h"
 
@@ -27,6 +31,7 @@ Rows from_text(const std::string &text, const vexfs_collection &c) {
   r.count = 1;
   r.data.resize(v.size() * sizeof(float));
   memcpy(r.data.data(), v.data(), r.data.size());
+  check_values(r, c, "the vector");
   return r;
 }
 
@@ -35,6 +40,26 @@ bool looks_like_text(const std::string &s) {
 }
 
 }  // namespace
+
+void check_values(const Rows &r, const vexfs_collection &c, const std::string &what) {
+  const float most = c.element == VEXFS_F16 ? 65504.0f : std::numeric_limits<float>::max();
+  for (size_t i = 0; i < r.count; i++) {
+    const auto v = to_floats(r.data.data() + i * r.dim * client::element_bytes(r.element), r.element, r.dim);
+    const std::string row = r.count > 1 ? what + ": row " + std::to_string(i) : what;
+    for (size_t k = 0; k < v.size(); k++) {
+      if (!std::isfinite(v[k]))
+        throw client::Error(EINVAL, row + ": component " + std::to_string(k) + " is " +
+                                        (std::isnan(v[k]) ? "not a number" : "infinite"));
+      if (std::abs(v[k]) > most)
+        throw client::Error(EINVAL, row + ": component " + std::to_string(k) + " is too large for f16");
+    }
+    const bool zero = std::all_of(v.begin(), v.end(), [](float x) { return x == 0; });
+    if (c.metric == VEXFS_COSINE && zero)
+      throw client::Error(EINVAL, row +
+                                      ": all components are zero: such a vector has no direction, which is all that "
+                                      "the collection's metric, cosine, compares");
+  }
+}
 
 uint16_t element_for(vecfile::Type type, const vexfs_collection &c, bool shift) {
   if (shift) {
@@ -77,6 +102,7 @@ Rows rows_from_argument(const std::string &value, int64_t row, const vexfs_colle
     read_rows(*file, static_cast<uint64_t>(row), 1, c, shift, &r);
   else
     read_rows(*file, 0, file->rows(), c, shift, &r);
+  check_values(r, c, value);
   return r;
 }
 

@@ -33,4 +33,7 @@ Rows rows_from_argument(const std::string &value, int64_t row, const vexfs_colle
 // The components as f32, whatever the element type (for printing).
 std::vector<float> to_floats(const void *data, uint16_t element, size_t n);
 
+// Throws client::Error with the reason for which the collection would refuse one of the rows; the kernel says EINVAL only.
+void check_values(const Rows &r, const vexfs_collection &c, const std::string &what);
+
 }  // namespace vexfs::vexctl

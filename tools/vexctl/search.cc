@@ -143,7 +143,7 @@ void search(Context &ctx, const Options &o) {
   const vexfs_collection c = client::collection_info(*t, o.collection);
   if (!o.metric.empty()) {
     const auto m = client::metric_from(o.metric);
-    if (!m) throw Usage("unknown metric '" + o.metric + "'");
+    if (!m) throw Usage("unknown metric '" + o.metric + "' (known: " + client::metric_names() + ")");
     if (*m != c.metric)
       throw Usage(std::string("the collection's metric is ") + client::metric_name(c.metric) +
                   ": it is a property of the collection, a search cannot choose another");
@@ -179,7 +179,8 @@ void add_search_command(CLI::App &app, Context &ctx) {
   auto o = std::make_shared<Options>();
   CLI::App *c = app.add_subcommand("search", "Find the nearest vectors");
   c->add_option("PATH", o->path, "the collection's directory, or anything below");
-  c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH");
+  c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH")
+      ->check(unsigned_number());
   c->add_option("-q,--query", o->query, "\"[1, 2, 3]\", - for stdin, or a vector file (each row is a query)");
   c->add_option("--row", o->row, "only this row of the query file");
   c->add_option("--like", o->like, "find what is like this file (its first vector is the query)");
@@ -189,8 +190,8 @@ void add_search_command(CLI::App &app, Context &ctx) {
   c->add_flag("--exact", o->exact, "scan all vectors, whatever the index");
   c->add_flag("--skip-stale", o->skip_stale, "leave out hits whose file changed since");
   c->add_option("--under", o->under, "only vectors of files below this directory");
-  c->add_option("--tag", o->tags, "only tags a..b");
-  c->add_option("--id", o->ids, "only ids a..b");
+  c->add_option("--tag", o->tags, "only tags a..b (both ends included)");
+  c->add_option("--id", o->ids, "only ids a..b (both ends included)");
   c->add_option("--filter", o->filters, "id=a..b, tag=a..b, under=DIR, owner=FILE; ! before it for the opposite");
   c->add_flag("--shift", o->shift, "unsigned bytes against an int8 collection: v - 128");
   c->add_flag("--no-paths", o->no_paths, "inode numbers only: do not look up names");

@@ -177,7 +177,8 @@ void add_status_commands(CLI::App &app, Context &ctx) {
   auto o = std::make_shared<Options>();
   CLI::App *c = app.add_subcommand("stats", "Counters of a collection or of all");
   c->add_option("PATH", o->path, "the collection's directory, or anything below");
-  c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH");
+  c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH")
+      ->check(unsigned_number());
   c->add_flag("-a,--all", o->all, "the whole filesystem");
   c->callback([&ctx, o] { stats(ctx, *o); });
   c = app.add_subcommand("status", "Mounts, versions, SIMD level, space");

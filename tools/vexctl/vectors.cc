@@ -111,7 +111,15 @@ void get(Context &ctx, const Options &o) {
   std::vector<float> all;
   json j = json::array();
   for (uint64_t id : ids) {
-    const client::Vector v = client::vector_get(*t, c.id, id, c.dim, c.element);
+    client::Vector v;
+    try {
+      v = client::vector_get(*t, c.id, id, c.dim, c.element);
+    } catch (const client::Error &e) {
+      // Of several, those that are there are shown; a file of them has one row for each id, or is not written.
+      if (e.err() != ENOENT || ids.size() == 1 || !o.out.empty()) throw;
+      ctx.complain(t->path() + ": no vector with id " + std::to_string(id), ENOENT, exit_not_found);
+      continue;
+    }
     const std::vector<float> f = to_floats(v.data.data(), c.element, c.dim);
     if (!o.out.empty()) {
       all.insert(all.end(), f.begin(), f.end());
@@ -146,9 +154,12 @@ void remove(Context &ctx, const Options &o) {
   int err = 0;
   const uint32_t done = client::vectors_delete(*t, c.id, ids, &err);
   if (err == ENOENT)
-    throw client::Error(err, t->path() + ": no vector with id " + std::to_string(ids[done]) + " (" + human_count(done) +
+    throw client::PartlyDone(err, done,
+                             t->path() + ": no vector with id " + std::to_string(ids[done]) + " (" + human_count(done) +
                                  " deleted before it)");
-  if (err) throw client::command_error(t->path(), "delete vectors (" + human_count(done) + " deleted)", err);
+  if (err)
+    throw client::PartlyDone(
+        err, done, client::command_error(t->path(), "delete vectors (" + human_count(done) + " deleted)", err).what());
   if (ctx.as_json) return ctx.print(json{{"deleted", done}});
   ctx.say(human_count(done) + (done == 1 ? " vector deleted" : " vectors deleted"));
 }
@@ -157,7 +168,7 @@ void value_options(CLI::App *c, Options &o) {
   c->add_option("-v,--vector", o.vector, "\"[1, 2, 3]\", - for stdin, or a .npy/.fvecs/.bvecs/.ivecs file")->required();
   c->add_option("--row", o.row, "which row of a file")->capture_default_str()->check(CLI::NonNegativeNumber);
   c->add_flag("--shift", o.shift, "unsigned bytes into an int8 collection: v - 128");
-  c->add_option("--tag", o.tag, "64 bits of your own, stored with the vector");
+  c->add_option("--tag", o.tag, "64 bits of your own, stored with the vector")->check(unsigned_number());
   c->add_option("--chunk", o.chunk, "OFFSET:LENGTH of the file that the vector stands for");
   c->add_flag("--durable", o.durable, "return after the vector is on stable storage");
 }
@@ -168,32 +179,33 @@ void add_vector_commands(CLI::App &app, Context &ctx) {
   auto o = std::make_shared<Options>();
   auto common = [&](CLI::App *c, const char *path_help) {
     c->add_option("PATH", o->path, path_help);
-    c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH");
+    c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH")
+        ->check(unsigned_number());
   };
   CLI::App *c = app.add_subcommand("add", "Add one vector, for a file or for none");
   common(c, "a file (it will own the vector) or a directory");
   value_options(c, *o);
-  c->add_option("--id", o->id, "the vector's id (default: assigned)");
+  c->add_option("--id", o->id, "the vector's id (default: assigned)")->check(unsigned_number(VEXFS_ID_AUTO - 1));
   c->add_flag("--no-owner", o->no_owner, "the file is only the way to the collection");
   c->callback([&ctx, o] { add(ctx, *o); });
 
   c = app.add_subcommand("update", "Replace one vector, keeping its id");
   common(c, "a file or directory of the collection");
   value_options(c, *o);
-  c->add_option("--id", o->id, "the vector's id")->required();
+  c->add_option("--id", o->id, "the vector's id")->required()->check(unsigned_number(VEXFS_ID_AUTO - 1));
   c->add_flag("--set-owner", o->set_owner, "PATH, a file, owns the vector from now on");
   c->callback([&ctx, o, c] { update(ctx, *o, *c); });
 
   c = app.add_subcommand("get", "Show or save vectors by id");
   common(c, "a file or directory of the collection");
-  c->add_option("--id", o->ids, "ids or ranges a..b");
+  c->add_option("--id", o->ids, "ids, or ranges a..b (both ends included)");
   c->add_option("--ids", o->ids_file, "a file of ids (.npy of integers, .ivecs)");
   c->add_option("-o,--out", o->out, "write them to a .npy or .fvecs file");
   c->callback([&ctx, o] { get(ctx, *o); });
 
   c = app.add_subcommand("delete", "Delete vectors by id")->alias("rmvec");
   common(c, "a file or directory of the collection");
-  c->add_option("--id", o->ids, "ids or ranges a..b");
+  c->add_option("--id", o->ids, "ids, or ranges a..b (both ends included)");
   c->add_option("--ids", o->ids_file, "a file of ids (.npy of integers, .ivecs)");
   c->callback([&ctx, o] { remove(ctx, *o); });
 }

@@ -76,23 +76,26 @@ Status Checker::open_super() {
     vx_io io{at, disk::kSuperBytes, buf, 0, VX_IO_READ | VX_IO_META};
     if (vx_bdev_submit(dev_, &io, 1) != 0) {
       error().str("superblock at byte ").dec(at).str(": read error");
+      judged_[at != disk::kSuperOffset] = at;
       continue;
     }
     memcpy(super_.get(), buf, sizeof(disk::SuperDisk));
     disk::Refusal r = disk::verify_super(*super_, at, bytes, &geo_);
     if (r.ok()) {
       found = true;
+      if (at != disk::kSuperOffset) warning().str("the copy of the superblock at byte ").dec(at).str(" is used");
       break;
     }
     if (at == disk::kSuperOffset) first = r;
     disk::add_refusal(error().str("superblock at byte ").dec(at), r);
+    judged_[at != disk::kSuperOffset] = at;
   }
   vx_free_large(buf, disk::kSuperBytes);
   if (found) return {};
   // The filesystem may end before the device does, and there are copies inside.
   Result<SuperFound> other = find_super(dev_);
   if (other.ok()) {
-    note().str("using the superblock copy at byte ").dec(other->at);
+    warning().str("the copy of the superblock at byte ").dec(other->at).str(" is used");
     super_ = std::move(other->super);
     geo_ = other->geo;
     return {};
@@ -106,6 +109,7 @@ Status Checker::check_backups() {
   u8 *buf = static_cast<u8 *>(vx_alloc_large(disk::kSuperBytes, 0));
   if (!buf) return Errno::nomem;
   auto check_at = [&](u64 at) {
+    if (at == judged_[0] || at == judged_[1]) return;  // open_super() has said what is wrong with it
     vx_io io{at, disk::kSuperBytes, buf, 0, VX_IO_READ | VX_IO_META};
     if (vx_bdev_submit(dev_, &io, 1) != 0) {
       error().str("superblock copy at byte ").dec(at).str(": read error");
@@ -168,6 +172,21 @@ Status Checker::open_root() {
   }
   if (root().state & disk::kRootStateErrors) warning().str("the filesystem was marked as having met damage");
   return {};
+}
+
+Result<bool> Checker::tops_sound() {
+  u8 *buf = static_cast<u8 *>(vx_alloc_large(geo_.node_size, 0));
+  if (!buf) return Errno::nomem;
+  bool sound = true;
+  for (u8 id = 0; id < disk::kTrees; id++) {
+    const disk::TreeRootDisk &t = root().trees[id];
+    if (t.levels == 0) continue;
+    const disk::NodeExpect e{t.node.addr, t.node.birth, id, static_cast<u8>(t.levels - 1)};
+    sound = sound && geo_.is_data(e.addr, geo_.node_blocks) && read_blocks(e.addr, {buf, geo_.node_size}).ok() &&
+            disk::verify_node({buf, geo_.node_size}, geo_, e).ok();
+  }
+  vx_free_large(buf, geo_.node_size);
+  return sound;
 }
 
 // True when the node is sound; reports what is wrong otherwise.

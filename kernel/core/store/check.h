@@ -50,6 +50,8 @@ class Checker : Pinned {
   // before. nomem.
   Status claim(Extent e, const char *what, u64 a, u64 b);
   Status compare_space();
+  // Whether the top node of every tree is what the root says: a quick look, without a report. nomem.
+  Result<bool> tops_sound();
 
   // A finding: c.error().str("inode ").dec(ino).str(": ...");  sent when the temporary dies.
   class Finding : Pinned {
@@ -116,7 +118,8 @@ class Checker : Pinned {
   u8 *root_ = nullptr;           // the chosen root slot
   Vec<disk::GroupDesc> groups_;  // of readable descriptor blocks
   Vec<u8> group_known_;
-  Vec<u64 *> bits_;  // claims, a bitmap per group, made when first needed
+  Vec<u64 *> bits_;     // claims, a bitmap per group, made when first needed
+  u64 judged_[2] = {};  // bytes at which open_super() found and reported a bad copy
   bool damaged_[disk::kTrees] = {};
   bool walked_[disk::kTrees] = {};
   Figures figures_;

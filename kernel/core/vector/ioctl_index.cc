@@ -44,7 +44,6 @@ Status Call::change_index(Collection &c, const vexfs_index &x) {
     return keeper.drop_checkpoint();
   }
   bool anew = x.op == VEXFS_INDEX_REBUILD || k.index != VEXFS_INDEX_HNSW || m != k.m || efc != k.ef_construction;
-  if (x.op == VEXFS_INDEX_REBUILD && k.index != VEXFS_INDEX_HNSW && x.kind != VEXFS_INDEX_HNSW) return Errno::inval;
   if (anew) {
     VX_TRY(keeper.replace(IndexKind::hnsw, m, efc, true, x.threads, interrupted, this));
     k.index = VEXFS_INDEX_HNSW;

@@ -211,7 +211,14 @@ Status Engine::purge(u32 cid) {
 // --------------------------------------------------------------------------------------------------------------- hooks
 Result<u32> Engine::before_unlink(void *ctx, fs::Inode &ip) {
   auto &e = *static_cast<Engine *>(ctx);
-  if (ip.is_dir()) return 2u;  // tombstone, configuration
+  if (ip.is_dir()) {
+    // Vectors are contents as names are: who removes a directory says what it holds is not wanted, or is told. A row
+    // that comes between this look and unlinked() goes with the directory, as if it had come just before.
+    Result<CollectionRef> c = e.of_directory(ip.ino());
+    if (c.ok() && (*c)->table().live() != 0) return Errno::notempty;
+    if (!c.ok() && c.code() != Errno::noent) return c.error();
+    return 2u;  // tombstone, configuration
+  }
   VX_TRY(e.prepare_hide(ip.ino()));
   return 1u;  // the record of the dead owner
 }
