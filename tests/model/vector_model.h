@@ -160,6 +160,12 @@ class Model {
       for (auto &[f, where] : now_.files) empty = empty && where.dir != name && where.second_dir != name;
       if (!empty) continue;
       std::string gone = name;
+      auto c = now_.collections.find(name);
+      if (c != now_.collections.end() && !c->second.rows.empty()) {
+        EXPECT_EQ(m_.unlink(m_.root(), gone, true), -ENOTEMPTY);
+        counts_["rmdir_refused"]++;
+        continue;
+      }
       EXPECT_EQ(m_.unlink(m_.root(), gone, true), 0);
       now_.collections.erase(gone);
       now_.dirs.erase(gone);
