@@ -19,11 +19,11 @@ inline constexpr u64 kLogBytesMin = u64{1} << 20;  // a smaller log region is no
 inline constexpr u64 kCompatKnown = 0;
 inline constexpr u64 kRoCompatKnown = 0;
 inline constexpr u64 kIncompatLog = 1;             // the intent log region is in use and must be replayed
-inline constexpr u64 kIncompatSnapshots = 2;       // reserved
+inline constexpr u64 kIncompatSnapshots = 2;       // there can be snapshots, and the dead tree
 inline constexpr u64 kIncompatReflink = 4;         // reserved
 inline constexpr u64 kIncompatEncryption = 8;      // reserved
 inline constexpr u64 kIncompatMirroredNodes = 16;  // NodePtr.mirror is in use (reserved)
-inline constexpr u64 kIncompatKnown = kIncompatLog;
+inline constexpr u64 kIncompatKnown = kIncompatLog | kIncompatSnapshots;
 
 struct SuperDisk {
   u8 magic[8];

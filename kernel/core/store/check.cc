@@ -42,7 +42,11 @@ Checker::~Checker() {
 void Checker::emit(Severity s, const char *text) {
   if (s == Severity::error) figures_.errors++;
   if (s == Severity::warning) figures_.warnings++;
-  sink_.line(sink_.ctx, s, text);
+  if (!in_snapshot_) return sink_.line(sink_.ctx, s, text);
+  char buf[360];
+  Printer p(buf);
+  p.str("snapshot ").dec(in_snapshot_).str(": ").str(text);
+  sink_.line(sink_.ctx, s, buf);
 }
 
 Status Checker::read_blocks(u64 block, MutBytes out) {

@@ -15,6 +15,7 @@
 #include "../base/printer.h"
 #include "../disk/group.h"
 #include "../disk/node.h"
+#include "../disk/snapshot_items.h"
 #include "key.h"
 #include "types.h"
 
@@ -50,6 +51,12 @@ class Checker : Pinned {
   // before. nomem.
   Status claim(Extent e, const char *what, u64 a, u64 b);
   Status compare_space();
+  // Judges the items of snapshots and of the dead tree, whose blocks are claimed: before compare_space(). Afterwards, what
+  // was walked by the rooms above can be walked for each snapshot too: enter_snapshot() puts its trees in the place of
+  // the current ones, and claim() then asks that the blocks are in use already. false: there is no i-th.
+  Status check_snapshots();
+  bool enter_snapshot(usize i);
+  usize snapshot_count() const { return snapshots_.size(); }
   // Whether the top node of every tree is what the root says: a quick look, without a report. nomem.
   Result<bool> tops_sound();
 
@@ -118,7 +125,11 @@ class Checker : Pinned {
   u8 *root_ = nullptr;           // the chosen root slot
   Vec<disk::GroupDesc> groups_;  // of readable descriptor blocks
   Vec<u8> group_known_;
-  Vec<u64 *> bits_;     // claims, a bitmap per group, made when first needed
+  Vec<u64 *> bits_;  // claims, a bitmap per group, made when first needed
+  Vec<disk::SnapshotItem> snapshots_;
+  Vec<u64> snapshot_ids_;
+  u64 in_snapshot_ = 0;  // id; 0: the current state is looked at
+  Status claimed_already(Extent e, const char *what, u64 a, u64 b);
   u64 judged_[2] = {};  // bytes at which open_super() found and reported a bad copy
   bool damaged_[disk::kTrees] = {};
   bool walked_[disk::kTrees] = {};

@@ -434,6 +434,11 @@ bool State::switch_transaction(u64 txn, Status st) {
     capture.birth[i] = r ? r->birth : 0;
     capture.levels[i] = r ? static_cast<u8>(r->level + 1) : 0;
   }
+  if (capture_wanted) {
+    captured = capture;
+    captured_txn = txn;
+    snapshot_txn.store(txn, std::memory_order_release);  // nobody has a handle: the next ones free with this in mind
+  }
   committing = deltas;
   deltas = {};
   dirty_now ^= 1;
@@ -477,6 +482,25 @@ Status State::commit_locked() {
   return st;
 }
 
+Status State::commit_and_capture(u64 *txn) {
+  Error prep = Errno::ok;
+  run_prepare(&prep);
+  if (prep.code() != Errno::ok) return prep;
+  Guard g(commit_lock);
+  if (abort_code.load(std::memory_order_acquire)) return Errno::rofs;
+  {
+    Guard l(lock);
+    changed = true;
+  }
+  capture_wanted = true;
+  captured_txn = 0;
+  Status st = commit_locked();
+  capture_wanted = false;
+  *txn = captured_txn;
+  if (st.ok() && captured_txn == 0) return Errno::rofs;  // aborted in between
+  return st;
+}
+
 void State::commit_thread() {
   for (;;) {
     thread_wake.wait([this] { return stop.load() || kicked.load(); }, opts.commit_interval_ms);
@@ -492,6 +516,9 @@ void State::commit_thread() {
       due = changed;
     }
     if (due) (void)commit(false).ok();
+    constexpr u32 kReclaimItems = 4096;  // in one round, so that a stop is not kept waiting
+    Result<bool> more = reclaim_turn(kReclaimItems);
+    if (more.ok() && *more) kicked.store(true);
   }
 }
 

@@ -144,6 +144,7 @@ void Log::record(usize bytes, F &&fill) {
 }
 
 void Log::item(disk::LogOp op, u8 tree, const Key &key, Bytes bytes, usize at, usize removed) {
+  if (tree == static_cast<u8>(TreeId::dead)) return;  // follows from what is freed, also when that is replayed
   record(sizeof(disk::LogItemDisk) + bytes.size(), [&](u8 *out) {
     disk::LogItemDisk i;
     i.op = static_cast<u8>(op);

@@ -117,21 +117,23 @@ Status State::load_root() {
         .dec(alloc.disk_free_total);
   u64 cache_bytes = opts.node_cache_bytes ? opts.node_cache_bytes : u64{64} << 20;
   VX_TRY(cache.init(cache_bytes));
-  for (u32 i = 0; i < disk::kTrees; i++) {
-    const disk::TreeRootDisk &tr = r->trees[i];
-    if (tr.levels == 0) continue;
-    disk::NodeExpect e{tr.node.addr, tr.node.birth, static_cast<u8>(i), static_cast<u8>(tr.levels - 1)};
-    Node *n = VX_TRY(cache.find_or_enter(e.addr));
-    TreeOps::load(*this, n, e);
-    if (!n->ready()) {
-      Errno err = n->err;
-      if (err == Errno::corrupt) log_refusal("tree root", e.addr, disk::verify_node({n->buf, geo.node_size}, geo, e));
-      cache.unpin(n);
-      return err;
-    }
-    TreeOps::set_root(trees[i], n);
+  for (u8 i = 0; i < disk::kTrees; i++) VX_TRY(load_tree(i, r->trees[i]));
+  return load_snapshots();
+}
+
+Status State::load_tree(u8 id, const disk::TreeRootDisk &root) {
+  if (root.levels == 0) return {};
+  disk::NodeExpect e{root.node.addr, root.node.birth, id, static_cast<u8>(root.levels - 1)};
+  Node *n = VX_TRY(cache.find_or_enter(e.addr));
+  TreeOps::load(*this, n, e);
+  if (!n->ready()) {
+    Errno err = n->err;
+    if (err == Errno::corrupt) log_refusal("tree root", e.addr, disk::verify_node({n->buf, geo.node_size}, geo, e));
     cache.unpin(n);
+    return err;
   }
+  TreeOps::set_root(trees[id], n);
+  cache.unpin(n);
   return {};
 }
 
@@ -209,6 +211,7 @@ Result<Box<Volume>> Volume::open(vx_bdev *dev, const OpenOptions &options) {
   s->read_only.store(options.read_only);
   VX_TRY(s->load_root());
   Status st = s->replay();
+  if (st.ok()) st = s->reload_snapshots();
   if (st.ok()) st = s->start();
   if (!st.ok()) {
     s->read_only.store(true);  // nothing is to be committed, whatever has been done to the state in memory
@@ -222,6 +225,7 @@ Result<Box<Volume>> Volume::open(vx_bdev *dev, const OpenOptions &options) {
 
 Volume::~Volume() {
   Box<State> s(s_);
+  if (s->view_of) s->view_of->snapshots.unuse(s->view_id);
   if (s->thread) (void)s->close().ok();
 }
 

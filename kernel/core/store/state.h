@@ -5,8 +5,10 @@
 // group stripes > State::lock, cache and space spinlocks (leaves). Nothing but node reads happens under a node lock.
 #pragma once
 #include "alloc.h"
+#include "dead.h"
 #include "log.h"
 #include "node.h"
+#include "snapshots.h"
 #include "tree.h"
 #include "txn.h"
 
@@ -59,6 +61,7 @@ struct State : Pinned {
 
   // ---- open, close (volume.cc, open.cc)
   Status load_root();
+  Status load_tree(u8 id, const disk::TreeRootDisk &root);
   Status start();
   Status close();
 
@@ -74,10 +77,12 @@ struct State : Pinned {
   u64 pop_slot(Handle &h);      // 0: none left (the caller's estimate was wrong)
   Node *pop_buffer(Handle &h);  // nullptr: no memory at all
   void push_buffer(Node *n);
-  void add_delta(Extent e, bool is_free);  // cannot fail
-  void free_blocks(Extent e, u64 birth);   // reusable once the open transaction is durable; cannot fail
-  void node_dirtied(Node *n, u64 txn);     // under n's exclusive lock
-  bool supersede(Node *n);                 // true: n belongs to the committing transaction and stays for the writer
+  void add_delta(Extent e, bool is_free);              // cannot fail
+  void free_blocks(Extent e, u64 birth);               // reusable once the open transaction is durable; cannot fail
+  void free_node_place(u64 addr, u64 birth, u8 tree);  // the same for a tree node
+  void set_blob(TreeId owner, const u8 *in);           // kUserBlobBytes of them
+  void node_dirtied(Node *n, u64 txn);                 // under n's exclusive lock
+  bool supersede(Node *n);  // true: n belongs to the committing transaction and stays for the writer
 
   // ---- commits (commit.cc)
   Status commit(bool with_prepare);
@@ -97,6 +102,18 @@ struct State : Pinned {
   void damage(Error why);  // errors= policy
   bool dirty_enough() const;
   usize max_bitmaps() const;
+
+  Status commit_and_capture(u64 *txn);  // what becomes durable now is to be kept by a snapshot
+
+  // ---- snapshots (snapshots.cc, dead.cc)
+  Status load_snapshots();
+  Status reload_snapshots();
+  Status load_view(State &owner, u64 id);
+  bool kept_for_snapshot(Extent e, u64 birth, u8 tree);
+  void drain_dead(Handle &h);
+  Result<bool> reclaim_turn(u32 items);
+  Result<bool> reclaim_dead(const Vec<u64> &txns, u64 after, u64 upto, Key *cursor, u32 limit);
+  u32 dead_items(u32 slots) const { return snapshot_txn.load(std::memory_order_relaxed) ? 2 + slots / 64 : 0; }
 
   // ---- the log of the last mount (replay.cc)
   Status replay();  // before the commit thread runs
@@ -119,6 +136,13 @@ struct State : Pinned {
   Allocator alloc;
   Log log;
   Tree trees[disk::kTrees];
+  DeadList dead;
+  SnapshotList snapshots;
+  std::atomic<u64> snapshot_txn{0};  // of the newest snapshot: what was born at or before it is kept. 0: there is none
+  u64 reclaim_id = 0;                // snapshots.change: the one being given back, and how far that is
+  Key reclaim_at;
+  State *view_of = nullptr;  // this is a snapshot of that volume
+  u64 view_id = 0;
 
   Spin lock;  // everything down to the next blank line
   u32 handles = 0;
@@ -155,6 +179,9 @@ struct State : Pinned {
   u64 sync_done = 0;     // ordinal of the last commit or sync that succeeded
   DeltaList committing;  // deltas of the committing transaction
   RootCapture capture = {};
+  bool capture_wanted = false;  // a snapshot is being made of this commit
+  u64 captured_txn = 0;
+  RootCapture captured = {};  // snapshots.change
 
   static constexpr u32 kMaxParticipants = 8;
   Spin participants_lock;

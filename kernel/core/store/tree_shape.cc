@@ -14,11 +14,6 @@ void stamp(Node *n, u64 addr, u64 txn) {
   n->birth = txn;
 }
 
-void count_free(State &s, u64 addr) {
-  s.alloc.pinned.fetch_add(s.geo.node_blocks, std::memory_order_relaxed);
-  s.add_delta({addr, s.geo.node_blocks}, true);
-}
-
 // Copies what is in use of a node, the block header excepted: the committer may be sealing the original right now.
 void copy_contents(const u8 *src, u8 *dst, u32 size) {
   constexpr usize head = sizeof(disk::BlockHeader);
@@ -70,7 +65,7 @@ Result<Node *> TreeOps::own(Tree &t, Handle &h, Node *parent, u32 slot, Node *n)
   State &s = *t.state_;
   u64 txn = h.txn_;
   if (n->dirty_txn.load(std::memory_order_acquire) == txn) return n;
-  u64 addr = s.pop_slot(h), old = n->addr;
+  u64 addr = s.pop_slot(h), old = n->addr, born = n->birth;
   if (addr == 0) return Errno::nospc;
   Node *copy = nullptr;
   if (n->dirty_txn.load(std::memory_order_acquire) != 0) {
@@ -97,7 +92,7 @@ Result<Node *> TreeOps::own(Tree &t, Handle &h, Node *parent, u32 slot, Node *n)
   Node *mine = copy ? copy : n;
   s.node_dirtied(mine, txn);
   s.add_delta({addr, s.geo.node_blocks}, false);
-  count_free(s, old);
+  s.free_node_place(old, born, t.id_);
   if (parent) {
     branch_set_child(parent->buf, slot, addr, txn);
   } else if (copy) {
@@ -127,7 +122,7 @@ Result<Node *> TreeOps::new_node(Tree &t, Handle &h, u8 level) {
 }
 
 void TreeOps::free_node(State &s, Node *n) {
-  tree_shape_impl::count_free(s, n->addr);
+  s.free_node_place(n->addr, n->birth, n->tree);
   s.alloc.node_blocks.fetch_sub(s.geo.node_blocks, std::memory_order_relaxed);
   bool was_dirty = false;
   if (!s.supersede(n)) {

@@ -206,7 +206,10 @@ Result<Handle> State::begin(const Reserve &r) {
       counters.commits_forced.fetch_add(1, std::memory_order_relaxed);
       VX_TRY(commit(false));
     }
-    u32 need = slots_for(r.items), buffers = buffers_for(r.items), floor = r.freeing ? 0 : stock.emergency, had, wanted;
+    // With a snapshot, what is let go of is noted in the dead tree: in the order of transactions, so at its end.
+    u32 notes = dead_items(slots_for(r.items));
+    u32 need = slots_for(r.items) + slots_for(notes), buffers = buffers_for(r.items) + (notes ? buffers_for(1) : 0),
+        floor = r.freeing ? 0 : stock.emergency, had, wanted;
     bool wait = false, short_slots, short_pool;
     {
       Guard g(lock);
@@ -277,6 +280,8 @@ Result<Handle> State::begin(const Reserve &r) {
 
 void State::end(Handle &h) {
   bool last, trim;
+  if (!dead.empty()) [[unlikely]]
+    drain_dead(h);
   {
     Guard g(lock);
     VX_ASSERT(handles > 0);
@@ -370,9 +375,27 @@ void State::free_blocks(Extent e, u64 birth) {
   }
   counters.frees.fetch_add(1, std::memory_order_relaxed);
   counters.free_blocks.fetch_add(e.count, std::memory_order_relaxed);
+  log.extent(e, true, birth);
+  if (kept_for_snapshot(e, birth, static_cast<u8>(TreeId::fs))) return;
   alloc.pinned.fetch_add(e.count, std::memory_order_relaxed);
   add_delta(e, true);
-  log.extent(e, true, birth);
+}
+
+void State::free_node_place(u64 addr, u64 birth, u8 tree) {
+  Extent e{addr, geo.node_blocks};
+  if (kept_for_snapshot(e, birth, tree)) return;
+  alloc.pinned.fetch_add(e.count, std::memory_order_relaxed);
+  add_delta(e, true);
+}
+
+void State::set_blob(TreeId owner, const u8 *in) {
+  auto i = static_cast<u8>(owner);
+  {
+    Guard g(lock);
+    changed = true;
+    memcpy(blobs[i], in, sizeof blobs[i]);
+  }
+  log.blob(i, blobs[i]);
 }
 
 // -------------------------------------------------------------- dirty nodes

@@ -14,8 +14,8 @@ struct Extent {
   u64 end() const { return start + count; }
 };
 
-enum class TreeId : u8 { fs = 0, collections = 1, snapshots = 2, refcounts = 3 };
-inline constexpr u32 kTreeCount = 8;       // root slots on disk; 4..7 are reserved
+enum class TreeId : u8 { fs = 0, collections = 1, snapshots = 2, refcounts = 3, dead = 4 };
+inline constexpr u32 kTreeCount = 8;       // root slots on disk; 5..7 are reserved
 inline constexpr u32 kUserBlobBytes = 64;  // bytes of the root that each tree's owner may use
 
 enum class ErrorPolicy : u8 { read_only = 0, panic = 1, keep_going = 2 };
@@ -51,6 +51,7 @@ struct Counters {
   C allocs{0}, alloc_blocks{0}, alloc_scans{0}, frees{0}, free_blocks{0}, bitmaps_read{0}, bitmaps_written{0};
   C nospc{0}, memory_waits{0};
   C syncs{0}, syncs_shared{0}, syncs_committed{0};  // all, those that another's write served, those by a commit
+  C dead_blocks{0}, dead_freed{0};                  // blocks that entered the dead tree, and that left it free
   C log_groups{0}, log_bytes{0}, log_overflows{0}, log_replayed{0};
 };
 

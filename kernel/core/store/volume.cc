@@ -31,12 +31,7 @@ void Volume::get_blob(TreeId owner, u8 (&out)[kUserBlobBytes]) const {
 
 void Volume::set_blob(Handle &h, TreeId owner, const u8 (&in)[kUserBlobBytes]) {
   VX_ASSERT(h.active());
-  {
-    Guard g(s_->lock);
-    s_->changed = true;
-    memcpy(s_->blobs[static_cast<u8>(owner)], in, sizeof in);
-  }
-  s_->log.blob(static_cast<u8>(owner), in);
+  s_->set_blob(owner, in);
 }
 
 void Volume::add_participant(Participant &p) {
@@ -64,7 +59,7 @@ void Volume::remove_participant(Participant &p) {
 
 // -------------------------------------------------------------------- space
 SpaceInfo Volume::space() const {
-  const State &s = *s_;
+  const State &s = s_->view_of ? *s_->view_of : *s_;
   SpaceInfo i;
   u64 stocked, surplus;
   {

@@ -7,6 +7,7 @@
 #include "../base/printer.h"
 #include "../base/siphash.h"
 #include "format.h"
+#include "snapshots.h"
 #include "tree.h"
 #include "txn.h"
 #include "types.h"
@@ -69,6 +70,23 @@ class Volume : Pinned {
   void cancel(Extent e);                      // gives blocks that were never published back. Cannot fail.
   void cancel_to_reservation(Extent e);       // the same, and promises them again
   void free(Handle &h, Extent e, u64 birth);  // reusable once this transaction is durable. Cannot fail.
+
+  // ---- snapshots of the fs and collections trees (snapshots.h). Those being deleted are not there for anybody.
+  // Everything that ended before the call is in it; what happens during the call may be. name: 1..63 bytes of UTF-8.
+  // Returns the id. inval (name), exist, opnotsupp (made without the feature), rofs, nospc, io, nomem. No handle is
+  // open.
+  Result<u64> snapshot_create(Bytes name);
+  // Its space comes back in the background; a host without a commit thread calls snapshot_reclaim until it says false.
+  // busy: a view is open. noent. rofs, io.
+  Status snapshot_delete(u64 id);
+  Result<bool> snapshot_reclaim(u32 items);     // looks at so many blocks' notes; whether there is more to do
+  Result<u64> snapshot_find(Bytes name) const;  // noent
+  Result<u64> snapshot_next(u64 from, SnapshotInfo *out) const;  // the first with an id >= from; noent
+  Result<u64> snapshot_own_blocks(u64 id) const;                 // what deleting it would free. noent. Takes time
+  // The snapshot as a volume of its own, read-only, on the same device. Must be gone before this volume is.
+  Result<Box<Volume>> open_snapshot(u64 id, const OpenOptions &options);  // noent
+  // Does a snapshot need what was born then? It must not be overwritten; free() knows by itself.
+  bool kept(u64 birth) const;
 
   // ---- geometry and identity
   vx_bdev *device() const;

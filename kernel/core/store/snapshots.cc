@@ -1,0 +1,407 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Making, deleting, listing and opening snapshots.
+#include "snapshots.h"
+
+#include "../disk/snapshot_items.h"
+#include "state.h"
+#include "tree_ops.h"
+#include "volume.h"
+
+namespace vexfs::store {
+
+// --------------------------------------------------------------------------------------------------- the list in memory
+Status SnapshotList::add(const Entry &e) {
+  Vec<Entry> bigger;  // memory is got without the lock
+  usize want;
+  {
+    Guard g(lock_);
+    want = list_.size() + 1;
+  }
+  VX_TRY(bigger.reserve(want));  // `change` is held: nobody else adds
+  Guard g(lock_);
+  usize at = 0;
+  for (; at < list_.size() && list_[at].txn <= e.txn; at++) (void)bigger.push(list_[at]).ok();
+  (void)bigger.push(e).ok();
+  for (; at < list_.size(); at++) (void)bigger.push(list_[at]).ok();
+  std::swap(list_, bigger);
+  return {};
+}
+
+void SnapshotList::remove(u64 id) {
+  Guard g(lock_);
+  for (usize i = 0; i < list_.size(); i++)
+    if (list_[i].id == id) {
+      for (; i + 1 < list_.size(); i++) list_[i] = list_[i + 1];
+      (void)list_.resize(list_.size() - 1).ok();
+      return;
+    }
+}
+
+bool SnapshotList::find(u64 id, Entry *out) {
+  Guard g(lock_);
+  for (const Entry &e : list_)
+    if (e.id == id) {
+      *out = e;
+      return true;
+    }
+  return false;
+}
+
+bool SnapshotList::finish(u64 id, u64 txn) {
+  Guard g(lock_);
+  for (Entry &e : list_)
+    if (e.id == id) {
+      e.txn = txn;  // still the newest: the order holds
+      e.leaving = false;
+      return true;
+    }
+  return false;
+}
+
+Status SnapshotList::leave(u64 id) {
+  Guard g(lock_);
+  for (Entry &e : list_) {
+    if (e.id != id || e.leaving) continue;
+    if (e.users) return Errno::busy;
+    e.leaving = true;
+    return {};
+  }
+  return Errno::noent;
+}
+
+bool SnapshotList::use(u64 id) {
+  Guard g(lock_);
+  for (Entry &e : list_)
+    if (e.id == id && !e.leaving) {
+      e.users++;
+      return true;
+    }
+  return false;
+}
+
+void SnapshotList::unuse(u64 id) {
+  Guard g(lock_);
+  for (Entry &e : list_)
+    if (e.id == id) e.users--;
+}
+
+u64 SnapshotList::newest(u64 below) {
+  Guard g(lock_);
+  for (usize i = list_.size(); i-- > 0;)
+    if (!list_[i].leaving && list_[i].txn < below) return list_[i].txn;
+  return 0;
+}
+
+bool SnapshotList::first_leaving(Entry *out) {
+  Guard g(lock_);
+  for (const Entry &e : list_)
+    if (e.leaving) {
+      *out = e;
+      return true;
+    }
+  return false;
+}
+
+Status SnapshotList::visible(Vec<u64> *txns) {
+  usize want;
+  {
+    Guard g(lock_);
+    want = list_.size();
+  }
+  txns->clear();
+  VX_TRY(txns->reserve(want + 8));
+  Guard g(lock_);
+  for (const Entry &e : list_)
+    if (!e.leaving) VX_TRY(txns->size() < want + 8 ? txns->push(e.txn) : Status(Errno::nomem));
+  return {};
+}
+
+// ---------------------------------------------------------------------------------------------------------- the items
+namespace snapshots_impl {
+namespace {
+
+Key key_of_id(u64 id) { return {id, disk::kSnapshotType, 0}; }
+
+Error damaged(State &s, u64 id, const char *what) {
+  LogLine(s.dev, VX_LOG_ERR).str("snapshot ").dec(id).str(": ").str(what).str(" of its item makes no sense");
+  s.damage(Errno::corrupt);
+  return Errno::corrupt;
+}
+
+Status read_item(State &s, u64 id, disk::SnapshotItem *out) {
+  Result<usize> n = s.trees[static_cast<u8>(TreeId::snapshots)].get(key_of_id(id), mut_bytes_of(*out));
+  if (!n.ok()) return n.code() == Errno::range ? Status(damaged(s, id, "length")) : Status(n.error());
+  if (const char *bad = disk::verify_snapshot({bytes_of(*out).data(), *n}, id, s.geo)) return damaged(s, id, bad);
+  return {};
+}
+
+// The next snapshot item from `id` on; noent.
+Result<u64> next_item(State &s, u64 id, disk::SnapshotItem *out) {
+  Result<Tree::Found> f =
+      s.trees[static_cast<u8>(TreeId::snapshots)].seek(key_of_id(id), Key::max(), mut_bytes_of(*out));
+  if (!f.ok()) return f.code() == Errno::range ? Result<u64>(damaged(s, id, "length")) : Result<u64>(f.error());
+  if (f->key != key_of_id(f->key.oid)) return damaged(s, f->key.oid, "key");
+  if (const char *bad = disk::verify_snapshot({bytes_of(*out).data(), f->len}, f->key.oid, s.geo))
+    return damaged(s, f->key.oid, bad);
+  return f->key.oid;
+}
+
+bool same_name(const disk::SnapshotItem &item, Bytes name) {
+  return name.size() < sizeof item.name && memcmp(item.name, name.data(), name.size()) == 0 && !item.name[name.size()];
+}
+
+void describe(u64 id, const disk::SnapshotItem &item, SnapshotInfo *out) {
+  *out = {};
+  out->id = id;
+  out->txn = item.txn;
+  out->created_sec = static_cast<s64>(item.created_sec.get());
+  out->created_nsec = item.created_nsec;
+  out->used_blocks = item.used_blocks;
+  memcpy(out->name, item.name, sizeof out->name);
+}
+
+// An item that says "creating", under a number that was never used. From now on a crash leaves something that the next
+// mount cleans up.
+Result<u64> enter(State &s, Bytes name, disk::SnapshotItem *item) {
+  Handle h = VX_TRY(s.begin({.items = 1}));
+  disk::SnapshotRootBlob blob;
+  {
+    Guard g(s.lock);
+    memcpy(&blob, s.blobs[static_cast<u8>(TreeId::snapshots)], sizeof blob);
+  }
+  u64 id = max_of<u64>(blob.next_id, 1);
+  *item = {};
+  item->version = disk::kSnapshotVersion;
+  item->state = static_cast<u8>(disk::SnapshotState::creating);
+  item->txn = h.txn();
+  s64 sec;
+  u32 nsec;
+  vx_clock_real(&sec, &nsec);
+  item->created_sec = static_cast<u64>(sec);
+  item->created_nsec = nsec;
+  memcpy(item->name, name.data(), name.size());
+  VX_TRY(s.trees[static_cast<u8>(TreeId::snapshots)].insert(h, key_of_id(id), bytes_of(*item)));
+  blob.next_id = id + 1;
+  s.set_blob(TreeId::snapshots, bytes_of(blob).data());
+  return id;
+}
+
+Status store_state(State &s, u64 id, const disk::SnapshotItem &item) {
+  Handle h = VX_TRY(s.begin({.items = 1, .freeing = true}));
+  return s.trees[static_cast<u8>(TreeId::snapshots)].update(h, key_of_id(id), bytes_of(item));
+}
+
+void fill_roots(const State &s, u64 txn, disk::SnapshotItem *item) {
+  const RootCapture &c = s.captured;
+  item->state = static_cast<u8>(disk::SnapshotState::live);
+  item->txn = txn;
+  item->next_object_id = c.next_object_id;
+  item->used_blocks = s.geo.total_blocks - s.alloc.free_blocks();
+  for (u32 i = 0; i < 2; i++) {
+    item->trees[i].root.node.addr = c.addr[i];
+    item->trees[i].root.node.birth = c.birth[i];
+    item->trees[i].root.levels = c.levels[i];
+    memcpy(item->trees[i].blob, c.blobs[i], disk::kBlobBytes);
+  }
+}
+
+}  // namespace
+}  // namespace snapshots_impl
+
+// What the snapshots tree says, at a mount. Before anything is freed: replaying the log frees.
+Status State::load_snapshots() {
+  disk::SnapshotItem item;
+  for (u64 id = 1;; id++) {
+    Result<u64> found = snapshots_impl::next_item(*this, id, &item);
+    if (found.code() == Errno::noent) break;
+    if (!found.ok()) return found.error();
+    id = *found;
+    bool live = item.state == static_cast<u8>(disk::SnapshotState::live);
+    // The log may hold the record that finishes it; the state that it holds is then the last commit's at the latest.
+    if (item.state == static_cast<u8>(disk::SnapshotState::creating))
+      snapshot_txn.store(max_of(snapshot_txn.load(), durable_txn.load()));
+    VX_TRY(snapshots.add({id, item.txn, 0, !live}));
+  }
+  snapshot_txn.store(max_of(snapshot_txn.load(), snapshots.newest()));
+  return {};
+}
+
+// After the log has been replayed: the tree may say something else now.
+Status State::reload_snapshots() {
+  SnapshotList::Entry e;
+  while (snapshots.first_leaving(&e)) snapshots.remove(e.id);
+  Vec<u64> known;
+  VX_TRY(snapshots.visible(&known));
+  disk::SnapshotItem item;
+  u64 newest = 0;
+  for (u64 id = 1;; id++) {
+    Result<u64> found = snapshots_impl::next_item(*this, id, &item);
+    if (found.code() == Errno::noent) break;
+    if (!found.ok()) return found.error();
+    id = *found;
+    bool live = item.state == static_cast<u8>(disk::SnapshotState::live);
+    snapshots.remove(id);
+    VX_TRY(snapshots.add({id, item.txn, 0, !live}));
+    if (live) newest = max_of<u64>(newest, item.txn);
+  }
+  snapshot_txn.store(newest);
+  return {};
+}
+
+// ------------------------------------------------------------------------------------------------- what a Volume offers
+Result<u64> Volume::snapshot_create(Bytes name) {
+  using namespace snapshots_impl;
+  State &s = *s_;
+  if (!(s.super->incompat & disk::kIncompatSnapshots)) return Errno::opnotsupp;
+  if (!disk::good_snapshot_name(name)) return Errno::inval;
+  Guard g(s.snapshots.change);
+  if (snapshot_find(name).ok()) return Errno::exist;
+  disk::SnapshotItem item;
+  u64 id = VX_TRY(enter(s, name, &item));
+  Status st = s.snapshots.add({id, item.txn, 0, true});
+  u64 txn = 0, before = s.snapshot_txn.load();
+  if (st.ok()) st = s.commit_and_capture(&txn);
+  if (st.ok()) {
+    fill_roots(s, txn, &item);
+    st = store_state(s, id, item);
+    if (!st.ok()) s.snapshot_txn.store(before);  // what has entered the dead tree meanwhile is reclaimed with the item
+  }
+  if (st.ok()) {
+    (void)s.snapshots.finish(id, txn);
+    st = s.commit(false);
+  }
+  if (!st.ok()) return st.error();
+  return id;
+}
+
+Status Volume::snapshot_delete(u64 id) {
+  using namespace snapshots_impl;
+  State &s = *s_;
+  Guard g(s.snapshots.change);
+  disk::SnapshotItem item;
+  VX_TRY(read_item(s, id, &item));
+  if (item.state != static_cast<u8>(disk::SnapshotState::live)) return Errno::noent;
+  VX_TRY(s.snapshots.leave(id));
+  item.state = static_cast<u8>(disk::SnapshotState::deleting);
+  Status st = store_state(s, id, item);
+  if (!st.ok()) {
+    (void)s.snapshots.finish(id, item.txn);
+    return st;
+  }
+  // Durable first: what is freed from now on must not be looked for by a mount that still has the snapshot.
+  st = s.commit(false);
+  if (st.ok()) s.snapshot_txn.store(s.snapshots.newest());
+  if (s.thread && !s.kicked.exchange(true)) s.thread_wake.wake();
+  return st;
+}
+
+Result<bool> Volume::snapshot_reclaim(u32 items) { return s_->reclaim_turn(items); }
+
+// One turn of giving the space of deleted snapshots back.
+Result<bool> State::reclaim_turn(u32 items) {
+  using namespace snapshots_impl;
+  Guard g(snapshots.change);
+  SnapshotList::Entry e;
+  if (!snapshots.first_leaving(&e)) return false;
+  Vec<u64> txns;
+  VX_TRY(snapshots.visible(&txns));
+  u64 next = ~u64{0};
+  for (u64 t : txns)
+    if (t > e.txn && t < next) next = t;
+  if (reclaim_id != e.id) {
+    reclaim_id = e.id;
+    reclaim_at = Key::min();
+  }
+  // From the transaction that was open when it began: an unfinished one can hold back what died in that very one.
+  bool end = VX_TRY(reclaim_dead(txns, e.txn - 1, next, &reclaim_at, items));
+  if (!end) return true;
+  VX_TRY(commit(false));  // the log can say that the snapshot is gone, but nothing of the dead tree
+  {
+    Handle h = VX_TRY(begin({.items = 1, .freeing = true}));
+    VX_TRY(trees[static_cast<u8>(TreeId::snapshots)].erase(h, key_of_id(e.id)));
+  }
+  snapshots.remove(e.id);
+  reclaim_id = 0;
+  return snapshots.first_leaving(&e);
+}
+
+Result<u64> Volume::snapshot_find(Bytes name) const {
+  using namespace snapshots_impl;
+  disk::SnapshotItem item;
+  for (u64 id = 1;; id++) {
+    id = VX_TRY(next_item(*s_, id, &item));
+    if (item.state == static_cast<u8>(disk::SnapshotState::live) && same_name(item, name)) return id;
+  }
+}
+
+Result<u64> Volume::snapshot_next(u64 from, SnapshotInfo *out) const {
+  using namespace snapshots_impl;
+  disk::SnapshotItem item;
+  for (u64 id = from;; id++) {
+    id = VX_TRY(next_item(*s_, id, &item));
+    if (item.state != static_cast<u8>(disk::SnapshotState::live)) continue;
+    describe(id, item, out);
+    return id;
+  }
+}
+
+// What died after the snapshot and before the next newer one, and was born after the next older one.
+Result<u64> Volume::snapshot_own_blocks(u64 id) const {
+  State &s = *s_;
+  SnapshotList::Entry e;
+  if (!s.snapshots.find(id, &e) || e.leaving) return Errno::noent;
+  Vec<u64> txns;
+  VX_TRY(s.snapshots.visible(&txns));
+  u64 next = ~u64{0}, blocks = 0;
+  for (u64 t : txns)
+    if (t > e.txn && t < next) next = t;
+  u64 older = s.snapshots.newest(e.txn);
+  VX_TRY(
+      s.trees[static_cast<u8>(TreeId::dead)].scan({e.txn + 1, 0, 0}, {next, 0xff, ~u64{0}}, [&](const Key &, Bytes b) {
+        disk::DeadItem d{};
+        memcpy(&d, b.data(), min_of(b.size(), sizeof d));
+        if (d.birth > older) blocks += d.count;
+        return true;
+      }));
+  return blocks;
+}
+
+bool Volume::kept(u64 birth) const { return birth <= s_->snapshot_txn.load(std::memory_order_acquire); }
+
+// ------------------------------------------------------------------------------------------------------------- a view
+// Takes the place of load_root() for a view.
+Status State::load_view(State &owner, u64 id) {
+  disk::SnapshotItem item;
+  VX_TRY(snapshots_impl::read_item(owner, id, &item));
+  durable_txn.store(item.txn);
+  open_txn.store(item.txn + 1);
+  next_object_id.store(item.next_object_id);
+  VX_TRY(cache.init(opts.node_cache_bytes ? opts.node_cache_bytes : u64{8} << 20));
+  for (u8 i = 0; i < 2; i++) {
+    memcpy(blobs[i], item.trees[i].blob, disk::kBlobBytes);
+    VX_TRY(load_tree(i, item.trees[i].root));
+  }
+  return {};
+}
+
+Result<Box<Volume>> Volume::open_snapshot(u64 id, const OpenOptions &options) {
+  State &owner = *s_;
+  if (!owner.snapshots.use(id)) return Errno::noent;
+  Result<Box<Volume>> v = [&]() -> Result<Box<Volume>> {
+    auto super = VX_TRY(Box<disk::SuperDisk>::make(*owner.super));
+    Box<State> s = VX_TRY(Box<State>::make(owner.dev, options, owner.geo, *super));
+    s->super = std::move(super);
+    s->opts.read_only = true;
+    s->read_only.store(true);
+    VX_TRY(s->load_view(owner, id));
+    Box<Volume> made = VX_TRY(Box<Volume>::make(s.get()));
+    s->view_of = &owner;
+    s->view_id = id;
+    s.release();
+    return made;
+  }();
+  if (!v.ok()) owner.snapshots.unuse(id);
+  return v;
+}
+
+}  // namespace vexfs::store

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Snapshots of a volume: what Volume's snapshot functions return, and the list kept in memory.
+//
+// A snapshot is one item that holds the roots of a committed transaction (disk/snapshot_items.h). Making one is two
+// commits, whatever the filesystem holds; deleting one marks it, and frees in the background what nothing else needs.
+#pragma once
+#include "../base/lock.h"
+#include "../base/memory.h"
+#include "types.h"
+
+namespace vexfs::store {
+
+struct SnapshotInfo {
+  u64 id = 0;
+  u64 txn = 0;  // the state it holds is that of the end of this transaction
+  s64 created_sec = 0;
+  u32 created_nsec = 0;
+  u64 used_blocks = 0;  // of the whole filesystem, when it was made
+  u64 own_blocks = 0;  // needed by this snapshot only: what deleting it gives back (Volume::snapshot_info with account)
+  char name[64] = {};
+};
+
+// The snapshots that a volume knows, in the order of their transactions.
+class SnapshotList : Pinned {
+ public:
+  struct Entry {
+    u64 id = 0, txn = 0;
+    u32 users = 0;         // views that are open
+    bool leaving = false;  // being deleted, or never finished: nobody sees it
+  };
+  SnapshotList() : change("vexfs_snapshots"), lock_("vexfs_snapshot_list") {}
+
+  Mutex change;  // one creation, deletion or turn of reclaiming at a time; taken before any handle
+  Status add(const Entry &e);
+  void remove(u64 id);
+  bool find(u64 id, Entry *out);
+  bool finish(u64 id, u64 txn);  // a creation: visible from now on
+  Status leave(u64 id);          // busy (a view is open), noent
+  bool use(u64 id);              // false: there is no such snapshot
+  void unuse(u64 id);
+  u64 newest(u64 below = ~u64{0});  // txn of the newest visible one that is older than `below`; 0: none
+  bool first_leaving(Entry *out);
+  Status visible(Vec<u64> *txns);  // ascending. nomem
+
+ private:
+  Spin lock_;
+  Vec<Entry> list_;  // ascending by txn
+};
+
+}  // namespace vexfs::store
