@@ -174,7 +174,11 @@ struct vx_map {
   vx_u32 type;  /* enum vx_map_type */
   vx_u32 flags; /* VX_MAP_F_* */
 };
-enum { VX_MAP_F_NEW = 1 /* freshly allocated: parts not written must be zeroed */, VX_MAP_F_INFLIGHT = 2 };
+enum {
+  VX_MAP_F_NEW = 1 /* freshly allocated: parts not written must be zeroed */,
+  VX_MAP_F_INFLIGHT = 2,
+  VX_MAP_F_KEPT = 4 /* a snapshot needs these blocks: a write goes elsewhere */
+};
 
 /* What is at [off, off+len)? One piece. Holes extend to the next mapping. INLINE: whole contents, read with vx_inline_read. */
 int vx_map(struct vx_inode *ip, vx_u64 off, vx_u64 len, struct vx_map *out);

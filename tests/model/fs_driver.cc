@@ -76,7 +76,7 @@ std::string Driver::bytes(uint64_t n) {
 }
 
 fs::InodeRef Driver::inode(uint64_t node) {
-  auto r = fs_.fs().get(ino_of_.at(node));
+  auto r = (shown_ ? *shown_ : fs_.fs()).get(ino_of_.at(node));
   EXPECT_TRUE(r.ok()) << "node " << node << " inode " << ino_of_.at(node) << ": " << static_cast<int>(r.code());
   return r.ok() ? r.take() : fs::InodeRef();
 }

@@ -54,6 +54,7 @@ class Driver {
   int64_t tick() { return ++clock_; }
 
   fs::test::TestFs fs_;
+  fs::Filesystem *shown_ = nullptr;  // compare() looks at this one instead
   FsModel model_, saved_;
   std::map<uint64_t, uint64_t> ino_of_, saved_ino_of_;  // model's node -> inode number
   std::mt19937_64 rng_;

@@ -41,8 +41,9 @@ Status allocate_delayed(Inode &ip, u64 block, Spares &spares) {
   return {};
 }
 
-// A hole that nobody reserved: O_DIRECT, or a page that came in by mmap before its reservation.
-Status allocate_hole(Inode &ip, u64 block, u64 count, bool direct, MapOut &out) {
+// A hole that nobody reserved, or (cow) an extent that a snapshot needs: O_DIRECT, or a page that came in by mmap before
+// its reservation.
+Status allocate_hole(Inode &ip, u64 block, u64 count, bool direct, bool cow, MapOut &out) {
   Spares spares;
   VX_TRY(spares.fill(1));
   auto run = VX_TRY(alloc_run(ip, block, min_of(count, kRunMax), false));
@@ -53,6 +54,7 @@ Status allocate_hole(Inode &ip, u64 block, u64 count, bool direct, MapOut &out) 
   r->disk = run.start;
   r->state = RangeState::inflight;
   r->direct = direct;
+  r->cow = cow;
   ip.overlay.insert(*r);
   fill(ip.filesystem(), out, block, run.count, run.start, VX_MAP_MAPPED, VX_MAP_F_NEW | VX_MAP_F_INFLIGHT);
   return {};
@@ -122,13 +124,15 @@ Status map_allocate(Inode &ip, u64 off, u64 len, bool direct, MapOut &out) {
   u64 stop = r ? min_of(block + want, r->first) : block + want;
   auto e = find_extent(ip, block);
   if (!e.ok() && e.code() != Errno::noent) return e.error();
+  if (e.ok() && e->first <= block && fs.volume().kept(e->birth))
+    return allocate_hole(ip, block, min_of(stop, e->end()) - block, direct, true, out);
   if (e.ok() && e->first <= block) {
     fill(fs, out, block, min_of(stop, e->end()) - block, e->disk + (block - e->first),
          e->unwritten ? VX_MAP_UNWRITTEN : VX_MAP_MAPPED, 0);
     return {};
   }
   if (e.ok()) stop = min_of(stop, e->first);
-  return allocate_hole(ip, block, stop - block, direct, out);
+  return allocate_hole(ip, block, stop - block, direct, false, out);
 }
 
 }  // namespace vexfs::fs

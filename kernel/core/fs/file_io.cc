@@ -78,10 +78,17 @@ Status write_small(Inode &ip, Bytes in, u64 off) {
   return {};
 }
 
-// One block as it is to be before new bytes are put into it; what lies beyond the end of the file is zero.
-Status old_block(Inode &ip, u64 disk, u64 file_off, MutBytes block) {
+// One block as it is to be before new bytes are put into it; what lies beyond the end of the file is zero. Blocks may
+// have been chosen for it already: those that are to be replaced are still mapped.
+Status old_block(Inode &ip, u64 file_off, MutBytes block) {
   Filesystem &fs = ip.filesystem();
-  VX_TRY(fs.volume().read_blocks(disk >> fs.block_shift(), block));
+  MapOut m;
+  VX_TRY(map(ip, file_off, block.size(), m));
+  if (m.type != VX_MAP_MAPPED) {
+    memset(block.data(), 0, block.size());
+    return {};
+  }
+  VX_TRY(fs.volume().read_blocks(m.disk >> fs.block_shift(), block));
   u64 size = ip.size();
   if (size < file_off + block.size()) {
     usize keep = size > file_off ? static_cast<usize>(size - file_off) : 0;
@@ -101,18 +108,10 @@ Result<usize> write_piece(Inode &ip, Bytes in, u64 at, Bounce &bounce) {
   VX_TRY(map_allocate(ip, start, want, true, m));
   usize span = static_cast<usize>(min_of<u64>(want, m.len));
   usize n = min_of<usize>(in.size(), span - skip);
-  bool old = m.type == VX_MAP_MAPPED && !(m.flags & VX_MAP_F_NEW);
   bool head = skip != 0, tail = skip + n < span;
   Status st;
-  MutBytes first{bounce.data(), bs}, last{bounce.data() + span - bs, bs};
-  if (head || (tail && span == bs)) {
-    memset(first.data(), 0, bs);
-    if (old) st = old_block(ip, m.disk, start, first);
-  }
-  if (st.ok() && tail && span > bs) {
-    memset(last.data(), 0, bs);
-    if (old) st = old_block(ip, m.disk + span - bs, start + span - bs, last);
-  }
+  if (head || (tail && span == bs)) st = old_block(ip, start, {bounce.data(), bs});
+  if (st.ok() && tail && span > bs) st = old_block(ip, start + span - bs, {bounce.data() + span - bs, bs});
   if (st.ok()) {
     memcpy(bounce.data() + skip, in.data(), n);
     st = fs.volume().write_blocks(m.disk >> fs.block_shift(), {bounce.data(), span});
@@ -134,8 +133,12 @@ Status zero_tail(Inode &ip) {
   if (m.type != VX_MAP_MAPPED) return {};
   Bounce bounce;
   VX_TRY(bounce.make(bs, bs));
-  VX_TRY(old_block(ip, m.disk, start, {bounce.data(), bs}));
-  return fs.volume().write_blocks(m.disk >> fs.block_shift(), {bounce.data(), bs});
+  VX_TRY(old_block(ip, start, {bounce.data(), bs}));
+  VX_TRY(map_allocate(ip, start, bs, true, m));  // the same block, or another when a snapshot needs it
+  Status st = fs.volume().write_blocks(m.disk >> fs.block_shift(), {bounce.data(), bs});
+  Status done = write_done(ip, start, bs, size, st.ok() ? 0 : st.to_c());
+  VX_TRY(std::move(st));
+  return done;
 }
 
 }  // namespace

@@ -32,11 +32,12 @@ struct Holes : Pinned {
   ~Holes() {
     while (MapRange *r = list.pop_front()) vx_free(r);
   }
-  Status add(u64 first, u64 count) {
+  Status add(u64 first, u64 count, bool cow) {
     MapRange *r = Spares::make();
     if (!r) return Errno::nomem;
     r->first = first;
     r->count = count;
+    r->cow = cow;
     list.push_back(*r);
     blocks += count;
     return {};
@@ -45,7 +46,7 @@ struct Holes : Pinned {
   u64 blocks = 0;
 };
 
-// Collects what is neither in the overlay nor mapped. An inline file has no mappings.
+// Collects what is neither in the overlay nor mapped to blocks that may be overwritten. An inline file has no mappings.
 Status find_holes(Inode &ip, u64 first, u64 end, Holes &holes) {
   MapRange *r = ip.overlay.find(first);
   for (u64 at = first; at < end;) {
@@ -56,17 +57,33 @@ Status find_holes(Inode &ip, u64 first, u64 end, Holes &holes) {
     }
     u64 stop = r ? min_of(end, r->first) : end;
     u64 hole = stop, skip = stop;
+    bool kept = false;
     if (!ip.is_inline()) {
       auto e = find_extent(ip, at);
       if (!e.ok() && e.code() != Errno::noent) return e.error();
       if (e.ok() && e->first < stop) {
         hole = max_of(at, e->first);
         skip = min_of(stop, e->end());
+        kept = ip.filesystem().volume().kept(e->birth);
       }
     }
-    if (hole > at) VX_TRY(holes.add(at, hole - at));
+    if (hole > at) VX_TRY(holes.add(at, hole - at, false));
+    if (kept) VX_TRY(holes.add(hole, skip - hole, true));
     at = skip;
   }
+  return {};
+}
+
+// What an extent, or the lack of one, says about `block`; the piece ends at `stop` at the latest.
+Status map_extent(Inode &ip, u64 block, u64 stop, u32 hole_type, MapOut &out) {
+  Filesystem &fs = ip.filesystem();
+  auto e = find_extent(ip, block);
+  if (!e.ok() && e.code() != Errno::noent) return e.error();
+  if (e.ok() && e->first <= block)
+    fill(fs, out, block, min_of(stop, e->end()), e->disk + (block - e->first),
+         e->unwritten ? VX_MAP_UNWRITTEN : VX_MAP_MAPPED, fs.volume().kept(e->birth) ? VX_MAP_F_KEPT : 0);
+  else
+    fill(fs, out, block, e.ok() ? min_of(stop, e->first) : stop, 0, hole_type, 0);
   return {};
 }
 
@@ -82,21 +99,14 @@ Status map_locked(Inode &ip, u64 block, MapOut &out) {
   }
   MapRange *r = ip.overlay.find(block);
   if (r && r->first <= block) {
+    if (r->cow) return file_map_impl::map_extent(ip, block, r->end(), VX_MAP_DELALLOC, out);
     if (r->state == RangeState::inflight)  // its contents are not on the device yet: it reads as zeroes from there
       fill(fs, out, block, r->end(), r->disk + (block - r->first), VX_MAP_UNWRITTEN, VX_MAP_F_INFLIGHT);
     else
       fill(fs, out, block, r->end(), 0, VX_MAP_DELALLOC, 0);
     return {};
   }
-  u64 stop = r ? r->first : file_map_impl::max_blocks(fs);
-  auto e = find_extent(ip, block);
-  if (!e.ok() && e.code() != Errno::noent) return e.error();
-  if (e.ok() && e->first <= block)
-    fill(fs, out, block, min_of(stop, e->end()), e->disk + (block - e->first),
-         e->unwritten ? VX_MAP_UNWRITTEN : VX_MAP_MAPPED, 0);
-  else
-    fill(fs, out, block, e.ok() ? min_of(stop, e->first) : stop, 0, VX_MAP_HOLE, 0);
-  return {};
+  return file_map_impl::map_extent(ip, block, r ? r->first : file_map_impl::max_blocks(fs), VX_MAP_HOLE, out);
 }
 
 Status map(Inode &ip, u64 off, u64 len, MapOut &out) {
@@ -124,8 +134,13 @@ Status map_reserve(Inode &ip, u64 off, u64 len, MapOut &out) {
   VX_TRY(file_map_impl::find_holes(ip, first, end, holes));
   // What a reader of the map will find must be known before anything is promised.
   MapOut old;
-  if (ip.is_inline() || holes.list.empty() || holes.list.front()->first != first) {
+  bool fresh = !holes.list.empty() && holes.list.front()->first == first && !holes.list.front()->cow;
+  if (ip.is_inline() || !fresh) {
     VX_TRY(map_locked(ip, first, old));
+    if (!holes.list.empty() && !ip.is_inline()) {  // the answer must not reach over what is reserved only now
+      u64 next = holes.list.front()->first == first ? holes.list.front()->end() : holes.list.front()->first;
+      old.len = min_of(old.len, (next << fs.block_shift()) - old.off);
+    }
   } else {
     old.type = VX_MAP_HOLE;
   }

@@ -110,6 +110,13 @@ Status Filesystem::commit() {
   return volume_.commit();  // which calls prepare_commit()
 }
 
+Result<u64> Filesystem::snapshot_create(Bytes name) {
+  for (IoLock &l : io_locks_) l.lock.lock();
+  Result<u64> id = volume_.snapshot_create(name);
+  for (IoLock &l : io_locks_) l.lock.unlock();
+  return id;
+}
+
 Status Filesystem::sync() {
   Timed t(stats_, Op::sync);
   return volume_.sync(true);  // which calls prepare_commit()

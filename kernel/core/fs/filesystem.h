@@ -52,6 +52,9 @@ class Filesystem : Pinned {
   Status sync();
   // The same for one inode's attributes and everything that is not kept lazily.
   Status sync(Inode &ip);
+  // A snapshot of all files as they are (store/snapshots.h, Volume::snapshot_create). Whole writes of hosts without a page
+  // cache wait; a host with one has stopped its writers and written its pages back. Errors as there.
+  Result<u64> snapshot_create(Bytes name);
   // The vector room takes part. Set once, after open() and before recover(); null to let go, when nothing runs.
   void set_hooks(const Hooks *hooks) { hooks_ = hooks ? *hooks : Hooks{}; }
   const Hooks &hooks() const { return hooks_; }

@@ -56,12 +56,12 @@ MapRange *Overlay::find(u64 block) const {
 void Overlay::insert(MapRange &r) {
   VX_ASSERT(r.count > 0);
   tree_.insert(r);
-  blocks_.fetch_add(r.count, std::memory_order_relaxed);
+  if (!r.cow) blocks_.fetch_add(r.count, std::memory_order_relaxed);
 }
 
 void Overlay::remove(MapRange &r) {
   tree_.erase(r);
-  blocks_.fetch_sub(r.count, std::memory_order_relaxed);
+  if (!r.cow) blocks_.fetch_sub(r.count, std::memory_order_relaxed);
 }
 
 void Overlay::add_delayed(MapRange *r) {
@@ -69,13 +69,14 @@ void Overlay::add_delayed(MapRange *r) {
   MapRange *after = tree_.at_or_after(r->first);
   VX_ASSERT(!before || before->end() <= r->first);
   VX_ASSERT(!after || r->end() <= after->first);
-  bool join_before = before && before->end() == r->first && before->state == RangeState::delayed;
-  bool join_after = after && after->first == r->end() && after->state == RangeState::delayed;
+  auto alike = [r](const MapRange &o) { return o.state == RangeState::delayed && o.cow == r->cow; };
+  bool join_before = before && before->end() == r->first && alike(*before);
+  bool join_after = after && after->first == r->end() && alike(*after);
   if (!join_before && !join_after) {
     insert(*r);
     return;
   }
-  blocks_.fetch_add(r->count, std::memory_order_relaxed);
+  if (!r->cow) blocks_.fetch_add(r->count, std::memory_order_relaxed);
   if (join_before) {
     before->count += r->count;
     if (join_after) {
@@ -114,6 +115,7 @@ void Overlay::split_at(u64 block, Spares &spares) {
   tail->disk = r->state == RangeState::delayed ? 0 : r->disk + head;
   tail->state = r->state;
   tail->direct = r->direct;
+  tail->cow = r->cow;
   r->count = head;
   tree_.insert(*tail);
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // What a file promises beyond its extent items: ranges that are delayed, allocated ahead, or in flight.
 //
-// A range never overlaps an extent item (an inline file's delayed block 0 is no exception: it has no extents), and
-// ranges never overlap each other. Everything here is guarded by the inode's data_lock, held exclusively for changes;
+// A range never overlaps an extent item (an inline file's delayed block 0 is no exception: it has no extents), unless it
+// is marked cow: then a snapshot needs what is mapped there, readers find it until the new data is on the device, and
+// write_done() puts the new blocks in its place. Ranges never overlap each other. Everything here is guarded by the inode's data_lock, held exclusively for changes;
 // blocks() alone may be read without it. Nothing here allocates except Spares.
 //
 //   delayed    space is promised by Volume::reserve_blocks, no blocks are chosen
@@ -30,6 +31,7 @@ struct MapRange {
   u64 disk = 0;   // first device block, unless delayed
   RangeState state = RangeState::delayed;
   bool direct = false;  // in flight by O_DIRECT: completion is a change of content
+  bool cow = false;     // takes the place of an extent that must not be overwritten
   u64 end() const { return first + count; }
 };
 
@@ -52,7 +54,9 @@ class Overlay : Pinned {
  public:
   ~Overlay();
   bool empty() const { return tree_.empty() && ghosts_empty(); }
-  u64 blocks() const { return blocks_.load(std::memory_order_relaxed); }  // of live ranges
+  u64 blocks() const {
+    return blocks_.load(std::memory_order_relaxed);
+  }  // of live ranges that add to the file's blocks
 
   // First range that ends after `block` (it may contain it), or null.
   MapRange *find(u64 block) const;

@@ -24,6 +24,11 @@ Result<u64> collect(Inode &ip, u64 at, u64 end, Unit (&units)[kUnits], u32 &n) {
     MapRange *r = ip.overlay.find(at);
     if (r && r->first <= at) {
       u64 stop = min_of(end, r->end());
+      if (r->cow && r->state == RangeState::inflight) {  // one extent goes for one that comes
+        auto e = find_extent(ip, at);
+        if (!e.ok() && e.code() != Errno::noent) return e.error();
+        if (e.ok()) stop = min_of(stop, e->first > at ? e->first : e->end());
+      }
       if (r->state == RangeState::inflight) units[n++] = {at, stop - at, r->disk + (at - r->first), true};
       at = stop;
       continue;
@@ -42,7 +47,7 @@ Result<u64> collect(Inode &ip, u64 at, u64 end, Unit (&units)[kUnits], u32 &n) {
   return at;
 }
 
-// The blocks of u take the place of whatever is mapped there (by the invariant nothing is).
+// The blocks of u take the place of whatever is mapped there: nothing, or what a snapshot needs.
 Status publish(store::Handle &h, Inode &ip, const Unit &u, u64 &replaced) {
   for (u64 limit = u.count + 1; limit; limit--) {
     auto e = find_extent(ip, u.first);
