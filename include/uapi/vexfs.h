@@ -287,6 +287,43 @@ enum vexfs_simd {
   VEXFS_SIMD_NEON = 4
 };
 
+/* --------------------------------------------------------------- snapshots */
+/*
+ * A snapshot is the whole filesystem, files and vectors, as it was at one moment. It is read by mounting it
+ * (mount -o ro,snapshot=NAME). The fd: any file or directory of the filesystem. CREATE and DELETE need CAP_SYS_ADMIN.
+ *
+ * CREATE: in: name. Everything that was done before the call is in it; writers wait for its end. -EEXIST; -EINVAL (a
+ *   name is 1..63 bytes of UTF-8 without '/' and control characters, and not "." or ".."); -EBUSY (frozen);
+ *   -EOPNOTSUPP (a filesystem made before there were snapshots); -ENOSPC.
+ * DELETE: in: id, or 0 and the name. The space comes back in the background. -ENOENT; -EBUSY (it is mounted).
+ * INFO: in: id, or 0 and the name. -ENOENT.
+ */
+#define VEXFS_SNAPSHOT_NAME_MAX 63
+#define VEXFS_SNAPSHOT_ACCOUNT 1u /* INFO, LIST: fill own_bytes, which takes time where much has changed since */
+struct vexfs_snapshot {
+  __u32 size;
+  __u32 flags;       /* VEXFS_SNAPSHOT_ACCOUNT or 0 */
+  __u64 id;          /* never used again */
+  __u64 txn;         /* out: it is the state of the end of this transaction */
+  __u64 created_sec; /* seconds since the epoch */
+  __u32 created_nsec;
+  __u32 reserved0;
+  __u64 used_bytes;                       /* out: in use in the whole filesystem when it was made */
+  __u64 own_bytes;                        /* out: what deleting it would free; ~0 when not asked for */
+  char name[VEXFS_SNAPSHOT_NAME_MAX + 1]; /* NUL-terminated, zero after it */
+  __u64 reserved[4];
+};
+
+struct vexfs_snapshot_list {
+  __u32 size;
+  __u32 flags;     /* VEXFS_SNAPSHOT_ACCOUNT or 0 */
+  __u64 after;     /* in: list snapshots with id > after */
+  __u64 snapshots; /* user address of struct vexfs_snapshot[capacity] */
+  __u32 capacity;  /* in */
+  __u32 count;     /* out: filled; fewer than capacity means the end */
+  __u64 reserved[4];
+};
+
 /* ----------------------------------------------------------------- numbers */
 /* 0xB7 with 0x40-0x5F: a range that Documentation/userspace-api/ioctl/ioctl-number.rst does not list as taken. */
 #define VEXFS_IOC 0xB7
@@ -304,6 +341,10 @@ enum vexfs_simd {
 #define VEXFS_IOCTL_HYBRID_SEARCH _IOWR(VEXFS_IOC, 0x51, struct vexfs_hybrid_search)
 #define VEXFS_IOCTL_MANAGE_INDEX _IOWR(VEXFS_IOC, 0x54, struct vexfs_index)
 #define VEXFS_IOCTL_GET_VECTOR_STATS _IOWR(VEXFS_IOC, 0x55, struct vexfs_stats)
+#define VEXFS_IOCTL_SNAPSHOT_CREATE _IOWR(VEXFS_IOC, 0x58, struct vexfs_snapshot)
+#define VEXFS_IOCTL_SNAPSHOT_DELETE _IOWR(VEXFS_IOC, 0x59, struct vexfs_snapshot)
+#define VEXFS_IOCTL_SNAPSHOT_INFO _IOWR(VEXFS_IOC, 0x5a, struct vexfs_snapshot)
+#define VEXFS_IOCTL_SNAPSHOT_LIST _IOWR(VEXFS_IOC, 0x5b, struct vexfs_snapshot_list)
 /* Other names of the same calls. */
 #define VEXFS_IOCTL_CREATE_VECTOR VEXFS_IOCTL_ADD_EMBEDDING
 #define VEXFS_IOCTL_SIMILARITY_SEARCH VEXFS_IOCTL_VECTOR_SEARCH

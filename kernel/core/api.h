@@ -55,6 +55,10 @@ int vx_fs_commit(struct vx_fs *fs);   /* all that was done before the call is on
 int vx_fs_sync(struct vx_fs *fs);     /* the same, by a write to the intent log where there is one */
 /* No background work touches the device any more (on, waits for what has begun), or it may again. Nests not at all. */
 void vx_fs_quiesce(struct vx_fs *fs, vx_bool on);
+/* Snapshots are made, listed and deleted by vx_ioctl; the host stops its writers first and has no dirty pages. Here one
+ * is opened as a filesystem of its own, read-only, on the device of `of`, which must be unmounted after it. -ENOENT. */
+int vx_snapshot_find(struct vx_fs *of, const char *name, size_t len, vx_u64 *id);
+int vx_snapshot_mount(struct vx_fs *of, vx_u64 id, const struct vx_mount_opts *o, struct vx_fs **out);
 int vx_fs_set_read_only(struct vx_fs *fs, vx_bool ro);
 void vx_fs_info(struct vx_fs *fs, struct vx_fs_info *out);
 void vx_fs_abort(struct vx_fs *fs, int err); /* forced shutdown: nothing more reaches the disk */

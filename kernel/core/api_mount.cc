@@ -31,8 +31,8 @@ void take_apart(vx_fs &m) {
   m.volume.reset();
 }
 
-Status put_together(vx_fs &m, vx_bdev *dev, const vx_mount_opts &o) {
-  m.volume = VX_TRY(Volume::open(dev, volume_options(o)));
+// On top of m.volume.
+Status put_together(vx_fs &m, const vx_mount_opts &o) {
   m.fs = VX_TRY(fs::Filesystem::open(*m.volume, fs::Options{}));
   m.fs->handle = &m;
   vector::EngineOptions eo;
@@ -42,6 +42,24 @@ Status put_together(vx_fs &m, vx_bdev *dev, const vx_mount_opts &o) {
   VX_TRY(m.engine->start());
   VX_TRY(m.fs->recover());
   return m.engine->recover();
+}
+
+int mount(Result<Box<Volume>> volume, const vx_mount_opts &o, vx_fs **out) {
+  if (!volume.ok()) return volume.error().negative();
+  auto made = Box<vx_fs>::make();
+  if (!made.ok()) {
+    (void)(*volume)->close();
+    return made.error().negative();
+  }
+  Box<vx_fs> m = made.take();
+  m->volume = volume.take();
+  Status st = put_together(*m, o);
+  if (!st.ok()) {
+    take_apart(*m);
+    return st.to_c();
+  }
+  *out = m.release();
+  return 0;
 }
 
 void copy_text(char *out, usize cap, const char *in) {
@@ -69,16 +87,19 @@ const char *vx_simd_level_name(void) { return vexfs::simd::level_name(vexfs::sim
 vx_u32 vx_simd_width_bits(void) { return vexfs::simd::level_width_bits(vexfs::simd::level()); }
 
 int vx_fs_mount(vx_bdev *dev, const vx_mount_opts *o, vx_fs **out) {
-  auto made = vexfs::Box<vx_fs>::make();
-  if (!made.ok()) return made.error().negative();
-  vexfs::Box<vx_fs> m = made.take();
-  auto st = vexfs::api_mount_impl::put_together(*m, dev, *o);
-  if (!st.ok()) {
-    vexfs::api_mount_impl::take_apart(*m);
-    return st.to_c();
-  }
-  *out = m.release();
+  return vexfs::api_mount_impl::mount(Volume::open(dev, vexfs::api_mount_impl::volume_options(*o)), *o, out);
+}
+
+int vx_snapshot_find(vx_fs *of, const char *name, size_t len, vx_u64 *id) {
+  auto r = of->volume->snapshot_find({reinterpret_cast<const vx_u8 *>(name), len});
+  if (!r.ok()) return r.error().negative();
+  *id = *r;
   return 0;
+}
+
+int vx_snapshot_mount(vx_fs *of, vx_u64 id, const vx_mount_opts *o, vx_fs **out) {
+  return vexfs::api_mount_impl::mount(of->volume->open_snapshot(id, vexfs::api_mount_impl::volume_options(*o)), *o,
+                                      out);
 }
 
 void vx_fs_unmount(vx_fs *fs) {

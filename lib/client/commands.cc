@@ -138,6 +138,56 @@ Error command_error(const std::string &path, const std::string &what, int err) {
   return Error(err, path + ": " + what + ": " + why);
 }
 
+// --------------------------------------------------------------- snapshots
+namespace {
+
+vexfs_snapshot named(const std::string &name) {
+  auto v = sized<vexfs_snapshot>();
+  if (name.empty() || name.size() >= sizeof v.name)
+    throw Error(EINVAL, "the name of a snapshot has 1 to " + std::to_string(sizeof v.name - 1) + " bytes");
+  memcpy(v.name, name.data(), name.size());
+  return v;
+}
+
+}  // namespace
+
+vexfs_snapshot snapshot_create(Target &t, const std::string &name) {
+  vexfs_snapshot v = named(name);
+  const int rc = t.command(VEXFS_IOCTL_SNAPSHOT_CREATE, &v);
+  if (rc == -EEXIST) throw Error(EEXIST, "there is a snapshot '" + name + "' already");
+  if (rc == -EINVAL) throw Error(EINVAL, "'" + name + "': a name is UTF-8 without '/' and control characters");
+  if (rc == -EBUSY) throw Error(EBUSY, t.path() + ": the filesystem is frozen");
+  if (rc == -EOPNOTSUPP) throw Error(EOPNOTSUPP, t.path() + ": made without the feature: no snapshots");
+  if (rc != 0) throw command_error(t.path(), "create snapshot", -rc);
+  return v;
+}
+
+void snapshot_delete(Target &t, const std::string &name) {
+  vexfs_snapshot v = named(name);
+  const int rc = t.command(VEXFS_IOCTL_SNAPSHOT_DELETE, &v);
+  if (rc == -ENOENT) throw Error(ENOENT, "no snapshot '" + name + "'");
+  if (rc == -EBUSY) throw Error(EBUSY, "snapshot '" + name + "' is mounted");
+  if (rc != 0) throw command_error(t.path(), "delete snapshot", -rc);
+}
+
+std::vector<vexfs_snapshot> snapshot_list(Target &t, bool account) {
+  std::vector<vexfs_snapshot> all;
+  constexpr uint32_t step = 64;
+  for (uint32_t got = step; got == step;) {
+    const size_t have = all.size();
+    all.resize(have + step);
+    auto v = sized<vexfs_snapshot_list>();
+    v.flags = account ? VEXFS_SNAPSHOT_ACCOUNT : 0;
+    v.after = have ? all[have - 1].id : 0;
+    v.snapshots = address(all.data() + have);
+    v.capacity = step;
+    send(t, VEXFS_IOCTL_SNAPSHOT_LIST, &v, "list snapshots");
+    got = std::min(v.count, step);
+    all.resize(have + got);
+  }
+  return all;
+}
+
 // ------------------------------------------------------------- collections
 vexfs_collection collection_create(Target &t, vexfs_collection spec) {
   spec.size = sizeof spec;

@@ -20,6 +20,11 @@ const char *index_name(uint16_t k);    // "flat", "hnsw"
 std::string element_names();
 std::string metric_names();
 std::string index_names();
+
+// --------------------------------------------------------------- snapshots
+vexfs_snapshot snapshot_create(Target &t, const std::string &name);
+void snapshot_delete(Target &t, const std::string &name);
+std::vector<vexfs_snapshot> snapshot_list(Target &t, bool account);
 const char *simd_name(uint32_t level);  // "avx2"
 const char *plan_name(uint32_t plan);   // "scan", "index"
 std::optional<uint16_t> element_from(const std::string &name);

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "../client/error.h"
@@ -84,10 +85,9 @@ class Image : public ImagePlace {
     if (rc == -EINVAL) throw Error(EINVAL, file + ": no VexFS filesystem in it");
     if (rc == -EUCLEAN) throw Error(EUCLEAN, file + ": damaged (run fsck.vexfs)");
     if (rc != 0) fail(file, rc);
+    if (!o.snapshot.empty()) show_snapshot(o.snapshot, m);
   }
-  ~Image() override {
-    if (fs_) vx_fs_unmount(fs_);
-  }
+  ~Image() override { unmount(); }
 
   vx_fs *fs() override { return fs_; }
   bool is_image() const override { return true; }
@@ -96,8 +96,7 @@ class Image : public ImagePlace {
   void close() override {
     if (!fs_) return;
     const int rc = info().read_only ? 0 : vx_fs_commit(fs_);
-    vx_fs_unmount(fs_);
-    fs_ = nullptr;
+    unmount();
     overlay_.reset();
     device_.reset();  // and with it the lock on the image
     if (rc != 0) throw Error(-rc, file_ + ": the last commit failed: " + strerror(-rc));
@@ -167,6 +166,23 @@ class Image : public ImagePlace {
   }
 
  private:
+  void show_snapshot(const std::string &name, const vx_mount_opts &m) {
+    uint64_t id = 0;
+    int rc = vx_snapshot_find(fs_, name.data(), name.size(), &id);
+    vx_fs *view = nullptr;
+    if (rc == 0) rc = vx_snapshot_mount(fs_, id, &m, &view);
+    if (rc != 0) {
+      unmount();
+      throw Error(-rc, file_ + (rc == -ENOENT ? ": no snapshot '" + name + "'" : ": " + std::string(strerror(-rc))));
+    }
+    under_ = std::exchange(fs_, view);
+  }
+  void unmount() {
+    if (fs_) vx_fs_unmount(fs_);
+    if (under_) vx_fs_unmount(under_);  // what the view lies on goes last
+    fs_ = under_ = nullptr;
+  }
+
   static constexpr int depth_max = 4096;  // of directories, when a path is put together from the leaf up
 
   struct vx_fs_info info() const {
@@ -227,6 +243,7 @@ class Image : public ImagePlace {
   std::unique_ptr<host::FileDevice> device_;
   std::unique_ptr<host::OverlayDevice> overlay_;  // read-only: over device_
   vx_fs *fs_ = nullptr;
+  vx_fs *under_ = nullptr;  // the filesystem whose snapshot fs_ is
 };
 
 }  // namespace

@@ -15,6 +15,7 @@ struct ImageOptions {
   bool read_only = false;
   uint32_t commit_interval_ms = 5000;
   uint32_t index_threads = 0;  // 0: the caller does the indexing
+  std::string snapshot;        // not empty: show that snapshot, read-only
 };
 
 // Paths are absolute inside the image. Throws Error. close() commits and unmounts; the destructor does it too, but

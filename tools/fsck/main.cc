@@ -171,6 +171,7 @@ void print_json(const Options &o, const store::Checker &c, const Outcome &out, c
   j["dead_rows"] = r.vectors.dead;
   j["owned_rows"] = r.vectors.owned;
   j["vector_chunks"] = r.vectors.chunks;
+  j["snapshots"] = r.snapshots;
   j["log_syncs"] = log.syncs;
   j["log_records"] = log.records;
   j["findings"] = report.to_json();
@@ -193,6 +194,7 @@ void print_text(const Options &o, const store::Checker &c, const Outcome &out, i
            n(r.files.orphans));
     printf("%s: %llu collections, %llu vectors, %llu of these of files, %llu dead, %llu chunks\n", dev,
            n(r.vectors.collections), n(r.vectors.rows), n(r.vectors.owned), n(r.vectors.dead), n(r.vectors.chunks));
+    if (r.snapshots) printf("%s: %llu snapshots, each checked in the same way\n", dev, n(r.snapshots));
   }
   if (code == exit_clean) {
     printf("%s: clean", dev);

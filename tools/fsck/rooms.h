@@ -10,6 +10,7 @@ namespace vexfs::fsck {
 struct RoomFigures {
   fs::CheckFigures files;
   vector::CheckFigures vectors;
+  u64 snapshots = 0;  // each has been checked like the current state
 };
 
 // Everything above open(): files, vectors, space. The error is a system one (io, nomem); findings go to the sink.

@@ -22,11 +22,15 @@ client::Place &Context::place(Access access) {
   }
   if (!place_) {
     access_ = access;
+    if (image.empty() && !snapshot.empty())
+      throw Usage("--snapshot goes with --image; of a mounted filesystem: mount -o ro,snapshot=NAME");
     if (image.empty()) {
       place_ = client::mounted();
     } else {
       client::ImageOptions o;
+      if (!snapshot.empty() && access == Access::write) throw Usage("a snapshot cannot be changed");
       o.read_only = access == Access::read;
+      o.snapshot = snapshot;
       // Once: the command stops where it is safe, and the image is closed properly. A second one ends the program.
       struct sigaction stop {};
       stop.sa_handler = [](int) { client::interrupt_image_commands(); };

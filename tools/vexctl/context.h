@@ -38,7 +38,7 @@ enum class Access { read, write };
 class Context {
  public:
   // Global options.
-  std::string image;
+  std::string image, snapshot;
   bool as_json = false;
   bool quiet = false;
 
@@ -131,6 +131,7 @@ void add_search_command(CLI::App &app, Context &ctx);
 void add_eval_command(CLI::App &app, Context &ctx);
 void add_index_commands(CLI::App &app, Context &ctx);
 void add_status_commands(CLI::App &app, Context &ctx);
+void add_snapshot_commands(CLI::App &app, Context &ctx);
 void add_image_commands(CLI::App &app, Context &ctx);
 void add_completion_command(CLI::App &app, Context &ctx);
 

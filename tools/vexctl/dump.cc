@@ -9,6 +9,7 @@
 #include "../../kernel/core/disk/group.h"
 #include "../../kernel/core/disk/log.h"
 #include "../../kernel/core/disk/node.h"
+#include "../../kernel/core/disk/snapshot_items.h"
 #include "../../kernel/core/disk/vector_items.h"
 #include "../../kernel/core/store/log_reader.h"
 #include "../../lib/device.h"
@@ -180,7 +181,7 @@ class Inspector {
 
  private:
   static unsigned tree_id(const std::string &name) {
-    static constexpr std::array<const char *, 4> names{"fs", "collections", "snapshots", "refcounts"};
+    static constexpr std::array<const char *, 5> names{"fs", "collections", "snapshots", "refcounts", "dead"};
     for (unsigned i = 0; i < names.size(); i++)
       if (name == names[i]) return i;
     throw Usage("unknown tree '" + name + "'");
@@ -267,6 +268,10 @@ class Inspector {
         disk::print_fs_item(p, k.oid, k.type, k.off, value);
       else if (tree == 1)
         disk::print_vector_item(p, k.oid, k.type, k.off, value);
+      else if (tree == 2)
+        disk::print_snapshot_item(p, k.oid, k.type, value);
+      else if (tree == 4)
+        disk::print_dead_item(p, k.oid, k.type, k.off, value);
       else
         disk::print_key(p, k);
       std::cout << "  " << p.c_str() << '\n';
@@ -305,7 +310,7 @@ void add_dump_commands(CLI::App &app, Context &ctx) {
   c->add_flag("-i,--items", o->items, "what the items of a leaf say");
   c->callback([dump, o] { dump([&](Inspector i) { i.node(o->block, o->items); }); });
   c = group->add_subcommand("tree", "A whole tree");
-  c->add_option("TREE", o->tree, "fs, collections, snapshots or refcounts")->capture_default_str();
+  c->add_option("TREE", o->tree, "fs, collections, snapshots, refcounts or dead")->capture_default_str();
   c->add_flag("-i,--items", o->items, "what the items of leaves say");
   auto *oid = c->add_option("--oid", o->oid, "only the items of this object (an inode number, a collection id)");
   c->callback(

@@ -61,6 +61,7 @@ int guarded(const Context &ctx, F f) {
 void add_global_options(CLI::App &app, Context &ctx) {
   app.set_version_flag("-V,--version", std::string("vexctl ") + vx_core_version());
   app.add_option("--image", ctx.image, "work on this image file or unmounted device instead of a mount");
+  app.add_option("--snapshot", ctx.snapshot, "with --image: as it was in this snapshot, read-only");
   app.add_flag("--json", ctx.as_json, "print JSON (errors too, on stderr)");
   app.add_flag("--quiet", ctx.quiet, "no words, no progress bars");
   app.require_subcommand(1);
@@ -98,6 +99,7 @@ int run(int argc, char **argv) {
   add_search_command(app, ctx);
   add_eval_command(app, ctx);
   add_index_commands(app, ctx);
+  add_snapshot_commands(app, ctx);
   add_image_commands(app, ctx);
   add_completion_command(app, ctx);
   int code = guarded(ctx, [&] {

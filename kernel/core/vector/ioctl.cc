@@ -44,6 +44,14 @@ Status run(Call &call, u32 cmd) {
       return call.manage_index();
     case VEXFS_IOCTL_GET_VECTOR_STATS:
       return call.get_stats();
+    case VEXFS_IOCTL_SNAPSHOT_CREATE:
+      return call.snapshot_create();
+    case VEXFS_IOCTL_SNAPSHOT_DELETE:
+      return call.snapshot_delete();
+    case VEXFS_IOCTL_SNAPSHOT_INFO:
+      return call.snapshot_info();
+    case VEXFS_IOCTL_SNAPSHOT_LIST:
+      return call.snapshot_list();
     default:
       return Errno::notty;
   }

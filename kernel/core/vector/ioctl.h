@@ -51,6 +51,10 @@ class Call : Pinned {
   Status hybrid();
   Status manage_index();
   Status get_stats();
+  Status snapshot_create();
+  Status snapshot_delete();
+  Status snapshot_info();
+  Status snapshot_list();
 
  private:
   // ---- argument structs, in the manner of copy_struct_from_user
@@ -83,6 +87,8 @@ class Call : Pinned {
   Status resolve_owner(const vexfs_embedding &v, u64 *ino);
   Status fill_row(Collection &c, u32 slot, vexfs_row *row, void *data, bool as_f32);
   Status durable(bool wanted);
+  Result<u64> snapshot_id(const vexfs_snapshot &v);
+  Status describe_snapshot(u64 id, bool account, vexfs_snapshot *out);
 
   struct Piece;
   Status batch_write(Collection &c, vexfs_batch &b, RowOp op);

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: MIT
+// vexctl snapshot create | list | delete
+#include "context.h"
+
+namespace vexfs::vexctl {
+namespace {
+
+struct Options {
+  std::string name, path;
+  bool account = false;
+};
+
+json to_json(const vexfs_snapshot &s, bool account) {
+  json j;
+  j["id"] = s.id;
+  j["name"] = std::string(s.name, strnlen(s.name, sizeof s.name));
+  j["txn"] = s.txn;
+  j["created_sec"] = s.created_sec;
+  j["created_nsec"] = s.created_nsec;
+  j["used_bytes"] = s.used_bytes;
+  if (account) j["own_bytes"] = s.own_bytes;
+  return j;
+}
+
+void create(Context &ctx, const Options &o) {
+  auto t = ctx.open(o.path, Access::write);
+  const vexfs_snapshot s = client::snapshot_create(*t, o.name);
+  if (ctx.as_json) return ctx.print(to_json(s, false));
+  ctx.say("snapshot " + std::to_string(s.id) + " '" + o.name + "' made");
+}
+
+void list(Context &ctx, const Options &o) {
+  auto t = ctx.open(o.path, Access::read);
+  const auto all = client::snapshot_list(*t, o.account);
+  json j = json::array();
+  Table table(o.account ? std::vector<std::string>{"ID", "CREATED", "OWN", "NAME"}
+                        : std::vector<std::string>{"ID", "CREATED", "NAME"});
+  for (const auto &s : all) {
+    j.push_back(to_json(s, o.account));
+    std::vector<std::string> row{std::to_string(s.id), human_time(static_cast<int64_t>(s.created_sec))};
+    if (o.account) row.push_back(human_bytes(s.own_bytes));
+    row.emplace_back(s.name, strnlen(s.name, sizeof s.name));
+    table.row(row);
+  }
+  if (ctx.as_json) return ctx.print(j);
+  if (all.empty()) return ctx.say("no snapshots");
+  if (!ctx.quiet) table.print();
+}
+
+void remove(Context &ctx, const Options &o) {
+  auto t = ctx.open(o.path, Access::write);
+  client::snapshot_delete(*t, o.name);
+  if (ctx.as_json) return ctx.print(json{{"deleted", o.name}});
+  ctx.say("snapshot '" + o.name + "' deleted");
+}
+
+}  // namespace
+
+void add_snapshot_commands(CLI::App &app, Context &ctx) {
+  auto o = std::make_shared<Options>();
+  CLI::App *group = app.add_subcommand("snapshot", "Make, list and delete snapshots")->alias("snap");
+  group->require_subcommand(1);
+
+  CLI::App *c = group->add_subcommand("create", "Keep all files and vectors as they are now");
+  c->add_option("NAME", o->name, "its name: 1 to 63 bytes of UTF-8")->required();
+  c->add_option("PATH", o->path, "any file or directory of the filesystem");
+  c->callback([&ctx, o] { create(ctx, *o); });
+
+  c = group->add_subcommand("list", "All snapshots of the filesystem");
+  c->add_option("PATH", o->path, "any file or directory of the filesystem");
+  c->add_flag("-s,--space", o->account, "with what deleting each would free (takes time)");
+  c->callback([&ctx, o] { list(ctx, *o); });
+
+  c = group->add_subcommand("delete", "Let a snapshot go; its space comes back in the background");
+  c->add_option("NAME", o->name, "the snapshot")->required();
+  c->add_option("PATH", o->path, "any file or directory of the filesystem");
+  c->callback([&ctx, o] { remove(ctx, *o); });
+}
+
+}  // namespace vexfs::vexctl
