@@ -28,6 +28,15 @@ typedef struct user_namespace vx_idmap;
 #define vx_fillattr(idmap, mask, inode, stat) generic_fillattr(idmap, inode, stat)
 #endif
 
+/* ------------------------------------------------------------------ freezing */
+#if VX_KERNEL(6, 6)
+#define vx_freeze_super(sb) freeze_super(sb, FREEZE_HOLDER_KERNEL)
+#define vx_thaw_super(sb) thaw_super(sb, FREEZE_HOLDER_KERNEL)
+#else
+#define vx_freeze_super(sb) freeze_super(sb)
+#define vx_thaw_super(sb) thaw_super(sb)
+#endif
+
 /* ------------------------------------------------------------------ inode timestamps */
 #if !VX_KERNEL(6, 7)
 static inline struct timespec64 inode_get_atime(const struct inode *inode)

@@ -75,7 +75,8 @@ static bool vexfs_is_overwrite(struct inode *inode, loff_t pos, size_t len)
 
 		if (vx_map(vexfs_core(inode), off, end - off, &m))
 			return false;
-		if ((m.type != VX_MAP_MAPPED && m.type != VX_MAP_UNWRITTEN) || (m.flags & VX_MAP_F_INFLIGHT))
+		if ((m.type != VX_MAP_MAPPED && m.type != VX_MAP_UNWRITTEN) ||
+		    (m.flags & (VX_MAP_F_INFLIGHT | VX_MAP_F_KEPT)))
 			return false;
 		off = m.off + m.len;
 	}
@@ -152,7 +153,7 @@ out:
 ssize_t vexfs_direct_write(struct kiocb *iocb, struct iov_iter *from)
 {
 	struct inode *inode = file_inode(iocb->ki_filp);
-	u64 mask = bdev_logical_block_size(inode->i_sb->s_bdev) - 1;
+	u64 mask = bdev_logical_block_size(vexfs_bdev(inode)) - 1;
 	ssize_t ret;
 
 	if (iocb->ki_flags & IOCB_NOWAIT)

@@ -152,8 +152,8 @@ int vexfs_getattr(vx_idmap *idmap, const struct path *path, struct kstat *stat, 
 	stat->attributes_mask |= STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND | STATX_ATTR_NODUMP;
 	if ((mask & STATX_DIOALIGN) && S_ISREG(inode->i_mode)) {
 		stat->result_mask |= STATX_DIOALIGN;
-		stat->dio_mem_align = bdev_dma_alignment(inode->i_sb->s_bdev) + 1;
-		stat->dio_offset_align = bdev_logical_block_size(inode->i_sb->s_bdev);
+		stat->dio_mem_align = bdev_dma_alignment(vexfs_bdev(inode)) + 1;
+		stat->dio_offset_align = bdev_logical_block_size(vexfs_bdev(inode));
 	}
 	return 0;
 }

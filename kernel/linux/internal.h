@@ -16,6 +16,8 @@ struct vx_bdev {
 	bool discard; /* mount option: freed blocks are discarded */
 };
 
+#define VEXFS_SNAPSHOT_NAME_BYTES 64 /* with the NUL */
+
 struct vexfs_opts {
 	u32 errors; /* VX_ERRORS_* */
 	u32 commit_s;
@@ -24,6 +26,7 @@ struct vexfs_opts {
 	u32 vector_threads;
 	bool discard;
 	bool norecovery; /* read-only: what the intent log has beyond the last commit is not looked at */
+	char snapshot[VEXFS_SNAPSHOT_NAME_BYTES]; /* not empty: the mount shows this snapshot of the filesystem */
 };
 
 enum { VEXFS_SHRINK_NODES, VEXFS_SHRINK_VECTORS, VEXFS_SHRINKERS };
@@ -32,6 +35,8 @@ enum { VEXFS_SHRINK_NODES, VEXFS_SHRINK_VECTORS, VEXFS_SHRINKERS };
 struct vexfs_sb {
 	struct super_block *sb;
 	struct vx_fs *core;
+	struct vfsmount *owner; /* this is a snapshot of the filesystem mounted there, which it keeps mounted */
+	u64 snapshot_id;
 	struct vx_bdev bdev;
 	struct vexfs_opts opts;
 	struct vx_fs_info info; /* as it was at mount: geometry and limits */
@@ -83,6 +88,12 @@ static inline struct vx_fs *vexfs_fs(struct inode *inode)
 	return vexfs_sb(inode->i_sb)->core;
 }
 
+/* Where the data is: not always i_sb's own device, which a mounted snapshot does not have. */
+static inline struct block_device *vexfs_bdev(struct inode *inode)
+{
+	return vexfs_sb(inode->i_sb)->bdev.bdev;
+}
+
 static inline struct vx_time vexfs_time(struct timespec64 ts)
 {
 	return (struct vx_time){ .sec = ts.tv_sec, .nsec = ts.tv_nsec };
@@ -103,6 +114,9 @@ extern struct file_system_type vexfs_type;
 extern struct list_head vexfs_mounts;
 extern struct mutex vexfs_mounts_lock; /* protects vexfs_mounts; a filesystem on it is complete */
 int vexfs_check(struct super_block *sb, int err); /* passes err on; notices when the core has given up writing */
+struct vexfs_sb *vexfs_new_sb(const struct vexfs_opts *opts);
+int vexfs_fill_sb(struct vexfs_sb *sbi); /* what all superblocks have in common; sbi->core is mounted */
+void vexfs_release(struct vexfs_sb *sbi);
 int vexfs_inode_cache_init(void);
 void vexfs_inode_cache_exit(void);
 
@@ -173,6 +187,10 @@ extern const struct export_operations vexfs_export_ops;
 long vexfs_ioctl(struct file *file, unsigned int cmd, unsigned long arg);
 long vexfs_command(struct file *file, u32 cmd, u64 uarg); /* a command of include/uapi/vexfs.h */
 int vexfs_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flags);
+
+/* snapshot.c */
+int vexfs_get_snapshot_tree(struct fs_context *fc);
+long vexfs_snapshot_command(struct file *file, u32 cmd, u64 uarg, struct vx_caller *c);
 
 /* sysfs.c, proc.c */
 int vexfs_sysfs_init(void);

@@ -101,6 +101,8 @@ static bool vexfs_reads_only(u32 cmd)
 	case _IOC_NR(VEXFS_IOCTL_VECTOR_SEARCH):
 	case _IOC_NR(VEXFS_IOCTL_HYBRID_SEARCH):
 	case _IOC_NR(VEXFS_IOCTL_GET_VECTOR_STATS):
+	case _IOC_NR(VEXFS_IOCTL_SNAPSHOT_INFO):
+	case _IOC_NR(VEXFS_IOCTL_SNAPSHOT_LIST):
 		return true;
 	}
 	return false;
@@ -123,6 +125,9 @@ long vexfs_command(struct file *file, u32 cmd, u64 uarg)
 
 	if (_IOC_TYPE(cmd) != VEXFS_IOC)
 		return -ENOTTY;
+	if (_IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_CREATE) ||
+	    _IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_DELETE))
+		return vexfs_check(inode->i_sb, vexfs_snapshot_command(file, cmd, uarg, &vc.c));
 	if (!vexfs_reads_only(cmd)) {
 		err = mnt_want_write_file(file);
 		if (err && err != -EROFS)

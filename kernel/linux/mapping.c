@@ -55,7 +55,7 @@ static void vexfs_fill_iomap(struct inode *inode, const struct vx_map *m, unsign
 	iomap->type = vexfs_iomap_type(m, flags);
 	iomap->offset = m->off;
 	iomap->length = m->len;
-	iomap->bdev = inode->i_sb->s_bdev;
+	iomap->bdev = vexfs_bdev(inode);
 	iomap->addr = m->type == VX_MAP_MAPPED || m->type == VX_MAP_UNWRITTEN ? m->disk : IOMAP_NULL_ADDR;
 	if (iomap->type == IOMAP_HOLE || iomap->type == IOMAP_DELALLOC)
 		iomap->addr = IOMAP_NULL_ADDR;
@@ -105,7 +105,7 @@ static void vexfs_fill_inline(struct inode *inode, void *buf, size_t len, struct
 	iomap->type = IOMAP_INLINE;
 	iomap->offset = 0;
 	iomap->length = len;
-	iomap->bdev = inode->i_sb->s_bdev;
+	iomap->bdev = vexfs_bdev(inode);
 	iomap->addr = IOMAP_NULL_ADDR;
 	iomap->inline_data = buf;
 	iomap->private = buf;
@@ -245,26 +245,6 @@ void vexfs_zero_cached_tail(struct inode *inode, loff_t size)
 	folio_put(folio);
 }
 
-static int vexfs_zero_begin(struct inode *inode, u64 off, u64 len, unsigned int flags, struct iomap *iomap)
-{
-	struct vx_map m;
-	int err = vx_map(vexfs_core(inode), off, len, &m);
-
-	if (err)
-		return vexfs_check(inode->i_sb, err);
-	vexfs_fill_iomap(inode, &m, flags, iomap);
-	/*
-	 * iomap takes an unwritten range for zero, whatever the page cache has on top of it. Where it has anything, call
-	 * the range delayed: then the cache is zeroed (and nothing is taken back in iomap_end, not being marked new).
-	 */
-	if (iomap->type == IOMAP_UNWRITTEN && filemap_range_has_page(inode->i_mapping, off, off + len - 1)) {
-		iomap->type = IOMAP_DELALLOC;
-		iomap->addr = IOMAP_NULL_ADDR;
-		iomap->length = min(iomap->length, off + len - iomap->offset);
-	}
-	return 0;
-}
-
 static int vexfs_reserve(struct inode *inode, u64 off, u64 len, struct vx_map *m)
 {
 	u64 bs = i_blocksize(inode);
@@ -277,6 +257,31 @@ static int vexfs_reserve(struct inode *inode, u64 off, u64 len, struct vx_map *m
 		err = vx_map_reserve(vexfs_core(inode), off, len, m);
 	}
 	return err;
+}
+
+static int vexfs_zero_begin(struct inode *inode, u64 off, u64 len, unsigned int flags, struct iomap *iomap)
+{
+	struct vx_map m;
+	int err = vx_map(vexfs_core(inode), off, len, &m);
+
+	if (err)
+		return vexfs_check(inode->i_sb, err);
+	if (m.flags & VX_MAP_F_KEPT) { /* what is zeroed in the cache goes to another place */
+		err = vexfs_reserve(inode, off, len, &m);
+		if (err)
+			return vexfs_check(inode->i_sb, err);
+	}
+	vexfs_fill_iomap(inode, &m, flags, iomap);
+	/*
+	 * iomap takes an unwritten range for zero, whatever the page cache has on top of it. Where it has anything, call
+	 * the range delayed: then the cache is zeroed (and nothing is taken back in iomap_end, not being marked new).
+	 */
+	if (iomap->type == IOMAP_UNWRITTEN && filemap_range_has_page(inode->i_mapping, off, off + len - 1)) {
+		iomap->type = IOMAP_DELALLOC;
+		iomap->addr = IOMAP_NULL_ADDR;
+		iomap->length = min(iomap->length, off + len - iomap->offset);
+	}
+	return 0;
 }
 
 static int vexfs_write_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags, struct iomap *iomap,
@@ -336,6 +341,25 @@ const struct iomap_ops vexfs_write_ops = {
 };
 
 /* ------------------------------------------------------------------ direct writes */
+/* Would a direct write of part of a block have to copy the rest of it? The page cache can do that. */
+static int vexfs_copies_rest(struct inode *inode, loff_t pos, loff_t length, u64 off, u64 len)
+{
+	u64 end = off + len;
+	struct vx_map m;
+	int err;
+
+	if (!(((u64)pos | length) & (i_blocksize(inode) - 1)))
+		return 0;
+	for (; off < end; off = m.off + m.len) {
+		err = vx_map(vexfs_core(inode), off, end - off, &m);
+		if (err)
+			return err;
+		if (m.flags & VX_MAP_F_KEPT)
+			return -ENOTBLK;
+	}
+	return 0;
+}
+
 static int vexfs_direct_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags, struct iomap *iomap,
 			      struct iomap *srcmap)
 {
@@ -346,6 +370,9 @@ static int vexfs_direct_begin(struct inode *inode, loff_t pos, loff_t length, un
 	if (flags & IOMAP_NOWAIT)
 		return -EAGAIN;
 	vexfs_round(inode, pos, length, &off, &len);
+	err = vexfs_copies_rest(inode, pos, length, off, len);
+	if (err)
+		return err == -ENOTBLK ? err : vexfs_check(inode->i_sb, err);
 	err = vx_map_allocate(vexfs_core(inode), off, len, true, &m);
 	if (err)
 		return vexfs_check(inode->i_sb, err);
@@ -353,7 +380,7 @@ static int vexfs_direct_begin(struct inode *inode, loff_t pos, loff_t length, un
 	iomap->type = m.type == VX_MAP_UNWRITTEN ? IOMAP_UNWRITTEN : IOMAP_MAPPED;
 	iomap->offset = m.off;
 	iomap->length = m.len;
-	iomap->bdev = inode->i_sb->s_bdev;
+	iomap->bdev = vexfs_bdev(inode);
 	iomap->addr = m.disk;
 	/* The mapping of new blocks enters the tree when the data is there; a datasync has to wait for that commit. */
 	iomap->flags |= IOMAP_F_DIRTY;

@@ -15,6 +15,7 @@ enum {
 	VEXFS_OPT_VECTOR_THREADS,
 	VEXFS_OPT_DISCARD,
 	VEXFS_OPT_NORECOVERY,
+	VEXFS_OPT_SNAPSHOT,
 };
 
 #define VEXFS_COMMIT_DEFAULT 5 /* seconds */
@@ -38,6 +39,7 @@ const struct fs_parameter_spec vexfs_parameters[] = {
 	fsparam_u32("vector_threads", VEXFS_OPT_VECTOR_THREADS),
 	fsparam_flag_no("discard", VEXFS_OPT_DISCARD),
 	fsparam_flag("norecovery", VEXFS_OPT_NORECOVERY),
+	fsparam_string("snapshot", VEXFS_OPT_SNAPSHOT),
 	{}
 };
 
@@ -87,6 +89,12 @@ static int vexfs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 		return 0;
 	case VEXFS_OPT_NORECOVERY:
 		o->norecovery = true;
+		return 0;
+	case VEXFS_OPT_SNAPSHOT:
+		if (!*param->string || strlen(param->string) >= sizeof(o->snapshot))
+			return invalf(fc, "vexfs: snapshot=%s: a name has 1 to %zu bytes", param->string,
+				      sizeof(o->snapshot) - 1);
+		strscpy(o->snapshot, param->string, sizeof(o->snapshot));
 		return 0;
 	}
 	return -EINVAL;
@@ -149,5 +157,7 @@ int vexfs_show_options(struct seq_file *m, struct dentry *root)
 		seq_puts(m, ",discard");
 	if (o->norecovery)
 		seq_puts(m, ",norecovery");
+	if (o->snapshot[0])
+		seq_show_option(m, "snapshot", o->snapshot);
 	return 0;
 }

@@ -4,6 +4,7 @@
 #include <linux/fs_context.h>
 #include <linux/fs_parser.h>
 #include <linux/module.h>
+#include <linux/mount.h>
 #include <linux/sched/mm.h>
 #include <linux/statfs.h>
 
@@ -199,7 +200,8 @@ static int vexfs_statfs(struct dentry *dentry, struct kstatfs *st)
 	return 0;
 }
 
-static void vexfs_release(struct vexfs_sb *sbi)
+/* Everything but the memory of sbi itself, at which sget_fc() may look until the superblock is in no list any more. */
+void vexfs_release(struct vexfs_sb *sbi)
 {
 	int i;
 
@@ -209,8 +211,8 @@ static void vexfs_release(struct vexfs_sb *sbi)
 		destroy_workqueue(sbi->ioend_wq);
 	vexfs_sysfs_remove(sbi);
 	cancel_delayed_work_sync(&sbi->read_only_work);
-	vx_fs_unmount(sbi->core);
-	kfree(sbi);
+	if (sbi->core)
+		vx_fs_unmount(sbi->core);
 }
 
 static void vexfs_put_super(struct super_block *sb)
@@ -223,7 +225,6 @@ static void vexfs_put_super(struct super_block *sb)
 	trace_vexfs_unmount(sb);
 	pr_info("vexfs: %s: unmounted\n", sb->s_id);
 	vexfs_release(sbi);
-	sb->s_fs_info = NULL;
 }
 
 static const struct super_operations vexfs_super_ops = {
@@ -261,7 +262,7 @@ static int vexfs_mount_core(struct vexfs_sb *sbi)
 	return err;
 }
 
-static void vexfs_fill_sb(struct super_block *sb, const struct vx_fs_info *info)
+static void vexfs_set_sb(struct super_block *sb, const struct vx_fs_info *info)
 {
 	sb->s_op = &vexfs_super_ops;
 	sb->s_xattr = vexfs_xattr_handlers;
@@ -314,65 +315,88 @@ static void vexfs_announce(struct vexfs_sb *sbi)
 		vx_simd_width_bits());
 }
 
-static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
+struct vexfs_sb *vexfs_new_sb(const struct vexfs_opts *opts)
 {
 	struct vexfs_sb *sbi = kzalloc(sizeof(*sbi), GFP_KERNEL);
+
+	if (!sbi)
+		return NULL;
+	sbi->opts = *opts;
+	INIT_LIST_HEAD(&sbi->mounts);
+	INIT_DELAYED_WORK(&sbi->read_only_work, vexfs_read_only_work);
+	return sbi;
+}
+
+int vexfs_fill_sb(struct vexfs_sb *sbi)
+{
+	int err;
+
+	vexfs_set_sb(sbi->sb, &sbi->info);
+	sbi->ioend_wq = alloc_workqueue("vexfs-io/%s", WQ_MEM_RECLAIM | WQ_FREEZABLE, 0, sbi->sb->s_id);
+	if (!sbi->ioend_wq)
+		return -ENOMEM;
+	err = vexfs_start_shrinkers(sbi);
+	if (err)
+		return err;
+	err = vexfs_sysfs_add(sbi);
+	if (err)
+		return err;
+	err = vexfs_make_root(sbi);
+	if (err)
+		return err;
+	mutex_lock(&vexfs_mounts_lock);
+	list_add_tail(&sbi->mounts, &vexfs_mounts);
+	mutex_unlock(&vexfs_mounts_lock);
+	trace_vexfs_mount(sbi->sb, sbi->info.txn_durable);
+	vexfs_announce(sbi);
+	return 0;
+}
+
+/* On failure vexfs_kill_sb() releases what is there. */
+static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
+{
+	struct vexfs_sb *sbi = vexfs_new_sb(fc->fs_private);
 	int err;
 
 	if (!sbi)
 		return -ENOMEM;
+	sb->s_fs_info = sbi;
 	sbi->sb = sb;
-	sbi->opts = *(struct vexfs_opts *)fc->fs_private;
 	sbi->bdev.bdev = sb->s_bdev;
 	sbi->bdev.discard = sbi->opts.discard && bdev_max_discard_sectors(sb->s_bdev);
 	strscpy(sbi->bdev.name, sb->s_id, sizeof(sbi->bdev.name));
-	INIT_LIST_HEAD(&sbi->mounts);
-	INIT_DELAYED_WORK(&sbi->read_only_work, vexfs_read_only_work);
 
 	err = vexfs_mount_core(sbi);
-	if (err) {
-		kfree(sbi);
-		if (err == -EINVAL)
-			errorf(fc, "vexfs: %s: no vexfs here", sb->s_id);
+	if (err == -EINVAL)
+		errorf(fc, "vexfs: %s: no vexfs here", sb->s_id);
+	if (err)
 		return err;
-	}
-	sb->s_fs_info = sbi;
-	err = -EINVAL;
 	if (sbi->info.block_size > PAGE_SIZE) {
 		errorf(fc, "vexfs: %s: blocks of %u bytes are larger than this machine's pages", sb->s_id,
 		       sbi->info.block_size);
-		goto fail;
+		return -EINVAL;
 	}
 	if (!sb_set_blocksize(sb, sbi->info.block_size)) {
 		errorf(fc, "vexfs: %s: the device cannot do blocks of %u bytes", sb->s_id, sbi->info.block_size);
-		goto fail;
+		return -EINVAL;
 	}
-	vexfs_fill_sb(sb, &sbi->info);
-	err = -ENOMEM;
-	sbi->ioend_wq = alloc_workqueue("vexfs-io/%s", WQ_MEM_RECLAIM | WQ_FREEZABLE, 0, sb->s_id);
-	if (!sbi->ioend_wq)
-		goto fail;
-	err = vexfs_start_shrinkers(sbi);
-	if (err)
-		goto fail;
-	err = vexfs_sysfs_add(sbi);
-	if (err)
-		goto fail;
-	err = vexfs_make_root(sbi);
-	if (err)
-		goto fail;
+	return vexfs_fill_sb(sbi);
+}
 
-	mutex_lock(&vexfs_mounts_lock);
-	list_add_tail(&sbi->mounts, &vexfs_mounts);
-	mutex_unlock(&vexfs_mounts_lock);
-	trace_vexfs_mount(sb, sbi->info.txn_durable);
-	vexfs_announce(sbi);
-	return 0;
+static void vexfs_kill_sb(struct super_block *sb)
+{
+	struct vexfs_sb *sbi = vexfs_sb(sb);
+	struct vfsmount *owner = sbi ? sbi->owner : NULL;
 
-fail:
-	sb->s_fs_info = NULL;
-	vexfs_release(sbi);
-	return err;
+	if (sbi && !sb->s_root) /* else vexfs_put_super() does it */
+		vexfs_release(sbi);
+	if (owner) {
+		kill_anon_super(sb);
+		mntput(owner);
+	} else {
+		kill_block_super(sb);
+	}
+	kfree(sbi);
 }
 
 int vexfs_get_tree(struct fs_context *fc)
@@ -381,6 +405,8 @@ int vexfs_get_tree(struct fs_context *fc)
 
 	if (o->norecovery && !(fc->sb_flags & SB_RDONLY))
 		return invalf(fc, "vexfs: norecovery is for read-only mounts (ro,norecovery)");
+	if (o->snapshot[0])
+		return vexfs_get_snapshot_tree(fc);
 	return get_tree_bdev(fc, vexfs_fill_super);
 }
 
@@ -395,13 +421,16 @@ int vexfs_reconfigure(struct fs_context *fc)
 
 	if (want->errors != sbi->opts.errors || want->commit_s != sbi->opts.commit_s ||
 	    want->node_cache != sbi->opts.node_cache || want->vector_cache != sbi->opts.vector_cache ||
-	    want->vector_threads != sbi->opts.vector_threads || want->norecovery != sbi->opts.norecovery)
+	    want->vector_threads != sbi->opts.vector_threads || want->norecovery != sbi->opts.norecovery ||
+	    strcmp(want->snapshot, sbi->opts.snapshot))
 		return invalf(fc, "vexfs: %s: only ro, rw and discard can change while mounted", sb->s_id);
 
 	sync_filesystem(sb);
 	vx_fs_info(sbi->core, &info);
 	if (ro && info.aborted)
 		return 0; /* it is read-only already: the VFS is to know */
+	if (sbi->owner)
+		return ro ? 0 : invalf(fc, "vexfs: %s: a snapshot cannot be written", sb->s_id);
 	if (!ro) {
 		if (info.aborted) {
 			errorf(fc, "vexfs: %s: stopped after an error: unmount and run fsck.vexfs", sb->s_id);
@@ -430,6 +459,6 @@ struct file_system_type vexfs_type = {
 	.name = "vexfs",
 	.init_fs_context = vexfs_init_fs_context,
 	.parameters = vexfs_parameters,
-	.kill_sb = kill_block_super,
+	.kill_sb = vexfs_kill_sb,
 	.fs_flags = FS_REQUIRES_DEV | FS_ALLOW_IDMAP,
 };

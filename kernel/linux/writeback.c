@@ -112,7 +112,7 @@ static int vexfs_map_blocks(VX_MAP_BLOCKS_ARGS)
 	iomap->type = m.type == VX_MAP_UNWRITTEN ? IOMAP_UNWRITTEN : IOMAP_MAPPED;
 	iomap->offset = m.off;
 	iomap->length = m.len;
-	iomap->bdev = inode->i_sb->s_bdev;
+	iomap->bdev = vexfs_bdev(inode);
 	iomap->addr = m.disk;
 	iomap->validity_cookie = cut;
 	return 0;

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Snapshots: making and deleting them, and mounting one.
+ *
+ * A mounted snapshot is a superblock of its own, read-only, with inodes and a page cache of its own. It has no device:
+ * it reads that of the filesystem it is a snapshot of, which stays mounted as long as it does (an internal mount keeps
+ * it), and goes through a core that reads at the snapshot's roots.
+ */
+#include <linux/backing-dev.h>
+#include <linux/blkdev.h>
+#include <linux/capability.h>
+#include <linux/fs_context.h>
+#include <linux/mount.h>
+#include <linux/sched/mm.h>
+
+#include "internal.h"
+#include "vexfs_abi.h"
+#include "vexfs_trace.h"
+
+/* ------------------------------------------------------------------ making and deleting */
+/*
+ * Freezing makes writers wait and writes everything back, faults on mapped pages included, so that the snapshot is of one
+ * moment and everything done before is in it. What the core does meanwhile is not stopped by it.
+ */
+static long vexfs_snapshot_create(struct file *file, u32 cmd, u64 uarg, struct vx_caller *c)
+{
+	struct inode *inode = file_inode(file);
+	int err = vx_freeze_super(inode->i_sb);
+	int thawed;
+
+	if (err)
+		return err;
+	err = vx_ioctl(vexfs_fs(inode), vexfs_core(inode), cmd, uarg, c);
+	thawed = vx_thaw_super(inode->i_sb);
+	return err ?: thawed;
+}
+
+long vexfs_snapshot_command(struct file *file, u32 cmd, u64 uarg, struct vx_caller *c)
+{
+	struct inode *inode = file_inode(file);
+	long err;
+
+	if (!capable(CAP_SYS_ADMIN))
+		return -EPERM;
+	if (sb_rdonly(inode->i_sb) || __mnt_is_readonly(file->f_path.mnt))
+		return -EROFS;
+	trace_vexfs_command(inode, _IOC_NR(cmd));
+	if (_IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_CREATE)) {
+		err = vexfs_snapshot_create(file, cmd, uarg, c);
+	} else {
+		err = mnt_want_write_file(file);
+		if (!err) {
+			err = vx_ioctl(vexfs_fs(inode), vexfs_core(inode), cmd, uarg, c);
+			mnt_drop_write_file(file);
+		}
+	}
+	trace_vexfs_command_done(inode, _IOC_NR(cmd), err);
+	return err;
+}
+
+/* ------------------------------------------------------------------ mounting */
+/* The filesystem itself, which may be mounted already, for writing or not. */
+static struct vfsmount *vexfs_mount_owner(const char *source)
+{
+	struct vfsmount *mnt = vfs_kern_mount(&vexfs_type, SB_RDONLY, source, NULL);
+
+	if (mnt == ERR_PTR(-EBUSY))
+		mnt = vfs_kern_mount(&vexfs_type, 0, source, NULL);
+	return mnt;
+}
+
+static int vexfs_same_snapshot(struct super_block *sb, struct fs_context *fc)
+{
+	const struct vexfs_sb *have = sb->s_fs_info;
+	const struct vexfs_sb *want = fc->s_fs_info;
+
+	return have && have->owner && have->owner->mnt_sb == want->owner->mnt_sb &&
+	       have->snapshot_id == want->snapshot_id;
+}
+
+static int vexfs_mount_view(struct vexfs_sb *sbi)
+{
+	struct vx_mount_opts o = {
+		.read_only = true,
+		.errors = sbi->opts.errors,
+		.node_cache_bytes = sbi->opts.node_cache,
+		.vector_cache_bytes = sbi->opts.vector_cache,
+	};
+	unsigned int nofs = memalloc_nofs_save();
+	int err = vx_snapshot_mount(vexfs_sb(sbi->owner->mnt_sb)->core, sbi->snapshot_id, &o, &sbi->core);
+
+	memalloc_nofs_restore(nofs);
+	if (!err)
+		vx_fs_info(sbi->core, &sbi->info);
+	return err;
+}
+
+static int vexfs_fill_snapshot(struct super_block *sb, struct vexfs_sb *sbi)
+{
+	struct super_block *owner = sbi->owner->mnt_sb;
+	int err;
+
+	sbi->sb = sb;
+	sb->s_flags |= SB_RDONLY | SB_NOATIME;
+	scnprintf(sb->s_id, sizeof(sb->s_id), "%.12s@%s", owner->s_id, sbi->opts.snapshot);
+	strscpy(sbi->bdev.name, sb->s_id, sizeof(sbi->bdev.name));
+	err = vexfs_mount_view(sbi);
+	if (err)
+		return err;
+	/* No s_bdev: 6.1 would take this superblock for the filesystem's own when that is mounted again. */
+	sbi->bdev.bdev = owner->s_bdev;
+	sb->s_bdi = bdi_get(owner->s_bdi);
+	sb->s_blocksize = owner->s_blocksize;
+	sb->s_blocksize_bits = owner->s_blocksize_bits;
+	return vexfs_fill_sb(sbi);
+}
+
+/* Takes over sbi, with its hold on the owner, whatever comes out. */
+static int vexfs_snapshot_sb(struct fs_context *fc, struct vexfs_sb *sbi)
+{
+	struct super_block *sb;
+	int err = 0;
+
+	fc->s_fs_info = sbi;
+	sb = sget_fc(fc, vexfs_same_snapshot, set_anon_super_fc);
+	if (IS_ERR(sb) || sb->s_root) {
+		struct vfsmount *owner = sbi->owner;
+
+		fc->s_fs_info = NULL;
+		kfree(sbi);
+		mntput(owner);
+		if (IS_ERR(sb))
+			return PTR_ERR(sb);
+	} else {
+		err = vexfs_fill_snapshot(sb, sbi);
+		if (err) {
+			deactivate_locked_super(sb);
+			return err;
+		}
+		sb->s_flags |= SB_ACTIVE;
+	}
+	fc->root = dget(sb->s_root);
+	return 0;
+}
+
+int vexfs_get_snapshot_tree(struct fs_context *fc)
+{
+	const struct vexfs_opts *o = fc->fs_private;
+	struct vfsmount *owner;
+	struct vexfs_sb *sbi;
+	u64 id;
+	int err;
+
+	if (!fc->source)
+		return invalf(fc, "vexfs: no device given");
+	fc->sb_flags |= SB_RDONLY;
+	owner = vexfs_mount_owner(fc->source);
+	if (IS_ERR(owner))
+		return PTR_ERR(owner);
+	err = vx_snapshot_find(vexfs_sb(owner->mnt_sb)->core, o->snapshot, strlen(o->snapshot), &id);
+	sbi = err ? NULL : vexfs_new_sb(o);
+	if (!sbi) {
+		if (err == -ENOENT)
+			errorf(fc, "vexfs: %s: no snapshot \"%s\"", owner->mnt_sb->s_id, o->snapshot);
+		mntput(owner);
+		return err ?: -ENOMEM;
+	}
+	sbi->owner = owner;
+	sbi->snapshot_id = id;
+	return vexfs_snapshot_sb(fc, sbi);
+}
