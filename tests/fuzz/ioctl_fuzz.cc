@@ -161,6 +161,23 @@ size_t prepare(User &u, unsigned nr, unsigned variant) {
       }
       return sizeof *h;
     }
+    case 0x58:
+    case 0x59:
+    case 0x5a: {
+      auto *s = place<vexfs_snapshot>(u, kStruct);
+      s->id = nr != 0x58 && variant % 3 == 0 ? variant % 5 : 0;
+      s->flags = nr == 0x5a && variant % 2 ? VEXFS_SNAPSHOT_ACCOUNT : 0;
+      s->name[0] = static_cast<char>('a' + variant % 6);
+      return sized(s);
+    }
+    case 0x5b: {
+      auto *l = place<vexfs_snapshot_list>(u, kStruct);
+      l->after = variant % 4;
+      l->snapshots = kData;
+      l->capacity = variant % 9;
+      l->flags = variant % 2 ? VEXFS_SNAPSHOT_ACCOUNT : 0;
+      return sized(l);
+    }
     case 0x54: {
       auto *x = place<vexfs_index>(u, kStruct);
       x->op = static_cast<__u16>(1 + variant % 5);
@@ -284,8 +301,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   User u;
   u.file = vx_ino(file);
   u.restricted = true;
-  static const unsigned numbers[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x48, 0x49, 0x4a,
-                                     0x4b, 0x4c, 0x4c, 0x50, 0x50, 0x51, 0x54, 0x55};
+  static const unsigned numbers[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x48, 0x49, 0x4a, 0x4b, 0x4c,
+                                     0x4c, 0x50, 0x50, 0x51, 0x54, 0x55, 0x58, 0x59, 0x5a, 0x5b};
   Input in{data, size};
   for (unsigned n = 0; n < kCommandsMax && in.left; n++) {
     unsigned choice = in.u8(), which = in.u8(), patches = in.u8() % 12;
