@@ -3,15 +3,6 @@
 # fsck.vexfs: silent about the sound, loud about damage, never writing, never crashing; and vexctl on damaged images.
 . "$(dirname "$0")/lib.sh"
 
-flip() { # FILE OFFSET: inverts one byte
-	python3 - "$1" "$2" <<'PY'
-import sys
-with open(sys.argv[1], 'r+b') as f:
-    f.seek(int(sys.argv[2])); b = f.read(1)[0]
-    f.seek(int(sys.argv[2])); f.write(bytes([b ^ 0xff]))
-PY
-}
-
 ok mkfs.vexfs -q image 64M
 v() { vexctl --image image "$@"; }
 for i in $(seq 1 40); do head -c $((i * 1000)) /dev/zero | tr '\0' "$((i % 10))" | v put - "/d$((i % 4))/file$i"; done

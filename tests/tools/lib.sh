@@ -60,3 +60,12 @@ with open(name, 'wb') as f:
         f.write(struct.pack('<%df' % dim, *(rng.uniform(-1, 1) for _ in range(dim))))
 PY
 }
+
+flip() { # FILE OFFSET: inverts one byte
+	python3 - "$1" "$2" <<'PY'
+import sys
+with open(sys.argv[1], 'r+b') as f:
+    f.seek(int(sys.argv[2])); b = f.read(1)[0]
+    f.seek(int(sys.argv[2])); f.write(bytes([b ^ 0xff]))
+PY
+}
