@@ -29,9 +29,10 @@ typedef struct user_namespace vx_idmap;
 #endif
 
 /* ------------------------------------------------------------------ freezing */
+/* In the user's name: not beside a freeze of theirs, under which the device must not change. So it has always been. */
 #if VX_KERNEL(6, 6)
-#define vx_freeze_super(sb) freeze_super(sb, FREEZE_HOLDER_KERNEL)
-#define vx_thaw_super(sb) thaw_super(sb, FREEZE_HOLDER_KERNEL)
+#define vx_freeze_super(sb) freeze_super(sb, FREEZE_HOLDER_USERSPACE)
+#define vx_thaw_super(sb) thaw_super(sb, FREEZE_HOLDER_USERSPACE)
 #else
 #define vx_freeze_super(sb) freeze_super(sb)
 #define vx_thaw_super(sb) thaw_super(sb)
