@@ -316,11 +316,13 @@ struct vexfs_snapshot {
 
 struct vexfs_snapshot_list {
   __u32 size;
-  __u32 flags;     /* VEXFS_SNAPSHOT_ACCOUNT or 0 */
-  __u64 after;     /* in: list snapshots with id > after */
-  __u64 snapshots; /* user address of struct vexfs_snapshot[capacity] */
-  __u32 capacity;  /* in */
-  __u32 count;     /* out: filled; fewer than capacity means the end */
+  __u32 flags;      /* VEXFS_SNAPSHOT_ACCOUNT or 0 */
+  __u64 after;      /* in: list snapshots with id > after */
+  __u64 snapshots;  /* user address of struct vexfs_snapshot[capacity] */
+  __u32 capacity;   /* in */
+  __u32 count;      /* out: filled; fewer than capacity means the end */
+  __u32 entry_size; /* in: sizeof(struct vexfs_snapshot) as the caller knows it, 64..4096; no more of each is written */
+  __u32 reserved0;
   __u64 reserved[4];
 };
 

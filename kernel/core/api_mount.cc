@@ -111,7 +111,10 @@ int vx_fs_commit(vx_fs *fs) { return fs->fs->commit().to_c(); }
 
 int vx_fs_sync(vx_fs *fs) { return fs->fs->sync().to_c(); }
 
-void vx_fs_quiesce(vx_fs *fs, vx_bool on) { fs->engine->quiesce(on); }
+void vx_fs_quiesce(vx_fs *fs, vx_bool on) {
+  fs->engine->quiesce(on);
+  fs->volume->quiesce(on);
+}
 
 int vx_fs_set_read_only(vx_fs *fs, vx_bool ro) {
   if (ro) {

@@ -266,7 +266,10 @@ static int vexfs_zero_begin(struct inode *inode, u64 off, u64 len, unsigned int 
 
 	if (err)
 		return vexfs_check(inode->i_sb, err);
-	if (m.flags & VX_MAP_F_KEPT) { /* what is zeroed in the cache goes to another place */
+	len = min(len, m.off + m.len - off);
+	if ((m.flags & VX_MAP_F_KEPT) &&
+	    (m.type == VX_MAP_MAPPED || filemap_range_has_page(inode->i_mapping, off, off + len - 1))) {
+		/* What is zeroed in the cache goes to another place. */
 		err = vexfs_reserve(inode, off, len, &m);
 		if (err)
 			return vexfs_check(inode->i_sb, err);

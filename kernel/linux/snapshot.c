@@ -12,6 +12,8 @@
 #include <linux/fs_context.h>
 #include <linux/mount.h>
 #include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
 
 #include "internal.h"
 #include "vexfs_abi.h"
@@ -19,20 +21,96 @@
 
 /* ------------------------------------------------------------------ making and deleting */
 /*
+ * A command whose argument was copied before, and is copied back afterwards: while everything is frozen, a page of this
+ * very filesystem could not be written to.
+ */
+struct vexfs_copied {
+	struct vx_caller c;
+	u64 base; /* the user's address */
+	size_t size;
+	void *arg;
+};
+
+static void *vexfs_copied_at(struct vx_caller *c, u64 uaddr, size_t n)
+{
+	struct vexfs_copied *a = container_of(c, struct vexfs_copied, c);
+
+	if (uaddr < a->base || uaddr - a->base > a->size || n > a->size - (uaddr - a->base))
+		return NULL;
+	return a->arg + (uaddr - a->base);
+}
+
+static int vexfs_copied_in(struct vx_caller *c, void *dst, u64 uaddr, size_t n)
+{
+	void *p = vexfs_copied_at(c, uaddr, n);
+
+	if (!p)
+		return -EFAULT;
+	memcpy(dst, p, n);
+	return 0;
+}
+
+static int vexfs_copied_out(struct vx_caller *c, u64 uaddr, const void *src, size_t n)
+{
+	void *p = vexfs_copied_at(c, uaddr, n);
+
+	if (!p)
+		return -EFAULT;
+	memcpy(p, src, n);
+	return 0;
+}
+
+/*
  * Freezing makes writers wait and writes everything back, faults on mapped pages included, so that the snapshot is of one
  * moment and everything done before is in it. What the core does meanwhile is not stopped by it.
  */
-static long vexfs_snapshot_create(struct file *file, u32 cmd, u64 uarg, struct vx_caller *c)
+static int vexfs_create_frozen(struct inode *inode, u32 cmd, struct vexfs_copied *a)
 {
-	struct inode *inode = file_inode(file);
-	int err = vx_freeze_super(inode->i_sb);
+	struct super_block *sb = inode->i_sb;
 	int thawed;
+	int err;
 
+	down_read(&sb->s_umount);
+	err = sync_filesystem(sb); /* most of what there is to write, while nobody has to wait for it */
+	up_read(&sb->s_umount);
+	if (!err)
+		err = vx_freeze_super(sb);
 	if (err)
 		return err;
-	err = vx_ioctl(vexfs_fs(inode), vexfs_core(inode), cmd, uarg, c);
-	thawed = vx_thaw_super(inode->i_sb);
-	return err ?: thawed;
+	err = vx_ioctl(vexfs_fs(inode), vexfs_core(inode), cmd, a->base, &a->c);
+	thawed = vx_thaw_super(sb);
+	if (thawed) /* somebody else was quicker: writers have not waited, but there it is */
+		pr_warn("vexfs: %s: thawed while a snapshot was made (%d)\n", sb->s_id, thawed);
+	return err;
+}
+
+static long vexfs_snapshot_create(struct inode *inode, u32 cmd, u64 uarg)
+{
+	struct vexfs_copied a = {
+		.c = {
+			.copy_in = vexfs_copied_in,
+			.copy_out = vexfs_copied_out,
+		},
+		.base = uarg,
+	};
+	void __user *user = (void __user *)(unsigned long)uarg;
+	u32 size;
+	long err;
+
+	if (uarg != (unsigned long)uarg || get_user(size, (u32 __user *)user))
+		return -EFAULT;
+	if (size < sizeof(size) || size > PAGE_SIZE)
+		return size > PAGE_SIZE ? -E2BIG : -EINVAL;
+	a.size = size;
+	a.arg = memdup_user(user, size);
+	if (IS_ERR(a.arg))
+		return PTR_ERR(a.arg);
+	*(u32 *)a.arg = size; /* as it was looked at */
+	err = vexfs_create_frozen(inode, cmd, &a);
+	if (!err && copy_to_user(user, a.arg, size))
+		err = -EFAULT;
+	kfree(a.arg);
+	return err;
 }
 
 long vexfs_snapshot_command(struct file *file, u32 cmd, u64 uarg, struct vx_caller *c)
@@ -46,7 +124,7 @@ long vexfs_snapshot_command(struct file *file, u32 cmd, u64 uarg, struct vx_call
 		return -EROFS;
 	trace_vexfs_command(inode, _IOC_NR(cmd));
 	if (_IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_CREATE)) {
-		err = vexfs_snapshot_create(file, cmd, uarg, c);
+		err = vexfs_snapshot_create(inode, cmd, uarg);
 	} else {
 		err = mnt_want_write_file(file);
 		if (!err) {
@@ -74,7 +152,8 @@ static int vexfs_same_snapshot(struct super_block *sb, struct fs_context *fc)
 	const struct vexfs_sb *have = sb->s_fs_info;
 	const struct vexfs_sb *want = fc->s_fs_info;
 
-	return have && have->owner && have->owner->mnt_sb == want->owner->mnt_sb &&
+	/* Of a filesystem, which has a device, s_fs_info may be gone already; that of a snapshot leaves the list before. */
+	return !sb->s_bdev && have && have->owner && have->owner->mnt_sb == want->owner->mnt_sb &&
 	       have->snapshot_id == want->snapshot_id;
 }
 

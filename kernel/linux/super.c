@@ -197,10 +197,11 @@ static int vexfs_statfs(struct dentry *dentry, struct kstatfs *st)
 	st->f_ffree = info.blocks_avail;
 	st->f_namelen = info.name_max;
 	st->f_fsid = uuid_to_fsid(info.uuid);
+	st->f_fsid.val[0] ^= (u32)sbi->snapshot_id;
 	return 0;
 }
 
-/* Everything but the memory of sbi itself, at which sget_fc() may look until the superblock is in no list any more. */
+/* Everything but the memory of sbi itself, at which sget_fc() may look (vexfs_same_snapshot()). */
 void vexfs_release(struct vexfs_sb *sbi)
 {
 	int i;

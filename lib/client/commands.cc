@@ -181,6 +181,7 @@ std::vector<vexfs_snapshot> snapshot_list(Target &t, bool account) {
     v.after = have ? all[have - 1].id : 0;
     v.snapshots = address(all.data() + have);
     v.capacity = step;
+    v.entry_size = sizeof(vexfs_snapshot);
     send(t, VEXFS_IOCTL_SNAPSHOT_LIST, &v, "list snapshots");
     got = std::min(v.count, step);
     all.resize(have + got);

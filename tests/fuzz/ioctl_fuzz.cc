@@ -114,6 +114,7 @@ size_t prepare(User &u, unsigned nr, unsigned variant) {
       auto *l = place<vexfs_collection_list>(u, kStruct);
       l->collections = kHits;
       l->capacity = variant % 9;
+      l->entry_size = sizeof(vexfs_snapshot);
       return sized(l);
     }
     case 0x48:

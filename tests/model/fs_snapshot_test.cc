@@ -134,6 +134,55 @@ TEST_P(FsSnapshotModel, ViewsShowWhatWas) {
   EXPECT_GT(d.kept_blocks, 100u);
 }
 
+// One write over many extents that were born one after the other, as a file that is appended to and synced has them.
+TEST(FsSnapshot, OneWriteOverManyExtents) {
+  using fs::test::B;
+  fs::test::TestFs t;
+  auto root = t.root();
+  auto f = t.must_make(*root, "log");
+  constexpr uint64_t pieces = 40, block = 4096;
+  for (uint64_t i = 0; i < pieces; i++) {
+    ASSERT_TRUE(fs::write_file(*f, B(std::string(block, static_cast<char>('a' + i % 26))), i * block, t.now()).ok());
+    t.commit();
+  }
+  auto id = t.fs().snapshot_create(B("s"));
+  ASSERT_TRUE(id.ok());
+  // As a host with a page cache: all of it is reserved, then given blocks and completed at once.
+  fs::MapOut m;
+  for (uint64_t at = 0; at < pieces * block;) {
+    ASSERT_TRUE(fs::map_reserve(*f, at, pieces * block - at, m).ok());
+    at = m.off + m.len;
+  }
+  auto *buf = static_cast<uint8_t *>(aligned_alloc(block, pieces * block));
+  memset(buf, 'N', pieces * block);
+  for (uint64_t at = 0; at < pieces * block;) {
+    ASSERT_TRUE(fs::map_allocate(*f, at, pieces * block - at, false, m).ok());
+    ASSERT_TRUE(m.flags & VX_MAP_F_INFLIGHT) << "would be written in place";
+    ASSERT_TRUE(t.volume().write_blocks(m.disk / block, {buf, m.len}).ok());
+    at += m.len;
+  }
+  free(buf);
+  ASSERT_TRUE(fs::write_done(*f, 0, pieces * block, pieces * block, 0).ok());
+  EXPECT_EQ(fs::test::TestFs::read(*f), std::string(pieces * block, 'N'));
+  EXPECT_EQ(f->attributes().blocks, pieces);
+  {
+    auto v = t.volume().open_snapshot(*id, {});
+    ASSERT_TRUE(v.ok());
+    auto then = fs::Filesystem::open(**v, {});
+    ASSERT_TRUE(then.ok());
+    auto old = (*then)->get(f->ino());
+    ASSERT_TRUE(old.ok());
+    std::string text = fs::test::TestFs::read(**old);
+    for (uint64_t i = 0; i < pieces; i++) EXPECT_EQ(text[i * block], static_cast<char>('a' + i % 26));
+    old->reset();
+    (*then).reset();
+    ASSERT_TRUE((*v)->close().ok());
+  }
+  f.reset();
+  root.reset();
+  EXPECT_TRUE(t.check());
+}
+
 INSTANTIATE_TEST_SUITE_P(All, FsSnapshotModel, ::testing::Values(0, 1),
                          [](const auto &i) { return std::string(i.param ? "with_log" : "without_log"); });
 

@@ -183,12 +183,12 @@ TEST_F(SnapshotTest, SpaceComesBack) {
   uint64_t full = vol().space().free, blocks = 0;
   for (auto &[k, v] : model) blocks += data_of(v).count;
   uint64_t id = create("all");
-  EXPECT_EQ(*vol().snapshot_own_blocks(id), 0u) << "the current state needs the same";
+  EXPECT_EQ(*vol().snapshot_own_blocks(id, [] { return false; }), 0u) << "the current state needs the same";
   while (!model.empty()) drop_data(rng, model);
   ASSERT_TRUE(vol().commit().ok());
   ASSERT_TRUE(vol().commit().ok());
   EXPECT_LE(vol().space().free, full) << "blocks of a snapshot became free";
-  EXPECT_GE(*vol().snapshot_own_blocks(id), blocks);
+  EXPECT_GE(*vol().snapshot_own_blocks(id, [] { return false; }), blocks);
   ASSERT_TRUE(vol().snapshot_delete(id).ok());
   reclaim_all();
   ASSERT_TRUE(vol().commit().ok());
@@ -226,6 +226,122 @@ TEST_F(SnapshotTest, FullDisk) {
   vol_.reset();
   check_all(0);
   open();
+}
+
+// Many small items: every deletion takes places for nodes and gives none back. It ends with "disk full", not with the
+// volume, and what is kept for that is enough to delete the snapshot.
+TEST_F(SnapshotTest, DeletingOnAFullDiskEndsWell) {
+  auto &t = vol().tree(store::TreeId::fs);
+  uint64_t n = 0;
+  for (;; n++) {
+    auto h = vol().begin({.items = 1});
+    if (!h.ok()) {
+      ASSERT_EQ(h.code(), Errno::nospc);
+      break;
+    }
+    ASSERT_TRUE(t.insert(*h, {n * 7919 % 1000003, 1, n}, bytes(std::string(700, 'i'))).ok());
+  }
+  EXPECT_EQ(vol().snapshot_create(bytes("none")).code(), Errno::nospc);
+  for (uint64_t k = 0; k < n; k++) {  // a little room, so that it can be made: neighbours go, and with them whole nodes
+    if (k * 7919 % 1000003 > 20000) continue;
+    auto h = begin(1, true);
+    ASSERT_TRUE(t.erase(h, {k * 7919 % 1000003, 1, k}).ok());
+  }
+  ASSERT_TRUE(vol().commit().ok());
+  uint64_t id = create("full");
+  std::mt19937_64 rng(5);
+  uint64_t erased = 0, refused = 0;
+  for (int i = 0; i < 100000 && refused < 10; i++) {
+    if (i % 50 == 0) (void)vol().commit().ok();
+    uint64_t k = rng() % n;
+    auto h = vol().begin({.items = 1, .freeing = true});
+    if (!h.ok()) {
+      ASSERT_EQ(h.code(), Errno::nospc);
+      refused++;
+      continue;
+    }
+    erased += t.erase(*h, {k * 7919 % 1000003, 1, k}).ok();
+  }
+  EXPECT_FALSE(vol().aborted());
+  EXPECT_GT(erased, 10u);
+  EXPECT_GT(refused, 0u);
+  ASSERT_TRUE(vol().snapshot_delete(id).ok());
+  reclaim_all();
+  ASSERT_TRUE(vol().commit().ok());
+  for (uint64_t k = 0; k < n; k++) {
+    auto h = begin(1, true);
+    Status st = t.erase(h, {k * 7919 % 1000003, 1, k});
+    ASSERT_TRUE(st.ok() || st.code() == Errno::noent);
+  }
+  EXPECT_FALSE(vol().aborted());
+}
+
+// Giving space back is not a commit for every few blocks.
+TEST_F(SnapshotTest, ReclaimingTakesFewCommits) {
+  std::mt19937_64 rng(6);
+  Model model;
+  for (int i = 0; i < 1500; i++) add_data(rng, model);
+  uint64_t id = create("many");
+  while (!model.empty()) drop_data(rng, model);
+  ASSERT_TRUE(vol().commit().ok());
+  EXPECT_GT(count(vol().tree(store::TreeId::dead)), 1000u);
+  uint64_t before = vol().counters().commits.load();
+  ASSERT_TRUE(vol().snapshot_delete(id).ok());
+  for (bool more = true; more;) {
+    auto r = vol().snapshot_reclaim(4096);
+    ASSERT_TRUE(r.ok());
+    more = *r;
+  }
+  EXPECT_LE(vol().counters().commits.load(), before + 4);
+  EXPECT_EQ(count(vol().tree(store::TreeId::dead)), 0u);
+}
+
+// While the device is not to change, nothing is given back.
+TEST_F(SnapshotTest, QuietMeansQuiet) {
+  std::mt19937_64 rng(7);
+  Model model;
+  add_data(rng, model);
+  uint64_t id = create("quiet");
+  drop_data(rng, model);
+  ASSERT_TRUE(vol().snapshot_delete(id).ok());
+  vol().quiesce(true);
+  uint64_t durable = vol().durable_txn();
+  EXPECT_FALSE(*vol().snapshot_reclaim(100));
+  EXPECT_EQ(vol().durable_txn(), durable);
+  EXPECT_GT(count(vol().tree(store::TreeId::dead)), 0u);
+  vol().quiesce(false);
+  reclaim_all();
+  EXPECT_EQ(count(vol().tree(store::TreeId::dead)), 0u);
+}
+
+// Items that no program of ours wrote: a clear answer, and an end.
+TEST_F(SnapshotTest, HostileItems) {
+  disk::SnapshotItem item{};
+  item.version = disk::kSnapshotVersion;
+  item.state = static_cast<u8>(disk::SnapshotState::live);
+  item.txn = 1;
+  item.name[0] = 'x';
+  auto try_with = [&](store::Key k, const disk::SnapshotItem &it) {
+    {
+      auto h = begin(1);
+      ASSERT_TRUE(vol().tree(store::TreeId::snapshots).upsert(h, k, bytes_of(it)).ok());
+    }
+    EXPECT_EQ(vol().snapshot_find(bytes("nobody")).code(), Errno::corrupt);
+    ASSERT_TRUE(vol().aborted());
+    ASSERT_FALSE(vol_->close().ok() && false);
+    vol_.reset();
+    make(96 << 20, {});
+    open();
+  };
+  try_with({~u64{0}, disk::kSnapshotType, 0}, item);
+  disk::SnapshotItem late = item;
+  late.txn = u64{1} << 60;
+  try_with({5, disk::kSnapshotType, 0}, late);
+  try_with({5, disk::kSnapshotType, 3}, item);
+  try_with({5, 9, 0}, item);
+  item.trees[0].root.levels = 3;
+  item.trees[0].root.node.addr = 7;
+  try_with({5, disk::kSnapshotType, 0}, item);
 }
 
 struct Shape {

@@ -50,7 +50,7 @@ const char *verify_snapshot(Bytes item, u64 id, const Geometry &g) {
   SnapshotItem s;
   if (item.size() != sizeof s) return "length";
   memcpy(&s, item.data(), sizeof s);
-  if (id == 0) return "id";
+  if (id == 0 || id == ~u64{0}) return "id";
   if (s.version != kSnapshotVersion) return "version";
   if (s.state < static_cast<u8>(SnapshotState::creating) || s.state > static_cast<u8>(SnapshotState::deleting))
     return "state";

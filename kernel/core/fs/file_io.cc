@@ -176,6 +176,7 @@ Result<usize> write_file(Inode &ip, Bytes in, u64 off, Time now) {
   if (in.empty()) return usize{0};
   if (off >= disk::kFileSizeMax || in.size() > disk::kFileSizeMax - off) return Errno::fbig;
   Timed t(fs.stats(), Op::write);
+  SharedGuard whole(fs.whole_lock);
   Guard g(fs.io_lock(ip.ino()));
   u64 end = off + in.size();
   auto times = [now](Attributes &a) { a.mtime = a.ctime = now; };
@@ -205,6 +206,7 @@ Status truncate_file(Inode &ip, u64 size, Time now) {
   Filesystem &fs = ip.filesystem();
   if (!ip.is_file()) return ip.is_dir() ? Errno::isdir : Errno::inval;
   if (fs.volume().read_only()) return Errno::rofs;
+  SharedGuard whole(fs.whole_lock);
   Guard g(fs.io_lock(ip.ino()));
   if (size > ip.size()) VX_TRY(file_io_impl::zero_tail(ip));
   return truncate(ip, size, now);

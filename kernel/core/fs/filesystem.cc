@@ -111,10 +111,8 @@ Status Filesystem::commit() {
 }
 
 Result<u64> Filesystem::snapshot_create(Bytes name) {
-  for (IoLock &l : io_locks_) l.lock.lock();
-  Result<u64> id = volume_.snapshot_create(name);
-  for (IoLock &l : io_locks_) l.lock.unlock();
-  return id;
+  Guard g(whole_lock);
+  return volume_.snapshot_create(name);
 }
 
 Status Filesystem::sync() {

@@ -70,7 +70,8 @@ class Filesystem : Pinned {
   Mutex rename_lock;
   // Whole reads and writes of hosts without a page cache are serialised per inode by these, outside all other locks.
   RwSem &io_lock(u64 ino) { return io_locks_[ino % kIoLocks].lock; }
-  std::atomic<u64> alloc_goal{0};  // device block near which the next new file's data goes
+  RwSem whole_lock{"vexfs_whole"};  // shared by whole writes, outside of io_lock(); exclusive: there is none
+  std::atomic<u64> alloc_goal{0};   // device block near which the next new file's data goes
 
   // ---- the fs room's own
   InodeCache &cache() { return cache_; }

@@ -69,7 +69,7 @@ void Overlay::add_delayed(MapRange *r) {
   MapRange *after = tree_.at_or_after(r->first);
   VX_ASSERT(!before || before->end() <= r->first);
   VX_ASSERT(!after || r->end() <= after->first);
-  auto alike = [r](const MapRange &o) { return o.state == RangeState::delayed && o.cow == r->cow; };
+  auto alike = [r](const MapRange &o) { return o.state == RangeState::delayed && !o.cow && !r->cow; };
   bool join_before = before && before->end() == r->first && alike(*before);
   bool join_after = after && after->first == r->end() && alike(*after);
   if (!join_before && !join_after) {

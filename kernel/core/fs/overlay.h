@@ -66,7 +66,8 @@ class Overlay : Pinned {
 
   void insert(MapRange &r);
   void remove(MapRange &r);
-  // A delayed range whose blocks are in no range yet: joins neighbours that are delayed (then r is freed).
+  // A delayed range whose blocks are in no range yet: joins neighbours that are delayed (then r is freed). One that is cow
+  // stays alone, so that it takes the place of one extent.
   void add_delayed(MapRange *r);
   // Makes range boundaries at first and first+count. Needs two spares.
   void split(u64 first, u64 count, Spares &spares);

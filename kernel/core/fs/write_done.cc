@@ -24,10 +24,10 @@ Result<u64> collect(Inode &ip, u64 at, u64 end, Unit (&units)[kUnits], u32 &n) {
     MapRange *r = ip.overlay.find(at);
     if (r && r->first <= at) {
       u64 stop = min_of(end, r->end());
-      if (r->cow && r->state == RangeState::inflight) {  // one extent goes for one that comes
+      if (r->cow && r->state == RangeState::inflight) {  // one extent goes for one that comes: the handle counts on it
         auto e = find_extent(ip, at);
         if (!e.ok() && e.code() != Errno::noent) return e.error();
-        if (e.ok()) stop = min_of(stop, e->first > at ? e->first : e->end());
+        if (e.ok() && e->end() < stop) return ip.filesystem().damaged(ip.ino(), "extents are not what they were");
       }
       if (r->state == RangeState::inflight) units[n++] = {at, stop - at, r->disk + (at - r->first), true};
       at = stop;

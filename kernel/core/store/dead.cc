@@ -67,6 +67,10 @@ void State::drain_dead(Handle &h) {
     Status st =
         trees[static_cast<u8>(TreeId::dead)].insert(h, {d.death, disk::kDeadType, d.blocks.start}, bytes_of(item));
     if (st.ok()) continue;
+    if (st.code() == Errno::nospc && open_handles.load(std::memory_order_acquire) > 1) {
+      dead.add(d, counters);  // what was kept for this extent is with another handle, which ends after this one
+      return;
+    }
     LogLine(dev, VX_LOG_ERR).str("the dead tree cannot take blocks ").dec(d.blocks.start).str("+").dec(d.blocks.count);
     abort(st.error());
   }
@@ -88,29 +92,30 @@ bool State::kept_for_snapshot(Extent e, u64 birth, u8 tree) {
   return true;
 }
 
-// Frees what died in (after, upto] and no snapshot needs any more; at most `limit` items are looked at, from *cursor on.
-// Returns whether it came to the end.
-Result<bool> State::reclaim_dead(const Vec<u64> &txns, u64 after, u64 upto, Key *cursor, u32 limit) {
+// Frees what died in (after, upto] and was born after `older`, the next older snapshot. Looks at some items from *cursor
+// on, counts them in *seen, and returns whether it came to the end.
+Result<bool> State::reclaim_dead(u64 older, u64 after, u64 upto, Key *cursor, u32 *seen) {
   Tree &t = trees[static_cast<u8>(TreeId::dead)];
   constexpr u32 kBatch = 16;
   Key found[kBatch];
   disk::DeadItem item[kBatch];
-  u32 n = 0, seen = 0;
+  constexpr u32 kLook = 1024;
+  u32 n = 0, looked = 0;
   *cursor = max_of(*cursor, Key{after + 1, 0, 0});
   Key last{upto, 0xff, ~u64{0}};
   Status st = t.scan(*cursor, last, [&](const Key &k, Bytes b) {
     *cursor = k;
-    if (disk::verify_dead(b, k.oid, k.off, geo)) return ++seen < limit;  // damage: the checker's business
+    bool more = ++looked < kLook;
+    if (disk::verify_dead(b, k.oid, k.off, geo)) return more;  // damage: the checker's business
     memcpy(&item[n], b.data(), sizeof item[n]);
-    bool needed = false;
-    for (u64 s : txns) needed = needed || (item[n].birth <= s && s < k.oid);
-    if (!needed) found[n++] = k;
-    return ++seen < limit && n < kBatch;
+    if (item[n].birth > older) found[n++] = k;
+    return more && n < kBatch;
   });
   VX_TRY(st);
-  bool end = seen < limit && n < kBatch;
+  *seen += looked;
+  bool end = looked < kLook && n < kBatch;
   if (n) {
-    Handle h = VX_TRY(begin({.items = n, .freeing = true}));
+    Handle h = VX_TRY(begin({.items = n, .last_reserve = true, .freeing = true}));
     for (u32 i = 0; i < n; i++) {
       Status e = t.erase(h, found[i]);
       if (!e.ok()) {

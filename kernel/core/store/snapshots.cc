@@ -143,6 +143,7 @@ Result<u64> next_item(State &s, u64 id, disk::SnapshotItem *out) {
   if (f->key != key_of_id(f->key.oid)) return damaged(s, f->key.oid, "key");
   if (const char *bad = disk::verify_snapshot({bytes_of(*out).data(), f->len}, f->key.oid, s.geo))
     return damaged(s, f->key.oid, bad);
+  if (out->txn > s.open_txn.load()) return damaged(s, f->key.oid, "txn");
   return f->key.oid;
 }
 
@@ -187,7 +188,7 @@ Result<u64> enter(State &s, Bytes name, disk::SnapshotItem *item) {
 }
 
 Status store_state(State &s, u64 id, const disk::SnapshotItem &item) {
-  Handle h = VX_TRY(s.begin({.items = 1, .freeing = true}));
+  Handle h = VX_TRY(s.begin({.items = 1, .last_reserve = true, .freeing = true}));
   return s.trees[static_cast<u8>(TreeId::snapshots)].update(h, key_of_id(id), bytes_of(item));
 }
 
@@ -297,32 +298,43 @@ Status Volume::snapshot_delete(u64 id) {
 
 Result<bool> Volume::snapshot_reclaim(u32 items) { return s_->reclaim_turn(items); }
 
-// One turn of giving the space of deleted snapshots back.
+// One turn of giving the space of deleted snapshots back: looks at about so many items of the dead tree.
 Result<bool> State::reclaim_turn(u32 items) {
   using namespace snapshots_impl;
   Guard g(snapshots.change);
   SnapshotList::Entry e;
-  if (!snapshots.first_leaving(&e)) return false;
+  if (quiet.load() || !snapshots.first_leaving(&e)) return false;
   Vec<u64> txns;
   VX_TRY(snapshots.visible(&txns));
   u64 next = ~u64{0};
   for (u64 t : txns)
     if (t > e.txn && t < next) next = t;
   if (reclaim_id != e.id) {
+    // Whoever let something go for the sake of this snapshot has noted it before the first look: no handle from before is
+    // open after a commit.
+    snapshot_txn.store(snapshots.newest());
+    VX_TRY(commit(false));
     reclaim_id = e.id;
     reclaim_at = Key::min();
   }
   // From the transaction that was open when it began: an unfinished one can hold back what died in that very one.
-  bool end = VX_TRY(reclaim_dead(txns, e.txn - 1, next, &reclaim_at, items));
+  bool end = false;
+  for (u32 seen = 0; seen < items && !end && !stop.load(std::memory_order_relaxed);)
+    end = VX_TRY(reclaim_dead(snapshots.newest(e.txn + 1), e.txn - 1, next, &reclaim_at, &seen));
   if (!end) return true;
   VX_TRY(commit(false));  // the log can say that the snapshot is gone, but nothing of the dead tree
   {
-    Handle h = VX_TRY(begin({.items = 1, .freeing = true}));
+    Handle h = VX_TRY(begin({.items = 1, .last_reserve = true, .freeing = true}));
     VX_TRY(trees[static_cast<u8>(TreeId::snapshots)].erase(h, key_of_id(e.id)));
   }
   snapshots.remove(e.id);
   reclaim_id = 0;
   return snapshots.first_leaving(&e);
+}
+
+void Volume::quiesce(bool on) {
+  s_->quiet.store(on);
+  if (on) Guard g(s_->snapshots.change);  // a turn that is under way ends
 }
 
 Result<u64> Volume::snapshot_find(Bytes name) const {
@@ -346,7 +358,7 @@ Result<u64> Volume::snapshot_next(u64 from, SnapshotInfo *out) const {
 }
 
 // What died after the snapshot and before the next newer one, and was born after the next older one.
-Result<u64> Volume::snapshot_own_blocks(u64 id) const {
+Result<u64> Volume::snapshot_own_blocks(u64 id, FnRef<bool()> stopped) const {
   State &s = *s_;
   SnapshotList::Entry e;
   if (!s.snapshots.find(id, &e) || e.leaving) return Errno::noent;
@@ -355,14 +367,17 @@ Result<u64> Volume::snapshot_own_blocks(u64 id) const {
   u64 next = ~u64{0}, blocks = 0;
   for (u64 t : txns)
     if (t > e.txn && t < next) next = t;
-  u64 older = s.snapshots.newest(e.txn);
-  VX_TRY(
-      s.trees[static_cast<u8>(TreeId::dead)].scan({e.txn + 1, 0, 0}, {next, 0xff, ~u64{0}}, [&](const Key &, Bytes b) {
-        disk::DeadItem d{};
-        memcpy(&d, b.data(), min_of(b.size(), sizeof d));
-        if (d.birth > older) blocks += d.count;
-        return true;
-      }));
+  u64 older = s.snapshots.newest(e.txn), looked = 0;
+  bool interrupted = false;
+  auto look = [&](const Key &, Bytes b) {
+    disk::DeadItem d{};
+    memcpy(&d, b.data(), min_of(b.size(), sizeof d));
+    if (d.birth > older) blocks += d.count;
+    interrupted = (++looked & 4095) == 0 && stopped();
+    return !interrupted;
+  };
+  VX_TRY(s.trees[static_cast<u8>(TreeId::dead)].scan({e.txn + 1, 0, 0}, {next, 0xff, ~u64{0}}, look));
+  if (interrupted) return Errno::intr;
   return blocks;
 }
 

@@ -112,7 +112,7 @@ struct State : Pinned {
   bool kept_for_snapshot(Extent e, u64 birth, u8 tree);
   void drain_dead(Handle &h);
   Result<bool> reclaim_turn(u32 items);
-  Result<bool> reclaim_dead(const Vec<u64> &txns, u64 after, u64 upto, Key *cursor, u32 limit);
+  Result<bool> reclaim_dead(u64 older, u64 after, u64 upto, Key *cursor, u32 *seen);
   u32 dead_items(u32 slots) const { return snapshot_txn.load(std::memory_order_relaxed) ? 2 + slots / 64 : 0; }
 
   // ---- the log of the last mount (replay.cc)
@@ -139,6 +139,7 @@ struct State : Pinned {
   DeadList dead;
   SnapshotList snapshots;
   std::atomic<u64> snapshot_txn{0};  // of the newest snapshot: what was born at or before it is kept. 0: there is none
+  std::atomic<bool> quiet{false};    // nothing is given back: the device is not to change
   u64 reclaim_id = 0;                // snapshots.change: the one being given back, and how far that is
   Key reclaim_at;
   State *view_of = nullptr;  // this is a snapshot of that volume

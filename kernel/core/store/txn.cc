@@ -206,10 +206,12 @@ Result<Handle> State::begin(const Reserve &r) {
       counters.commits_forced.fetch_add(1, std::memory_order_relaxed);
       VX_TRY(commit(false));
     }
-    // With a snapshot, what is let go of is noted in the dead tree: in the order of transactions, so at its end.
-    u32 notes = dead_items(slots_for(r.items));
-    u32 need = slots_for(r.items) + slots_for(notes), buffers = buffers_for(r.items) + (notes ? buffers_for(1) : 0),
-        floor = r.freeing ? 0 : stock.emergency, had, wanted;
+    // With a snapshot, what is let go of is noted in the dead tree: in the order of transactions, so at its end. Deleting
+    // gives nothing back then; half of the emergency reserve is kept for deleting the snapshot.
+    u32 notes = r.last_reserve ? 0 : dead_items(slots_for(r.items));
+    u32 need = slots_for(r.items) + (notes ? slots_for(notes) : 0);
+    u32 buffers = buffers_for(r.items) + (notes ? buffers_for(1) : 0);
+    u32 floor = !r.freeing ? stock.emergency : notes ? stock.emergency / 2 : 0, had, wanted;
     bool wait = false, short_slots, short_pool;
     {
       Guard g(lock);
@@ -218,7 +220,7 @@ Result<Handle> State::begin(const Reserve &r) {
       short_pool = pool.count < pool.reserved + buffers;
       had = stock.count;
       wanted = max_of(stock.target, stock.reserved + need + floor + txn_impl::kSlotBatch);
-      if (short_slots && r.freeing && forced > 0 && stock.count > stock.reserved) {
+      if (short_slots && r.freeing && notes == 0 && forced > 0 && stock.count > stock.reserved) {
         // The last places on a full disk: as many as there are.
         need = min_of(need, stock.count - stock.reserved);
         short_slots = false;

@@ -12,10 +12,11 @@ struct State;
 
 // What an operation may need at most. begin() takes all of it (space and memory) before anything is changed.
 struct Reserve {
-  u32 items = 1;         // tree mutations that the operation makes at most
-  u64 data_blocks = 0;   // data blocks that it will take with Volume::alloc(Handle &, ...)
-  bool freeing = false;  // removes more than it adds, or completes something promised before (write completion of
-                         // reserved blocks): may dip into the emergency reserve, so that it works on a full disk
+  u32 items = 1;              // tree mutations that the operation makes at most
+  u64 data_blocks = 0;        // data blocks that it will take with Volume::alloc(Handle &, ...)
+  bool last_reserve = false;  // gives the space of a snapshot back: goes on where nothing else can. With `freeing`
+  bool freeing = false;       // removes more than it adds, or completes something promised before (write completion of
+                              // reserved blocks): may dip into the emergency reserve, so that it works on a full disk
 };
 
 // One atomic operation inside the open transaction: all of its changes are in the same commit. Ends at destruction.

@@ -82,7 +82,9 @@ class Volume : Pinned {
   Result<bool> snapshot_reclaim(u32 items);     // looks at so many blocks' notes; whether there is more to do
   Result<u64> snapshot_find(Bytes name) const;  // noent
   Result<u64> snapshot_next(u64 from, SnapshotInfo *out) const;  // the first with an id >= from; noent
-  Result<u64> snapshot_own_blocks(u64 id) const;                 // what deleting it would free. noent. Takes time
+  // What deleting it would free. noent; intr when stopped() says so. Takes time.
+  Result<u64> snapshot_own_blocks(u64 id, FnRef<bool()> stopped) const;
+  void quiesce(bool on);  // on: no space is given back, so that the device does not change by itself
   // The snapshot as a volume of its own, read-only, on the same device. Must be gone before this volume is.
   Result<Box<Volume>> open_snapshot(u64 id, const OpenOptions &options);  // noent
   // Does a snapshot need what was born then? It must not be overwritten; free() knows by itself.

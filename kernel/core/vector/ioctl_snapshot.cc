@@ -49,7 +49,9 @@ Status Call::describe_snapshot(u64 id, bool account, vexfs_snapshot *out) {
   out->created_sec = static_cast<u64>(info.created_sec);
   out->created_nsec = info.created_nsec;
   out->used_bytes = info.used_blocks << volume.block_shift();
-  out->own_bytes = account ? VX_TRY(volume.snapshot_own_blocks(id)) << volume.block_shift() : ~u64{0};
+  out->own_bytes = account ? VX_TRY(volume.snapshot_own_blocks(id, [this] { return interrupted(this); }))
+                                 << volume.block_shift()
+                           : ~u64{0};
   static_assert(sizeof out->name == sizeof info.name);
   memcpy(out->name, info.name, sizeof out->name);
   return {};
@@ -88,7 +90,8 @@ Status Call::snapshot_info() {
 Status Call::snapshot_list() {
   vexfs_snapshot_list v;
   VX_TRY(read_arg(&v));
-  if ((v.flags & ~VEXFS_SNAPSHOT_ACCOUNT) || !all_zero(v.reserved, 4)) return Errno::inval;
+  if ((v.flags & ~VEXFS_SNAPSHOT_ACCOUNT) || v.reserved0 || !all_zero(v.reserved, 4)) return Errno::inval;
+  if (v.entry_size < 64 || v.entry_size > 4096) return Errno::inval;
   v.count = 0;
   u64 after = v.after;
   while (v.count < v.capacity && after != ~u64{0}) {
@@ -103,7 +106,7 @@ Status Call::snapshot_list() {
     Status s = describe_snapshot(*id, v.flags & VEXFS_SNAPSHOT_ACCOUNT, &one);
     if (s.code() == Errno::noent) continue;  // deleted just now
     VX_TRY(std::move(s));
-    VX_TRY(copy_out(v.snapshots + u64{v.count} * sizeof one, &one, sizeof one));
+    VX_TRY(copy_out(v.snapshots + u64{v.count} * v.entry_size, &one, min_of<usize>(v.entry_size, sizeof one)));
     v.count++;
   }
   return write_arg(v);
