@@ -7,15 +7,13 @@
 #include <string>
 #include <vector>
 
-#include "history.h"
+#include "session.h"
 
 namespace vexfs::crash {
 
-enum class Persist : uint8_t { fsync, sync, commit, none };  // none: not after the last operation
-
 struct Step {
   unsigned operation;
-  Persist persist;
+  Persist persist;  // none: not after the last operation
 };
 
 // Numbers go up with the length: those of length n begin at first_of_length(n).
@@ -32,18 +30,8 @@ std::unique_ptr<host::MemDevice> starting_image();
 // Runs the steps on a mount of `dev`, which is recording from the first of them on; then judges every power cut.
 Tally run_workload(const host::MemDevice &start, const std::vector<Step> &steps, uint64_t seed);
 
-// A mount that operations of the list are done on.
-struct Session {
-  explicit Session(vector::test::Mount &mount) : m(mount) {}
-  int operate(unsigned operation, unsigned position);  // 0 or negative errno; what it touched is remembered
-  int persist(Persist p);
-
-  vector::test::Mount &m;
-  History *history = nullptr;  // told of every state, if there is one
-  uint64_t touched = 0;        // inode number
-  int failed = 0;              // the first error of the operation that runs
-  unsigned position = 0;
-};
+// One operation of the list. Returns 0 or a negative errno.
+int operate(Session &s, unsigned operation, unsigned position);
 unsigned operations();
 const char *operation_name(unsigned operation);
 
