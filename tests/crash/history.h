@@ -51,7 +51,7 @@ class History {
   size_t floor_of(uint64_t ino, size_t happened) const;
   std::string refuse_as(const Snapshot &got, size_t as, Bounds b, size_t happened) const;
   bool sector_allowed(const InodeState &got, uint64_t ino, size_t off, size_t as, Bounds b) const;
-  bool lazy_allowed(const InodeState &got, uint64_t ino, size_t as, size_t happened) const;
+  bool lazy_allowed(const InodeState &got, uint64_t ino, size_t first, size_t last) const;
   const InodeState *inode(size_t state, uint64_t ino) const;
   std::string differences(const Snapshot &got, size_t as) const;
 
