@@ -18,8 +18,10 @@ History::History(SimDevice &dev, Mount &m, bool mapping) : dev_(dev), mount_(m),
 }
 
 void History::note() {
+  if (looking) looking(true);
   const Snapshot *before = states_.empty() ? nullptr : &states_.back().what;
   states_.push_back({take_snapshot(mount_, mapping_, before), now_});
+  if (looking) looking(false);
   now_ = dev_.events();
 }
 
@@ -131,6 +133,11 @@ Tally Judge::run() {
     event(at);
     if (::testing::Test::HasFailure() || at.at_end()) return tally_;
   }
+}
+
+Tally Judge::what_is_there(host::MemDevice &contents) {
+  image(contents.clone(), {dev_.events(), dev_.events()}, "what is there");
+  return tally_;
 }
 
 void Judge::event(const CrashImages &at) {

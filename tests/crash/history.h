@@ -11,6 +11,7 @@
 // any state since the last acknowledged sync, sector by sector; times and the content version of an inode may be as old
 // as the last sync of that inode or of everything.
 #pragma once
+#include <functional>
 #include <optional>
 
 #include "sim_device.h"
@@ -21,6 +22,9 @@ namespace vexfs::crash {
 class History {
  public:
   History(SimDevice &dev, vector::test::Mount &m, bool mapping = true);
+
+  // Called with true before a state is looked at, and with false after it: for those that make requests fail.
+  std::function<void(bool)> looking;
 
   void note();                      // an operation has ended
   void acknowledged(uint64_t ino);  // a sync of the inode, or (0) of everything, has returned 0
@@ -80,6 +84,8 @@ class Judge {
   Judge(const History &h, const SimDevice &dev, uint64_t seed) : h_(h), dev_(dev), rng_(seed) {}
   // Stops at the first failure, which GoogleTest then knows of.
   Tally run();
+  // No power cut: what is on the device at the end.
+  Tally what_is_there(host::MemDevice &contents);
 
  private:
   void event(const CrashImages &at);

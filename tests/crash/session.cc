@@ -181,7 +181,9 @@ void Session::unlink_open(const std::string &dir, const std::string &name) {
   std::string data = filling(9000);
   vx_time t = time();
   size_t got = 0;
-  done(vx_pwrite(f.get(), data.data(), data.size(), 1 << 20, &t, &got));
+  vx_attr a;
+  vx_getattr(f.get(), &a);
+  done(vx_pwrite(f.get(), data.data(), data.size(), (a.size + 4095) / 4096 * 4096, &t, &got));
   vx_ihold(f.get());
   held_.push_back(f.get());
 }
