@@ -171,14 +171,14 @@ void Session::tmpfile(const std::string &dir, const std::string &name) {
   done(err);
 }
 
-// Deleted while it is open, as it stays, and written to after that, in new blocks: what is overwritten in place would be seen in the
-// states before, and the history does not know what files without names hold.
+// Deleted while it is open, as it stays, and written to after that, in a new block: what is overwritten in place would be
+// seen in the states before, and the history does not know what files without names hold.
 void Session::unlink_open(const std::string &dir, const std::string &name) {
   At f(*this, path_in(dir, name));
   if (!f) return;
   unlink(dir, name);
   if (failed) return;
-  std::string data = filling(9000);
+  std::string data = filling(4000);
   vx_time t = time();
   size_t got = 0;
   vx_attr a;
