@@ -107,7 +107,7 @@ TEST_F(AceCrash, EveryOperationSucceedsSomewhere) {
     bool went = false;
     for (unsigned before = 0; before <= operations() && !went; before++) {
       auto image = start_->clone();
-      vector::test::Mount m(vector::test::Options{.size = 1 << 20}, image.get());
+      vector::test::Mount m(kSmallMount, image.get());
       Session s(m);
       if (before) (void)operate(s, before - 1, 0);
       went = operate(s, op, 1) == 0;

@@ -148,7 +148,7 @@ std::unique_ptr<host::MemDevice> starting_image() {
   f.node_size = 4096;
   f.log_blocks = disk::kLogBytesMin / 4096;
   EXPECT_TRUE(store::format(dev.get(), f, nullptr).ok());
-  Mount m(vector::test::Options{.size = 1 << 20}, dev.get());
+  Mount m(kSmallMount, dev.get());
   populate(m);
   m.unmount();
   EXPECT_EQ(errors_found(dev.get()), "");
@@ -160,7 +160,7 @@ Tally run_workload(const host::MemDevice &start, const std::vector<Step> &steps,
   SimDevice dev(start);
   std::optional<History> history;
   {
-    Mount m(vector::test::Options{.size = 1 << 20}, &dev);
+    Mount m(kSmallMount, &dev);
     Session s(m);
     // The first sync of a mount is a commit: that one is not of interest here.
     s.position = 99;

@@ -166,7 +166,7 @@ void Judge::image(std::unique_ptr<host::MemDevice> image, History::Moment when, 
   host::seed_random(rng_());
   auto before = rng_() % 16 == 0 ? image->clone() : nullptr;
   {
-    Mount m(vector::test::Options{.size = 1 << 20}, image.get());
+    Mount m(kSmallMount, image.get());
     if (!m.fs() || !m.root()) return;
     bool replayed = m.fs()->volume->counters().log_replayed.load() != 0;
     tally_.replayed += replayed;
@@ -191,13 +191,13 @@ void Judge::cut_again(const host::MemDevice &image, History::Moment when) {
   SCOPED_TRACE("cut again while mounting");
   SimDevice dev(image);
   dev.start_recording();
-  { Mount m(vector::test::Options{.size = 1 << 20}, &dev); }
+  { Mount m(kSmallMount, &dev); }
   size_t point = rng_() % (dev.events() + 1);
   CrashImages cut(dev);
   while (cut.position() < point) cut.step();
   auto second = cut.some_arrived(rng_, 0.5, 0.3);
   {
-    Mount m(vector::test::Options{.size = 1 << 20}, second.get());
+    Mount m(kSmallMount, second.get());
     if (m.fs() && m.root()) compare(m, when);
   }
   EXPECT_EQ(errors_found(second.get()), "");

@@ -154,7 +154,7 @@ void LogFaults::steps(Mount &m, Session &s, Fault kind) {
 std::unique_ptr<LogFaults::Recorded> LogFaults::record(Fault kind, int64_t n, bool for_good) {
   host::seed_random(1);
   auto r = std::make_unique<Recorded>(*start_);
-  Mount m(vector::test::Options{.size = 1 << 20}, &r->faulty);
+  Mount m(kSmallMount, &r->faulty);
   Session s(m);
   s.position = 99;
   s.chmod("", 040755);  // the first sync of a mount is a commit
@@ -237,7 +237,7 @@ void LogFaults::mount_with(const Recorded &run, Fault kind, int64_t n, bool *fir
   }
   ASSERT_EQ(host::alloc_stats().outstanding, before) << "memory leaked";
   {
-    Mount m(vector::test::Options{.size = 1 << 20}, image.get());
+    Mount m(kSmallMount, image.get());
     ASSERT_TRUE(m.fs() && m.root());
     auto why = run.history->refuse(take_snapshot(m), end);
     ASSERT_FALSE(why) << *why;
@@ -250,7 +250,7 @@ TEST_F(LogFaults, WhileTheLogIsReplayed) {
   ASSERT_FALSE(HasFailure());
   {
     auto image = run->before_unmount->clone();
-    Mount m(vector::test::Options{.size = 1 << 20}, image.get());
+    Mount m(kSmallMount, image.get());
     ASSERT_GT(m.fs()->volume->counters().log_replayed.load(), 0u);
   }
   uint64_t sites = 0;

@@ -211,7 +211,7 @@ void MixedRun::record() {
   f.node_size = 4096;
   f.log_blocks = disk::kLogBytesMin / kBlock;
   ASSERT_TRUE(store::format(&dev_, f, nullptr).ok());
-  Mount m(vector::test::Options{.size = 1 << 20}, &dev_);
+  Mount m(kSmallMount, &dev_);
   ASSERT_NO_FATAL_FAILURE(leave_little_space(m));
   Session s(m);
   s.create_collection("", VEXFS_INDEX_FLAT);

@@ -11,6 +11,10 @@
 
 namespace vexfs::crash {
 
+// Mounts of a device of its own, thousands of them: none takes more memory than these runs need.
+inline constexpr vector::test::Options kSmallMount{
+    .size = 1 << 20, .cache_bytes = 4 << 20, .node_cache_bytes = 2 << 20};
+
 struct InodeState {
   std::string firm;   // what every sync makes durable: link count, size, xattrs, target, mapping
   std::string times;  // what only a sync of this inode, or of everything, does: times and content version
