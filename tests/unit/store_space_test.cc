@@ -314,7 +314,6 @@ TEST_F(StoreSpace, PromisesAreKeptToTheLastBlock) {
   EXPECT_EQ(check_device(dev_.get(), mine), "");
 }
 
-// Fill the volume with items until it says no; then everything can still be deleted, and all of it comes back.
 // An operation that wants data blocks and places for nodes at once is told that the disk is full, however little is left.
 TEST_F(StoreSpace, BlocksAndNodesWantedTogether) {
   build(6 << 20, 4096, 4096);
@@ -335,6 +334,7 @@ TEST_F(StoreSpace, BlocksAndNodesWantedTogether) {
   EXPECT_GT(begun, 100u);
 }
 
+// Fill the volume with items until it says no; then everything can still be deleted, and all of it comes back.
 TEST_F(StoreSpace, FullDiskDeletesAndRecovers) {
   for (uint32_t node : {1024u, 4096u, 16384u}) {
     SCOPED_TRACE(node);
