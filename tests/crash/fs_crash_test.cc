@@ -200,8 +200,8 @@ void every_cut(bool with_log) {
     if (cut.next_is_write() && rng() % 2) judge(cut.next_torn(rng, 0.6, 0.2));
   }
   host::set_log_level(VX_LOG_NOTICE);
-  printf("%llu images of %zu events, %llu replayed a log\n", static_cast<unsigned long long>(images), dev.events(),
-         static_cast<unsigned long long>(replayed));
+  printf("explored: seed %llu, %llu images of %zu events, %llu replayed a log\n", static_cast<unsigned long long>(seed),
+         static_cast<unsigned long long>(images), dev.events(), static_cast<unsigned long long>(replayed));
   EXPECT_EQ(replayed != 0, with_log);
 }
 

@@ -282,8 +282,8 @@ TEST_F(StoreCrash, EveryPointOfEveryShape) {
     run.check_all(tally, 2);
     if (HasFatalFailure()) return;
     printf(
-        "node size %u, %d syncs a commit, seed %llu: %llu images mounted (%llu flush points, %llu with a torn write in "
-        "flight, %llu replayed, %llu cut again while replaying)\n",
+        "explored: node size %u, %d syncs a commit, seed %llu: %llu images mounted (%llu flush points, %llu with a "
+        "torn write in flight, %llu replayed, %llu cut again while replaying)\n",
         shape.node_size, shape.syncs_per_commit, static_cast<unsigned long long>(seed),
         static_cast<unsigned long long>(tally.images), static_cast<unsigned long long>(tally.flush_points),
         static_cast<unsigned long long>(tally.torn), static_cast<unsigned long long>(tally.replayed),
@@ -313,7 +313,7 @@ TEST_F(StoreCrash, RandomRuns) {
     if (HasFatalFailure()) return;
     runs++;
   } while (std::chrono::steady_clock::now() < end);
-  printf("%llu runs from seed %llu, %llu images mounted\n", static_cast<unsigned long long>(runs),
+  printf("explored: %llu runs from seed %llu, %llu images mounted\n", static_cast<unsigned long long>(runs),
          static_cast<unsigned long long>(first_seed()), static_cast<unsigned long long>(tally.images));
 }
 

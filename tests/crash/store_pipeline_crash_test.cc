@@ -182,7 +182,8 @@ TEST(StorePipelineCrash, OverlappingCommits) {
     recordings++;
   } while (std::chrono::steady_clock::now() < end && !::testing::Test::HasFatalFailure());
   host::set_log_hook({});
-  printf("%llu recordings with %llu commits, %llu images checked\n", static_cast<unsigned long long>(recordings),
+  printf("explored: seed %llu, %llu recordings with %llu commits, %llu images checked\n",
+         static_cast<unsigned long long>(seed), static_cast<unsigned long long>(recordings),
          static_cast<unsigned long long>(commits), static_cast<unsigned long long>(images));
   EXPECT_GT(commits, recordings);
 }

@@ -314,6 +314,26 @@ TEST_F(StoreSpace, PromisesAreKeptToTheLastBlock) {
   EXPECT_EQ(check_device(dev_.get(), mine), "");
 }
 
+// An operation that wants data blocks and places for nodes at once is told that the disk is full, however little is left.
+TEST_F(StoreSpace, BlocksAndNodesWantedTogether) {
+  build(6 << 20, 4096, 4096);
+  uint64_t avail = vol().space().avail, refused = 0, begun = 0;
+  for (uint64_t left = 0; left < 150; left++) {
+    ASSERT_TRUE(vol().reserve_blocks(avail - left).ok());
+    for (uint64_t blocks : {1, 20, 60, 140}) {
+      Reserve r;
+      r.items = 30;
+      r.data_blocks = blocks;
+      auto h = vol().begin(r);
+      ASSERT_TRUE(h.ok() || h.code() == Errno::nospc) << static_cast<int>(h.code());
+      (h.ok() ? begun : refused)++;
+    }
+    vol().unreserve_blocks(avail - left);
+  }
+  EXPECT_GT(refused, 100u);
+  EXPECT_GT(begun, 100u);
+}
+
 // Fill the volume with items until it says no; then everything can still be deleted, and all of it comes back.
 TEST_F(StoreSpace, FullDiskDeletesAndRecovers) {
   for (uint32_t node : {1024u, 4096u, 16384u}) {

@@ -67,7 +67,7 @@ struct Options {
   uint64_t size = 256 << 20;
   uint32_t block_size = 4096;
   uint32_t node_size = 0;
-  uint64_t cache_bytes = 0;
+  uint64_t cache_bytes = 0, node_cache_bytes = 0;
   uint32_t threads = 0;
   uint32_t commit_interval_ms = 0;
 };
@@ -99,6 +99,7 @@ class Mount {
     m.read_only = read_only;
     m.commit_interval_ms = o_.commit_interval_ms;
     m.vector_cache_bytes = o_.cache_bytes;
+    m.node_cache_bytes = o_.node_cache_bytes;
     m.nvector_threads = o_.threads;
     int e = vx_fs_mount(use_ ? use_ : device_.get(), &m, &fs_);
     if (e != 0) return e;

@@ -196,6 +196,7 @@ Node *State::pop_buffer(Handle &h) {
 // -------------------------------------------------------------- begin, end
 Result<Handle> State::begin(const Reserve &r) {
   u32 forced = 0;
+  bool drained = false;  // since the last commit: places and data blocks are wanted, and cannot both be had in plenty
   for (;;) {
     if (int e = abort_code.load(std::memory_order_relaxed)) {
       (void)e;
@@ -219,7 +220,8 @@ Result<Handle> State::begin(const Reserve &r) {
       short_slots = stock.count < stock.reserved + need + floor;
       short_pool = pool.count < pool.reserved + buffers;
       had = stock.count;
-      wanted = max_of(stock.target, stock.reserved + need + floor + txn_impl::kSlotBatch);
+      wanted = stock.reserved + need + floor;
+      if (!drained) wanted = max_of(stock.target, wanted + txn_impl::kSlotBatch);
       if (short_slots && r.freeing && notes == 0 && forced > 0 && stock.count > stock.reserved) {
         // The last places on a full disk: as many as there are.
         need = min_of(need, stock.count - stock.reserved);
@@ -263,8 +265,9 @@ Result<Handle> State::begin(const Reserve &r) {
       Guard g(lock);
       if (!st.ok() && stock.count <= had) return st.error();
       if (stock.count > had) continue;
-    } else if (drain_slots()) {
-      continue;  // data blocks were short
+    } else if (!drained && drain_slots()) {
+      drained = true;  // data blocks were short
+      continue;
     }
     // Space is short. Blocks freed by transactions that are not durable yet come back with a commit.
     bool hope = alloc.pinned.load(std::memory_order_relaxed) > 0;
@@ -273,6 +276,7 @@ Result<Handle> State::begin(const Reserve &r) {
       return Errno::nospc;
     }
     forced++;
+    drained = false;
     if (hope) {
       counters.commits_forced.fetch_add(1, std::memory_order_relaxed);
       VX_TRY(commit(false));
