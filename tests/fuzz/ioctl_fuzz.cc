@@ -114,7 +114,6 @@ size_t prepare(User &u, unsigned nr, unsigned variant) {
       auto *l = place<vexfs_collection_list>(u, kStruct);
       l->collections = kHits;
       l->capacity = variant % 9;
-      l->entry_size = sizeof(vexfs_snapshot);
       return sized(l);
     }
     case 0x48:
@@ -176,6 +175,7 @@ size_t prepare(User &u, unsigned nr, unsigned variant) {
       l->after = variant % 4;
       l->snapshots = kData;
       l->capacity = variant % 9;
+      l->entry_size = sizeof(vexfs_snapshot);
       l->flags = variant % 2 ? VEXFS_SNAPSHOT_ACCOUNT : 0;
       return sized(l);
     }

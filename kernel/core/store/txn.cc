@@ -207,16 +207,20 @@ Result<Handle> State::begin(const Reserve &r) {
       counters.commits_forced.fetch_add(1, std::memory_order_relaxed);
       VX_TRY(commit(false));
     }
-    // With a snapshot, what is let go of is noted in the dead tree: in the order of transactions, so at its end. Deleting
-    // gives nothing back then; half of the emergency reserve is kept for deleting the snapshot.
-    u32 notes = r.last_reserve ? 0 : dead_items(slots_for(r.items));
-    u32 need = slots_for(r.items) + (notes ? slots_for(notes) : 0);
-    u32 buffers = buffers_for(r.items) + (notes ? buffers_for(1) : 0);
-    u32 floor = !r.freeing ? stock.emergency : notes ? stock.emergency / 2 : 0, had, wanted;
+    u32 need = slots_for(r.items), buffers = buffers_for(r.items), notes = 0, floor, had, wanted;
     bool wait = false, short_slots, short_pool;
     {
       Guard g(lock);
       wait = frozen.load(std::memory_order_relaxed);
+      // With a snapshot, what is let go of is noted in the dead tree: in the order of transactions, so at its end. Deleting
+      // gives nothing back then; half of the emergency reserve is kept for deleting the snapshot. (Whether there is one
+      // changes only while the gate is shut.)
+      if (!r.last_reserve) notes = dead_items(need);
+      if (notes) {
+        need += slots_for(notes);
+        buffers += buffers_for(1);
+      }
+      floor = !r.freeing ? stock.emergency : notes ? stock.emergency / 2 : 0;
       short_slots = stock.count < stock.reserved + need + floor;
       short_pool = pool.count < pool.reserved + buffers;
       had = stock.count;
