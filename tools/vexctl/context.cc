@@ -96,8 +96,8 @@ void TextAsJson::finish() {
   before_ = nullptr;
   const std::string text = text_.str();
   if (raw_) return ctx_.print(json{{key_, text}});
-  json lines = split(text, '\n');
-  if (!lines.empty() && lines.back() == "") lines.erase(lines.size() - 1);
+  std::vector<std::string> lines = split(text, '\n');
+  if (!lines.empty() && lines.back().empty()) lines.pop_back();
   ctx_.print(json{{key_, std::move(lines)}});
 }
 
