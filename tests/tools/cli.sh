@@ -79,6 +79,10 @@ says "No such file"
 fsck.vexfs --json none >out 2>/dev/null || true
 json "not j['clean'] and j['exit'] == 8 and 'No such file' in j['failure']"
 
+fsck.vexfs --json zeros >out 2>/dev/null || true
+json "'no VexFS' in j['failure']"
+if fsck.vexfs --help >/dev/full 2>out; then fail "a report that cannot be written is status 0"; fi
+
 # ---- manual pages: every option that help names is there, and they format without a warning
 for page in mkfs/mkfs.vexfs.8 mkfs/vexfs.5 fsck/fsck.vexfs.8 vexctl/vexctl.1; do
 	[ -s "$src/tools/$page" ] || fail "$page is missing"

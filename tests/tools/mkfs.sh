@@ -4,6 +4,12 @@
 . "$(dirname "$0")/lib.sh"
 
 # ---- usage
+truncate -s 64M whole
+status 1 mkfs.vexfs -q whole 1 # not all of it
+says "too small"
+status 2 mkfs.vexfs -q -L $'a\nb' whole
+status 2 mkfs.vexfs -q --collection-name $'a\xff' whole
+says UTF-8
 ok mkfs.vexfs --version
 says "mkfs.vexfs 0."
 ok mkfs.vexfs --help

@@ -51,6 +51,28 @@ status 2 v collection frobnicate
 says "unknown command 'collection frobnicate'"
 ok v collection drop --yes /refuse
 ok v rm /refuse
+for bad in "-M 1" "--ef-search 65537" "--ef-construction 1000000"; do
+	status 2 v collection create -p /never -d 3 $bad
+done
+status 3 v ls /never
+ok v collection create -p /bytes -d 2 -e i8 --index flat
+status 1 v add /bytes -v "[1, 128]"
+says "does not fit i8"
+status 2 v add /bytes -v "[1, 2]" --shift
+ok v collection drop --yes /bytes
+ok v rm /bytes
+mkdir dir
+status 1 v put dir /q
+says "is a directory"
+printf 'precious\n' | v put - /keep
+head -c 300M /dev/zero >large
+status 1 v put large /keep
+says "do not fit"
+rm large
+ok v cat /keep
+says precious
+status 2 v put zero.npy /newd/
+ok v rm /keep
 
 # ---- a collection of three dimensions
 status 3 v collection create /docs -d 3

@@ -151,7 +151,9 @@ void print_json(const Options &o, const store::Checker &c, const Outcome &out, c
   j["clean"] = code == exit_clean;
   j["full"] = out.full;
   j["exit"] = code;
-  j["failure"] = out.failure == Errno::ok ? "" : strerror(static_cast<int>(out.failure));
+  j["failure"] = out.failure == Errno::ok      ? ""
+                 : out.failure == Errno::inval ? "no VexFS filesystem"
+                                               : strerror(static_cast<int>(out.failure));
   j["errors"] = f.errors;
   j["warnings"] = f.warnings;
   j["nodes"] = f.nodes;
@@ -253,7 +255,9 @@ int main(int argc, char **argv) {
   using namespace vexfs::fsck;                        // NOLINT(google-build-using-namespace)
   signal(SIGINT, [](int) { _exit(exit_canceled); });  // nothing is ever written, so nothing has to be put in order
   try {
-    return run(argc, argv);
+    const int code = run(argc, argv);
+    if (fflush(stdout) != 0 || ferror(stdout)) throw std::runtime_error("the report cannot be written");
+    return code;
   } catch (const Usage &e) {
     fprintf(stderr, "fsck.vexfs: %s (fsck.vexfs --help)\n", e.what());
     return exit_usage;

@@ -17,6 +17,18 @@
 namespace vexfs::mkfs {
 namespace {
 
+// Text that ends up on the disk: valid UTF-8 without control characters.
+void check_text(std::string_view s, const char *what) {
+  for (size_t at = 0; at < s.size();) {
+    const auto c = static_cast<unsigned char>(s[at]);
+    const size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
+    bool good = n != 0 && n <= s.size() - at && c >= 0x20 && c != 0x7f;
+    for (size_t i = 1; good && i < n; i++) good = (static_cast<unsigned char>(s[at + i]) & 0xc0) == 0x80;
+    if (!good) throw Usage(std::string(what) + ": wants UTF-8 without control characters");
+    at += n;
+  }
+}
+
 uint64_t number(std::string_view text, const char *what) {
   uint64_t v = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), v);
@@ -159,6 +171,7 @@ void collection_option(CollectionOptions &c, int opt, const char *arg) {
     case opt_name:
       c.name = arg;
       if (c.name.size() > VEXFS_COLLECTION_NAME_MAX) throw Usage("--collection-name: at most 63 bytes");
+      check_text(c.name, "--collection-name");
       break;
     default:
       break;
@@ -170,6 +183,7 @@ void one_option(Options &o, int opt, const char *arg) {
     case 'L':
       o.label = arg;
       if (o.label.size() > 63) throw Usage("-L: a label has at most 63 bytes");
+      check_text(o.label, "-L");
       break;
     case 'U':
       set_uuid(o, arg);

@@ -147,7 +147,8 @@ void drop(Context &ctx, const Options &o) {
 
 void shape_options(CLI::App *c, Options &o) {
   c->add_option("--index", o.index, "flat or hnsw")->capture_default_str();
-  c->add_option("--ef-search", o.ef_search, "HNSW: default width of searches, 0 = 64");
+  c->add_option("--ef-search", o.ef_search, "HNSW: default width of searches, 0 = 64")
+      ->check(CLI::Range(0, VEXFS_EF_MAX));
   c->add_option("--name", o.name, "a label");
   c->add_option("--model", o.model, "name and version of the embedding model");
 }
@@ -164,8 +165,10 @@ void add_collection_commands(CLI::App &app, Context &ctx) {
   c->add_option("-d,--dim", o->dim, "components of a vector")->required()->check(CLI::Range(1, VEXFS_DIM_MAX));
   c->add_option("-e,--element", o->element, "f32, f16, bf16 or i8")->capture_default_str();
   c->add_option("-m,--metric", o->metric, "l2, cosine or ip")->capture_default_str();
-  c->add_option("-M,--links", o->m, "HNSW: links per row (2..128), 0 = 16")->check(CLI::Range(0, 128));
-  c->add_option("--ef-construction", o->ef_construction, "HNSW: width of the search while building, 0 = 200");
+  c->add_option("-M,--links", o->m, "HNSW: links per row (2..128), 0 = 16")
+      ->check(CLI::IsMember(std::vector<int>{0}) | CLI::Range(2, 128));
+  c->add_option("--ef-construction", o->ef_construction, "HNSW: width of the search while building, 0 = 200")
+      ->check(CLI::Range(0, VEXFS_EF_MAX));
   shape_options(c, *o);
   c->add_flag("-p,--mkdir", o->make_directory, "make the directory, and its parents, first");
   c->callback([&ctx, o] { create(ctx, *o); });

@@ -14,6 +14,8 @@
 #include <ctime>
 #include <iostream>
 
+#include "../../lib/host.h"
+
 namespace vexfs::vexctl {
 
 client::Place &Context::place(Access access) {
@@ -31,6 +33,7 @@ client::Place &Context::place(Access access) {
       if (!snapshot.empty() && access == Access::write) throw Usage("a snapshot cannot be changed");
       o.read_only = access == Access::read;
       o.snapshot = snapshot;
+      if (as_json) host::set_log_level(-1);  // errors are one JSON object each
       // Once: the command stops where it is safe, and the image is closed properly. A second one ends the program.
       struct sigaction stop {};
       stop.sa_handler = [](int) { client::interrupt_image_commands(); };
@@ -59,12 +62,18 @@ void Context::finish() {
   if (image_place_) image_place_->close();
   image_place_ = nullptr;
   place_.reset();
+  std::cout << pending_.str();
+  pending_.str({});
 }
 
-void Context::print(const json &j) const { std::cout << j.dump(2, ' ', false, json::error_handler_t::replace) << '\n'; }
+std::ostream &Context::out() const {
+  return image_place_ && access_ == Access::write ? static_cast<std::ostream &>(pending_) : std::cout;
+}
+
+void Context::print(const json &j) const { out() << j.dump(2, ' ', false, json::error_handler_t::replace) << '\n'; }
 
 void Context::say(const std::string &line) const {
-  if (!as_json && !quiet) std::cout << line << '\n';
+  if (!as_json && !quiet) out() << line << '\n';
 }
 
 void Context::complain(const std::string &what, int err, int code) {
@@ -91,8 +100,8 @@ void TextAsJson::finish() {
   before_ = nullptr;
   const std::string text = text_.str();
   if (raw_) return ctx_.print(json{{key_, text}});
-  json lines = split(text, '\n');
-  if (!lines.empty() && lines.back() == "") lines.erase(lines.size() - 1);
+  std::vector<std::string> lines = split(text, '\n');
+  if (!lines.empty() && lines.back().empty()) lines.pop_back();
   ctx_.print(json{{key_, std::move(lines)}});
 }
 

@@ -49,6 +49,7 @@ class Context {
   void finish();                                   // commits and closes an image; throws when that fails
 
   // One JSON document per command, on stdout.
+  // Of a command that changes an image it waits until the image is closed well.
   void print(const json &j) const;  // bytes that are no UTF-8 (in names) become U+FFFD
   // A line for people; nothing with --json or --quiet.
   void say(const std::string &line) const;
@@ -58,6 +59,8 @@ class Context {
   int result = exit_ok;  // of a command that worked but did not find what was asked
 
  private:
+  std::ostream &out() const;
+  mutable std::ostringstream pending_;
   std::unique_ptr<client::Place> place_;
   client::ImagePlace *image_place_ = nullptr;
   Access access_ = Access::read;

@@ -2,6 +2,7 @@
 // vexctl eval: recall@k, queries per second and latencies of a query set, for several widths of the search.
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <exception>
 #include <mutex>
 #include <thread>
@@ -101,7 +102,9 @@ double recall_of(const Run &r, const Truth &truth, uint32_t k) {
 
 double quantile_us(std::vector<uint64_t> ns, double q) {
   if (ns.empty()) return 0;
-  const auto at = static_cast<ptrdiff_t>(q * static_cast<double>(ns.size() - 1));
+  // The smallest that no more than a share of 1 - q exceeds (nearest rank).
+  const auto rank = static_cast<ptrdiff_t>(std::ceil(q * static_cast<double>(ns.size())));
+  const ptrdiff_t at = std::max<ptrdiff_t>(rank, 1) - 1;
   std::nth_element(ns.begin(), ns.begin() + at, ns.end());
   return static_cast<double>(ns[static_cast<size_t>(at)]) / 1e3;
 }
@@ -186,8 +189,7 @@ void eval(Context &ctx, Options o) {
     table.print();
   }
   if (best < o.min_recall) {
-    ctx.result = exit_below;
-    if (!ctx.as_json) fprintf(stderr, "vexctl: recall %.4f is below %.4f\n", best, o.min_recall);
+    ctx.complain("recall " + fixed(best, 4) + " is below " + fixed(o.min_recall, 4), 0, exit_below);
   }
 }
 
@@ -212,6 +214,7 @@ void add_eval_command(CLI::App &app, Context &ctx) {
   c->add_option("--limit", o->limit, "only the first N queries");
   c->add_flag("--shift", o->shift, "unsigned bytes against an int8 collection: v - 128");
   c->add_option("--min-recall", o->min_recall, "exit with 6 when the best recall is below this")
+      ->check(CLI::Range(0.0, 1.0))
       ->check(CLI::Range(0.0, 1.0));
   c->callback([&ctx, o] { eval(ctx, *o); });
 }

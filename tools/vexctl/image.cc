@@ -7,6 +7,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <iostream>
 #include <iterator>
@@ -115,16 +116,25 @@ void put(Context &ctx, const Options &o) {
   if (o.source == "-") {
     contents.assign(std::istreambuf_iterator<char>(std::cin), {});
   } else {
+    std::error_code ec;
+    if (std::filesystem::is_directory(o.source, ec)) throw client::Error(EISDIR, o.source + ": is a directory");
     std::ifstream in(o.source, std::ios::binary);
     if (!in) throw client::Error(errno, o.source + ": " + strerror(errno));
     contents.assign(std::istreambuf_iterator<char>(in), {});
     if (in.bad()) throw client::Error(EIO, o.source + ": cannot be read");
   }
-  ctx.image_place(Access::write).write_file(o.path, contents);
+  if (o.path.empty() || o.path.back() == '/') throw Usage("'" + o.path + "': the name of a file is wanted");
+  client::ImagePlace &image = ctx.image_place(Access::write);
+  // Before the old contents are gone.
+  const client::Space space = image.space(*image.open("/"));
+  if (contents.size() / space.block_size >= space.blocks_available)
+    throw client::Error(ENOSPC, o.path + ": " + human_bytes(contents.size()) + " do not fit, nothing was done");
+  image.write_file(o.path, contents);
   if (ctx.as_json) return ctx.print(json{{"path", o.path}, {"bytes", contents.size()}});
 }
 
 void make_directory(Context &ctx, const Options &o) {
+  if (o.path.empty()) throw Usage("the name of a directory is wanted");
   ctx.image_place(Access::write).make(o.path, true, o.parents);
   if (ctx.as_json) ctx.print(json{{"path", o.path}});
 }

@@ -27,9 +27,12 @@ uint32_t rows_per_batch(const Options &o, const vexfs_collection &c) {
   return static_cast<uint32_t>(std::clamp<size_t>(n, 16, 4096));
 }
 
-std::vector<int64_t> scalars(const std::string &path, uint64_t first, uint64_t count) {
+// One number for each row of a file of `rows`.
+std::vector<int64_t> scalars(const std::string &path, uint64_t first, uint64_t count, uint64_t rows) {
   const auto f = vecfile::open_list(path);
   if (f->dim() != 1) throw Usage(path + ": one number a row expected");
+  if (f->rows() != rows)
+    throw Usage(path + ": " + human_count(f->rows()) + " numbers for " + human_count(rows) + " rows");
   std::vector<int64_t> v(count);
   f->read_i64(first, count, v.data());
   return v;
@@ -49,12 +52,16 @@ Plan make_plan(const Context &ctx, const Options &o, const CLI::App &given, cons
   if (!o.rows.empty()) {
     const Range r = parse_range(o.rows);
     if (r.from >= file.rows()) throw Usage("--rows " + o.rows + ": the file has " + human_count(file.rows()) + " rows");
+    if (r.to != UINT64_MAX && r.to >= file.rows())
+      throw Usage("--rows " + o.rows + ": the file has " + human_count(file.rows()) + " rows");
     p.first = r.from;
     p.count = std::min(r.to, file.rows() - 1) - r.from + 1;
   }
   if (!o.ids_file.empty()) {
     p.ids = Plan::Ids::listed;
-    p.id_list = scalars(o.ids_file, p.first, p.count);
+    p.id_list = scalars(o.ids_file, p.first, p.count, file.rows());
+    for (const int64_t id : p.id_list)
+      if (id < 0) throw Usage(o.ids_file + ": id " + std::to_string(id) + " is negative");
   } else if (given.count("--first-id")) {
     p.first_id = o.first_id;
     if (p.count > VEXFS_ID_AUTO - p.first_id) throw Usage("--first-id is too large for this many rows");
@@ -65,7 +72,7 @@ Plan make_plan(const Context &ctx, const Options &o, const CLI::App &given, cons
     p.first_id = p.first;  // into an empty collection: the id is the number of the row
   }
   if (o.upsert && p.ids == Plan::Ids::assigned) throw Usage("--upsert needs ids: --first-id or --ids");
-  if (!o.tags_file.empty()) p.tags = scalars(o.tags_file, p.first, p.count);
+  if (!o.tags_file.empty()) p.tags = scalars(o.tags_file, p.first, p.count, file.rows());
   return p;
 }
 
@@ -97,7 +104,11 @@ void fill(client::Batch &b, const Options &o, const Plan &p, uint64_t at, uint32
                          const vexfs_collection &c) {
   const int err = -pipe.error();
   const std::string row = o.file + ": row " + std::to_string(pipe.error_row());
-  const std::string kept = " (" + human_count(pipe.rows_done()) + " rows were imported)";
+  const std::string kept =
+      " (" + human_count(pipe.rows_done()) +
+      (err == EROFS || err == EIO
+           ? " rows were accepted; those since the last commit are lost, the filesystem has stopped)"
+           : " rows were imported)");
   try {
     Rows bad;
     if (err == EINVAL) {

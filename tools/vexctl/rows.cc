@@ -50,6 +50,8 @@ void check_values(const Rows &r, const vexfs_collection &c, const std::string &w
       if (!std::isfinite(v[k]))
         throw client::Error(EINVAL, row + ": component " + std::to_string(k) + " is " +
                                         (std::isnan(v[k]) ? "not a number" : "infinite"));
+      if (c.element == VEXFS_I8 && (v[k] < -128.5f || v[k] >= 127.5f))
+        throw client::Error(EINVAL, row + ": component " + std::to_string(k) + " does not fit i8 (-128 to 127)");
       if (std::abs(v[k]) > most)
         throw client::Error(EINVAL, row + ": component " + std::to_string(k) + " is too large for f16");
     }
@@ -91,11 +93,15 @@ void read_rows(const vecfile::Reader &r, uint64_t first, size_t count, const vex
 Rows rows_from_argument(const std::string &value, int64_t row, const vexfs_collection &c, bool shift) {
   if (value == "-") {
     const std::string text(std::istreambuf_iterator<char>(std::cin), {});
+    if (shift) throw Usage("--shift is for files of unsigned bytes");
     return from_text(text, c);
   }
   std::error_code too_long;  // for a name of a file, as a vector of many dimensions is
   const bool is_file = std::filesystem::exists(value, too_long);
-  if (!is_file && (value.empty() || value.front() == '[' || looks_like_text(value))) return from_text(value, c);
+  if (!is_file && (value.empty() || value.front() == '[' || looks_like_text(value))) {
+    if (shift) throw Usage("--shift is for files of unsigned bytes");
+    return from_text(value, c);
+  }
   const auto file = vecfile::open(value);
   Rows r;
   if (row >= 0)

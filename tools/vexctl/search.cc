@@ -182,7 +182,7 @@ void add_search_command(CLI::App &app, Context &ctx) {
   c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH")
       ->check(unsigned_number());
   c->add_option("-q,--query", o->query, "\"[1, 2, 3]\", - for stdin, or a vector file (each row is a query)");
-  c->add_option("--row", o->row, "only this row of the query file");
+  c->add_option("--row", o->row, "only this row of the query file")->check(CLI::NonNegativeNumber);
   c->add_option("--like", o->like, "find what is like this file (its first vector is the query)");
   c->add_option("-k", o->k, "how many")->capture_default_str()->check(CLI::Range(1, VEXFS_K_MAX));
   c->add_option("--ef", o->ef, "HNSW: width of the search, 0 = the collection's")->check(CLI::Range(0, VEXFS_EF_MAX));
