@@ -55,6 +55,8 @@ int guarded(const Context &ctx, F f) {
     return report(ctx, e.what(), e.err(), exit_code(e.err()));
   } catch (const std::bad_alloc &) {
     return report(ctx, "out of memory", ENOMEM, exit_failed);
+  } catch (const std::exception &e) {
+    return report(ctx, e.what(), 0, exit_failed);
   }
 }
 
@@ -118,4 +120,11 @@ int run(int argc, char **argv) {
 
 }  // namespace vexfs::vexctl
 
-int main(int argc, char **argv) { return vexfs::vexctl::run(argc, argv); }
+int main(int argc, char **argv) {
+  try {
+    return vexfs::vexctl::run(argc, argv);
+  } catch (const std::exception &e) {  // before there are commands
+    fprintf(stderr, "vexctl: %s\n", e.what());
+    return vexfs::vexctl::exit_failed;
+  }
+}
