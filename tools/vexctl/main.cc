@@ -28,15 +28,8 @@ int exit_code(int err) {
   }
 }
 
-// done: for commands on many vectors, how many of them it was done for.
 int report(const Context &ctx, const std::string &what, int err, int code, std::optional<uint64_t> done = {}) {
-  if (ctx.as_json) {
-    json j{{"error", what}, {"errno", err}, {"exit", code}};
-    if (done) j["done"] = *done;
-    std::cerr << j.dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
-  } else {
-    std::cerr << "vexctl: " << what << '\n';
-  }
+  ctx.error(what, err, code, done);
   return code;
 }
 
