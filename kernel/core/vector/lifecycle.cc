@@ -229,19 +229,19 @@ Result<bool> Engine::holds_rows(u64 dir_ino) {
   map_lock_.unlock_shared();
   if (loaded) return loaded->table().live() != 0;
   disk::DirEntryItem d;
+  disk::StateItem state;
   Result<usize> r = tree_.get(registry_key(disk::kRegistryByDir, dir_ino), mut_bytes_of(d));
   if (r.code() == Errno::noent) return false;
-  if (!r.ok()) return r.error();
-  disk::StateItem state;
-  Result<usize> known = tree_.get(item_key(static_cast<u32>(d.cid), VectorItem::state), mut_bytes_of(state));
-  if (!known.ok()) return known.error();
-  if (state.live == 0) return false;
   u8 none[8];
-  Result<store::Tree::Found> gone = tree_.seek(registry_key(disk::kRegistryDeadOwner, 0),
-                                               registry_key(disk::kRegistryDeadOwner, ~u64{0}), {none, sizeof none});
-  if (gone.code() == Errno::noent) return true;
-  CollectionRef c = VX_TRY(find(static_cast<u32>(d.cid)));
-  return c->table().live() != 0;
+  bool plain = r.ok() && *r == sizeof d && d.cid <= 0xffffffff &&
+               tree_.get(item_key(static_cast<u32>(d.cid), VectorItem::state), mut_bytes_of(state)).ok() &&
+               tree_.seek(registry_key(disk::kRegistryDeadOwner, 0), registry_key(disk::kRegistryDeadOwner, ~u64{0}),
+                          {none, sizeof none})
+                       .code() == Errno::noent;
+  if (plain) return state.live != 0;
+  Result<CollectionRef> c = of_directory(dir_ino);  // which also says what is wrong with it
+  if (!c.ok()) return c.code() == Errno::noent ? Result<bool>(false) : Result<bool>(c.error());
+  return (*c)->table().live() != 0;
 }
 
 // Memory that hiding the owner's rows takes, so that it cannot fail when the name is gone already.
