@@ -208,20 +208,23 @@ void vx_fpu_end(void)
 {
 }
 
-static void vexfs_cpuid(u32 leaf, u32 *b, u32 *c)
+/* Returns eax: of leaf 0 the greatest leaf there is. */
+static u32 vexfs_cpuid(u32 leaf, u32 *b, u32 *c)
 {
 	u32 a = leaf, d = 0;
 
 	*c = 0;
 	asm volatile("cpuid" : "+a"(a), "=b"(*b), "+c"(*c), "=d"(d));
+	return a;
 }
 
 u32 vx_cpu_features(void)
 {
-	u32 b, c1, b7, c7, f = 0, xcr = 0, high;
+	u32 b, c1, b7 = 0, c7, f = 0, xcr = 0, high;
 
+	if (vexfs_cpuid(0, &b, &c1) >= 7)
+		vexfs_cpuid(7, &b7, &c7);
 	vexfs_cpuid(1, &b, &c1);
-	vexfs_cpuid(7, &b7, &c7);
 	if (c1 & BIT(27)) /* OSXSAVE */
 		asm volatile("xgetbv" : "=a"(xcr), "=d"(high) : "c"(0));
 	if (c1 & BIT(20))

@@ -31,8 +31,22 @@ std::unique_ptr<host::FileDevice> open_device(const Options &o) {
   return d;
 }
 
-// An image that is not there yet, or is to grow, is tried in memory first: when that cannot be, no file is touched. A dry
-// run ends there.
+// A device that has a size and nothing else: what a layout is computed for.
+class Sized : public vx_bdev {
+ public:
+  explicit Sized(uint64_t size) : size_(size) {}
+  uint64_t size() const override { return size_; }
+  uint32_t logical_block() const override { return 512; }
+  const char *name() const override { return "none"; }
+  int submit(vx_io *, size_t) override { return -EIO; }
+  int flush() override { return -EIO; }
+
+ private:
+  uint64_t size_;
+};
+
+// An image that is not there yet, or is to grow, is laid out first: when that cannot be, no file is touched. A dry run
+// ends there.
 std::unique_ptr<vx_bdev> device_for(const Options &o, host::FileDevice **file) {
   *file = nullptr;
   if (o.size) {
@@ -41,11 +55,11 @@ std::unique_ptr<vx_bdev> device_for(const Options &o, host::FileDevice **file) {
     how.read_only = true;
     how.exclusive = false;
     if (host::FileDevice::open(o.device, how, &d) == -ENOENT || (d && !d->is_block_device() && d->size() < o.size)) {
-      auto memory = std::make_unique<host::MemDevice>(o.size);
-      if (o.dry_run) return memory;
+      auto sized = std::make_unique<Sized>(o.size);
+      if (o.dry_run) return sized;
       Options trial = o;
       trial.dry_run = true;
-      make(trial, memory.get());
+      make(trial, sized.get());
     }
   }
   auto d = open_device(o);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../../include/uapi/vexfs.h"
+#include "../../kernel/core/base/utf8.h"
 #include "../../lib/client/commands.h"
 
 namespace vexfs::mkfs {
@@ -19,12 +20,10 @@ namespace {
 
 // Text that ends up on the disk: valid UTF-8 without control characters.
 void check_text(std::string_view s, const char *what) {
+  const Bytes bytes(reinterpret_cast<const u8 *>(s.data()), s.size());
   for (size_t at = 0; at < s.size();) {
-    const auto c = static_cast<unsigned char>(s[at]);
-    const size_t n = c < 0x80 ? 1 : c >= 0xc2 && c < 0xe0 ? 2 : (c & 0xf0) == 0xe0 ? 3 : c >= 0xf0 && c < 0xf5 ? 4 : 0;
-    bool good = n != 0 && n <= s.size() - at && c >= 0x20 && c != 0x7f;
-    for (size_t i = 1; good && i < n; i++) good = (static_cast<unsigned char>(s[at + i]) & 0xc0) == 0x80;
-    if (!good) throw Usage(std::string(what) + ": wants UTF-8 without control characters");
+    const size_t n = bytes[at] < 0x20 || bytes[at] == 0x7f ? 0 : utf8_character(bytes, at);
+    if (n == 0) throw Usage(std::string(what) + ": wants UTF-8 without control characters");
     at += n;
   }
 }

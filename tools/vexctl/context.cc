@@ -78,12 +78,17 @@ void Context::say(const std::string &line) const {
 
 void Context::complain(const std::string &what, int err, int code) {
   result = code;
-  if (as_json)
-    std::cerr << json{{"error", what}, {"errno", err}, {"exit", code}}.dump(-1, ' ', false,
-                                                                            json::error_handler_t::replace)
-              << '\n';
-  else
+  error(what, err, code);
+}
+
+void Context::error(const std::string &what, int err, int code, std::optional<uint64_t> done) const {
+  if (!as_json) {
     std::cerr << "vexctl: " << what << '\n';
+    return;
+  }
+  json j{{"error", what}, {"errno", err}, {"exit", code}};
+  if (done) j["done"] = *done;
+  std::cerr << j.dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
 }
 
 TextAsJson::TextAsJson(const Context &ctx, std::string key, bool raw) : ctx_(ctx), key_(std::move(key)), raw_(raw) {
@@ -188,11 +193,17 @@ std::vector<std::string> split(const std::string &text, char at) {
 
 namespace {
 
-uint64_t parse_number(const std::string &text, const std::string &whole) {
+std::optional<uint64_t> number_in(const std::string &text) {
   uint64_t v = 0;
   const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), v);
-  if (ec != std::errc() || end != text.data() + text.size()) throw Usage("'" + whole + "' is not a number");
+  if (ec != std::errc() || end != text.data() + text.size()) return std::nullopt;
   return v;
+}
+
+uint64_t parse_number(const std::string &text, const std::string &whole) {
+  const auto v = number_in(text);
+  if (!v) throw Usage("'" + whole + "' is not a number");
+  return *v;
 }
 
 }  // namespace
@@ -214,13 +225,12 @@ uint64_t parse_size(const std::string &text) {
   return v << shift;
 }
 
-CLI::Validator unsigned_number(uint64_t greatest, uint64_t least) {
+CLI::Validator unsigned_number(uint64_t greatest) {
   return CLI::Validator(
-      [=](const std::string &text) -> std::string {
-        uint64_t v = 0;
-        const auto [end, ec] = std::from_chars(text.data(), text.data() + text.size(), v);
-        if (ec == std::errc() && end == text.data() + text.size() && v >= least && v <= greatest) return {};
-        return "'" + text + "' is not a number from " + std::to_string(least) + " to " + std::to_string(greatest);
+      [greatest](const std::string &text) -> std::string {
+        const auto v = number_in(text);
+        if (v && *v <= greatest) return {};
+        return "'" + text + "' is not a number from 0 to " + std::to_string(greatest);
       },
       "NUMBER");
 }

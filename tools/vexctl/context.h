@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -56,6 +57,8 @@ class Context {
   // A line on stderr (with --json an object) about a part of what was asked that could not be done; the command goes
   // on, and will exit with `code`.
   void complain(const std::string &what, int err, int code);
+  // The line alone. done: of a command on many vectors, for how many it was done.
+  void error(const std::string &what, int err, int code, std::optional<uint64_t> done = {}) const;
   int result = exit_ok;  // of a command that worked but did not find what was asked
 
  private:
@@ -109,8 +112,8 @@ uint64_t parse_size(const std::string &text);  // "4096", "64k", "2G"; throws Us
 struct Range {
   uint64_t from, to;
 };  // inclusive
-// For options of 64 bits: a decimal number from `least` to `greatest`, which CLI11 itself takes with a sign and wraps.
-CLI::Validator unsigned_number(uint64_t greatest = UINT64_MAX, uint64_t least = 0);
+// For options of 64 bits: a decimal number, which CLI11 itself takes with a sign and wraps.
+CLI::Validator unsigned_number(uint64_t greatest = UINT64_MAX);
 Range parse_range(const std::string &text);  // "7", "7..9", "7..", "..9"; throws Usage
 std::vector<std::string> split(const std::string &text, char at);
 uint64_t now_ns();

@@ -111,6 +111,17 @@ void cat(Context &ctx, const Options &o) {
   text.finish();
 }
 
+// What a file that is there now will give back. 0 when there is none.
+uint64_t blocks_at(client::ImagePlace &image, const std::string &path) {
+  try {
+    vx_attr a;
+    vx_getattr(inode_at(image.fs(), image.open(path)->ino(), path).get(), &a);
+    return a.blocks;
+  } catch (const client::Error &) {
+    return 0;  // writing will say what is wrong
+  }
+}
+
 void put(Context &ctx, const Options &o) {
   std::string contents;
   if (o.source == "-") {
@@ -127,7 +138,7 @@ void put(Context &ctx, const Options &o) {
   client::ImagePlace &image = ctx.image_place(Access::write);
   // Before the old contents are gone.
   const client::Space space = image.space(*image.open("/"));
-  if (contents.size() / space.block_size >= space.blocks_available)
+  if (contents.size() / space.block_size >= space.blocks_available + blocks_at(image, o.path))
     throw client::Error(ENOSPC, o.path + ": " + human_bytes(contents.size()) + " do not fit, nothing was done");
   image.write_file(o.path, contents);
   if (ctx.as_json) return ctx.print(json{{"path", o.path}, {"bytes", contents.size()}});

@@ -113,7 +113,7 @@ void fill(client::Batch &b, const Options &o, const Plan &p, uint64_t at, uint32
     Rows bad;
     if (err == EINVAL) {
       read_rows(file, pipe.error_row(), 1, c, o.shift, &bad);
-      check_values(bad, c, row);
+      explain_refusal(bad, c, row);
     }
   } catch (const client::Error &e) {
     throw client::PartlyDone(err, pipe.rows_done(), e.what() + kept);

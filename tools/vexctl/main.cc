@@ -28,15 +28,8 @@ int exit_code(int err) {
   }
 }
 
-// done: for commands on many vectors, how many of them it was done for.
 int report(const Context &ctx, const std::string &what, int err, int code, std::optional<uint64_t> done = {}) {
-  if (ctx.as_json) {
-    json j{{"error", what}, {"errno", err}, {"exit", code}};
-    if (done) j["done"] = *done;
-    std::cerr << j.dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
-  } else {
-    std::cerr << "vexctl: " << what << '\n';
-  }
+  ctx.error(what, err, code, done);
   return code;
 }
 
@@ -55,6 +48,8 @@ int guarded(const Context &ctx, F f) {
     return report(ctx, e.what(), e.err(), exit_code(e.err()));
   } catch (const std::bad_alloc &) {
     return report(ctx, "out of memory", ENOMEM, exit_failed);
+  } catch (const std::exception &e) {
+    return report(ctx, e.what(), 0, exit_failed);
   }
 }
 
@@ -120,4 +115,11 @@ int run(int argc, char **argv) {
 
 }  // namespace vexfs::vexctl
 
-int main(int argc, char **argv) { return vexfs::vexctl::run(argc, argv); }
+int main(int argc, char **argv) {
+  try {
+    return vexfs::vexctl::run(argc, argv);
+  } catch (const std::exception &e) {  // before there are commands
+    fprintf(stderr, "vexctl: %s\n", e.what());
+    return vexfs::vexctl::exit_failed;
+  }
+}

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 // From what the user gives (text, stdin, vector files) to rows that a collection takes.
 #pragma once
+#include <cerrno>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "../../include/uapi/vexfs.h"
+#include "../../lib/client/error.h"
 #include "../../lib/vecfile/vecfile.h"
 
 namespace vexfs::vexctl {
@@ -33,7 +35,17 @@ Rows rows_from_argument(const std::string &value, int64_t row, const vexfs_colle
 // The components as f32, whatever the element type (for printing).
 std::vector<float> to_floats(const void *data, uint16_t element, size_t n);
 
-// Throws client::Error with the reason for which the collection would refuse one of the rows; the kernel says EINVAL only.
-void check_values(const Rows &r, const vexfs_collection &c, const std::string &what);
+// The core says EINVAL of rows that it refuses. Throws client::Error with the reason, if one of the rows shows it.
+void explain_refusal(const Rows &r, const vexfs_collection &c, const std::string &what);
+// Runs f, which hands the rows to the core.
+template <class F>
+auto with_reason(const Rows &r, const vexfs_collection &c, const std::string &what, F f) {
+  try {
+    return f();
+  } catch (const client::Error &e) {
+    if (e.err() == EINVAL) explain_refusal(r, c, what);
+    throw;
+  }
+}
 
 }  // namespace vexfs::vexctl

@@ -165,7 +165,9 @@ void search(Context &ctx, const Options &o) {
     rows = rows_from_argument(o.query, o.row, c, o.shift);
     q.element = rows.element;
   }
-  const client::Answer a = client::search(*t, q, like ? nullptr : rows.data.data(), like ? 1 : rows.count);
+  const client::Answer a = with_reason(rows, c, "the query", [&] {
+    return client::search(*t, q, like ? nullptr : rows.data.data(), like ? 1 : rows.count);
+  });
   Names names(ctx, *t, !o.no_paths);
   if (ctx.as_json)
     print_json(ctx, c, q, a, names);

@@ -51,6 +51,8 @@ client::Vector vector_from(const Options &o, const vexfs_collection &c) {
   return v;
 }
 
+Rows rows_of(const client::Vector &v) { return Rows{v.element, v.dim, 1, v.data}; }
+
 void add(Context &ctx, const Options &o) {
   auto t = ctx.open(o.path, Access::write);
   const vexfs_collection c = client::collection_info(*t, o.collection);
@@ -59,7 +61,8 @@ void add(Context &ctx, const Options &o) {
   if (!o.chunk.empty() && !owned) throw Usage("--chunk is a range of a file: PATH must be a file");
   uint32_t flags = o.no_owner ? VEXFS_VEC_NO_OWNER : 0;
   if (o.durable) flags |= VEXFS_VEC_DURABLE;
-  const vexfs_row row = client::vector_add(*t, c.id, v, flags);
+  const vexfs_row row =
+      with_reason(rows_of(v), c, "the vector", [&] { return client::vector_add(*t, c.id, v, flags); });
   if (ctx.as_json) return ctx.print(to_json(row));
   ctx.say("vector " + std::to_string(row.id) + " added to collection " + std::to_string(c.id) +
           (row.owner ? ", owner " + t->path() : ""));
@@ -75,7 +78,8 @@ void update(Context &ctx, const Options &o, const CLI::App &given) {
   if (o.set_owner && t->is_directory()) throw Usage("--set-owner: PATH must be the file that will own the vector");
   uint32_t flags = o.durable ? VEXFS_VEC_DURABLE : 0;
   if (o.set_owner) flags |= VEXFS_VEC_SET_OWNER;
-  const vexfs_row row = client::vector_update(*t, c.id, v, flags);
+  const vexfs_row row =
+      with_reason(rows_of(v), c, "the vector", [&] { return client::vector_update(*t, c.id, v, flags); });
   if (ctx.as_json) return ctx.print(to_json(row));
   ctx.say("vector " + std::to_string(row.id) + " updated");
 }

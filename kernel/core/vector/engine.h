@@ -125,6 +125,7 @@ class Engine : Pinned {
   static Status deleting(void *ctx, fs::Inode &ip);
   Status hide_owned(store::Handle &h, u64 ino, bool with_record);
   Status prepare_hide(u64 ino);
+  Result<bool> holds_rows(u64 dir_ino);
   Status delete_owned(u64 ino);
   Status delete_directory(u64 ino);
 

@@ -2,6 +2,7 @@
 // Dispatch of commands, their argument structs, permissions, and the commands on collections.
 #include "ioctl.h"
 
+#include "../base/utf8.h"
 #include "insist.h"
 
 namespace vexfs::vector {
@@ -61,14 +62,11 @@ Status run(Call &call, u32 cmd) {
 
 // Valid UTF-8, NUL-terminated, zero after it.
 bool good_text(const char (&s)[disk::kNameBytes]) {
-  u32 i = 0;
+  usize i = 0;
   while (i < sizeof s && s[i]) {
-    auto c = static_cast<u8>(s[i]);
-    u32 more = c < 0x80 ? 0 : (c & 0xe0) == 0xc0 ? 1 : (c & 0xf0) == 0xe0 ? 2 : (c & 0xf8) == 0xf0 ? 3 : 9;
-    if (more == 9 || (more == 1 && c < 0xc2) || c > 0xf4 || i + more >= sizeof s) return false;
-    for (u32 k = 1; k <= more; k++)
-      if ((static_cast<u8>(s[i + k]) & 0xc0) != 0x80) return false;
-    i += 1 + more;
+    usize n = utf8_character({reinterpret_cast<const u8 *>(s), sizeof s}, i);
+    if (n == 0) return false;
+    i += n;
   }
   if (i == sizeof s) return false;
   for (; i < sizeof s; i++)

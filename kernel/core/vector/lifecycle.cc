@@ -214,13 +214,34 @@ Result<u32> Engine::before_unlink(void *ctx, fs::Inode &ip) {
   if (ip.is_dir()) {
     // Vectors are contents as names are: who removes a directory says what it holds is not wanted, or is told. A row
     // that comes between this look and unlinked() goes with the directory, as if it had come just before.
-    Result<CollectionRef> c = e.of_directory(ip.ino());
-    if (c.ok() && (*c)->table().live() != 0) return Errno::notempty;
-    if (!c.ok() && c.code() != Errno::noent) return c.error();
+    if (VX_TRY(e.holds_rows(ip.ino()))) return Errno::notempty;
     return 2u;  // tombstone, configuration
   }
   VX_TRY(e.prepare_hide(ip.ino()));
   return 1u;  // the record of the dead owner
+}
+
+// Has the directory a collection with rows? It is loaded only if its item cannot tell: rows whose owner is gone count in
+// there until they have been marked dead one by one.
+Result<bool> Engine::holds_rows(u64 dir_ino) {
+  map_lock_.lock_shared();
+  CollectionRef loaded(this, lookup_dir(dir_ino));
+  map_lock_.unlock_shared();
+  if (loaded) return loaded->table().live() != 0;
+  disk::DirEntryItem d;
+  disk::StateItem state;
+  Result<usize> r = tree_.get(registry_key(disk::kRegistryByDir, dir_ino), mut_bytes_of(d));
+  if (r.code() == Errno::noent) return false;
+  u8 none[8];
+  bool plain = r.ok() && *r == sizeof d && d.cid <= 0xffffffff &&
+               tree_.get(item_key(static_cast<u32>(d.cid), VectorItem::state), mut_bytes_of(state)).ok() &&
+               tree_.seek(registry_key(disk::kRegistryDeadOwner, 0), registry_key(disk::kRegistryDeadOwner, ~u64{0}),
+                          {none, sizeof none})
+                       .code() == Errno::noent;
+  if (plain) return state.live != 0;
+  Result<CollectionRef> c = of_directory(dir_ino);  // which also says what is wrong with it
+  if (!c.ok()) return c.code() == Errno::noent ? Result<bool>(false) : Result<bool>(c.error());
+  return (*c)->table().live() != 0;
 }
 
 // Memory that hiding the owner's rows takes, so that it cannot fail when the name is gone already.
