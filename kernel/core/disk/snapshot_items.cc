@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Verifying and printing the items of snapshots.
 #include "snapshot_items.h"
+#include "../base/utf8.h"
 
 namespace vexfs::disk {
 
@@ -10,16 +11,6 @@ namespace {
 usize text_length(const char (&s)[kSnapshotNameBytes]) {
   usize n = 0;
   while (n < sizeof s && s[n]) n++;
-  return n;
-}
-
-// Bytes of the UTF-8 sequence at `at`; 0: none begins there.
-usize sequence(Bytes s, usize at) {
-  u8 c = s[at];
-  usize n = c < 0x80 ? 1 : (c & 0xe0) == 0xc0 ? 2 : (c & 0xf0) == 0xe0 ? 3 : (c & 0xf8) == 0xf0 ? 4 : 0;
-  if (n == 0 || n > s.size() - at || (n == 2 && c < 0xc2) || c > 0xf4) return 0;
-  for (usize i = 1; i < n; i++)
-    if ((s[at + i] & 0xc0) != 0x80) return 0;
   return n;
 }
 
@@ -39,7 +30,7 @@ bool good_snapshot_name(Bytes name) {
   if (name[0] == '.' && (name.size() == 1 || (name.size() == 2 && name[1] == '.'))) return false;
   for (usize at = 0; at < name.size();) {
     if (name[at] < 0x20 || name[at] == 0x7f || name[at] == '/') return false;
-    usize n = snapshot_items_impl::sequence(name, at);
+    usize n = utf8_character(name, at);
     if (n == 0) return false;
     at += n;
   }
