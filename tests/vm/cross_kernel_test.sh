@@ -36,7 +36,7 @@ in_guest 6.1 "$summary"'
 	truncate -s 1T /mnt/1/sparse && echo end | dd of=/mnt/1/sparse bs=1M seek=1000000 conv=notrunc status=none
 	truncate -s 100M /mnt/1/sparse
 	vexctl --quiet collection create --mkdir -d 256 -e f16 -m cosine --index hnsw /mnt/1/vectors
-	vexctl --quiet import $SHARE/data/rfc10k_base_0.npy /mnt/1/vectors --first-id 0
+	vexctl --quiet import $SHARE/data/rfc10k_base_0.npy /mnt/1/vectors --rows 0..999 --first-id 0
 	vexctl --quiet index build /mnt/1/vectors
 	umount /mnt/1 && mount -t vexfs $DEV1 /mnt/1
 	summary >$OUT/sums; umount /mnt/1'
@@ -46,7 +46,7 @@ in_guest 6.12 "$summary"'
 	fsck.vexfs -n -f $DEV1 && mount -t vexfs $DEV1 /mnt/1
 	summary >/tmp/now; same $SHARE/sums/first /tmp/now
 	rm -r /mnt/1/programs && mv /mnt/1/many /mnt/1/renamed && cp -a /usr/sbin /mnt/1/programs
-	vexctl --quiet import $SHARE/data/rfc10k_base_1.npy /mnt/1/vectors --rows 0..999 --first-id 100000
+	vexctl --quiet import $SHARE/data/rfc10k_base_1.npy /mnt/1/vectors --rows 0..499 --first-id 100000
 	# An unmount gives the index a bounded time; here it is to hold every row, so that both kernels walk one graph.
 	vexctl --quiet index build /mnt/1/vectors
 	umount /mnt/1 && mount -t vexfs $DEV1 /mnt/1
