@@ -326,6 +326,54 @@ struct vexfs_snapshot_list {
   __u64 reserved[4];
 };
 
+/* ------------------------------------------------------------------- scrub */
+/*
+ * Reads everything that has a checksum from the device, whatever memory has of it, and compares: tree nodes, file data,
+ * rows of vectors, indexes. The filesystem is in use meanwhile. A call does a piece and returns; the caller calls again
+ * with the struct as it came back until done is 1, as fast or slowly as it likes, and may keep position to go on another
+ * day. The fd: any file or directory. Needs CAP_SYS_ADMIN.
+ *
+ * A tree node that is damaged on the device but not in memory is written anew (VEXFS_FOUND_REPAIRED). Damaged file data
+ * is -EIO to its readers until it is overwritten or deleted, damaged rows are left out of searches; a damaged index is to
+ * be rebuilt (MANAGE_INDEX). What only snapshots have is looked at where they are mounted.
+ * -EINVAL: unknown flags, sizes. -ENOMEM, -EINTR, -EFAULT: position has not moved.
+ */
+enum vexfs_found_kind {
+  VEXFS_FOUND_NODE = 1, /* a tree node: ino is the tree's number, offset the node's level */
+  VEXFS_FOUND_DATA = 2, /* a block of file ino at offset (bytes) */
+  VEXFS_FOUND_ROW = 3,  /* the vector with id `offset` in the collection of directory ino */
+  VEXFS_FOUND_INDEX = 4 /* a piece of the index of the collection of directory ino */
+};
+#define VEXFS_FOUND_REPAIRED 1u
+struct vexfs_found {
+  __u32 kind;
+  __u32 flags; /* VEXFS_FOUND_REPAIRED or 0 */
+  __u64 ino;
+  __u64 offset;
+  __u64 device; /* byte address on the device; 0: not known */
+  __u64 reserved[4];
+};
+#define VEXFS_SCRUB_NODES 1u
+#define VEXFS_SCRUB_DATA 2u
+#define VEXFS_SCRUB_VECTORS 4u
+#define VEXFS_SCRUB_BUDGET_MAX (1u << 30)
+struct vexfs_scrub {
+  __u32 size;
+  __u32 flags;        /* VEXFS_SCRUB_*, what to look at; 0: everything */
+  __u64 position[4];  /* in, out: zero to begin, then as it came back */
+  __u64 budget;       /* bytes to read in this call, about; 0: 8 MiB; at most VEXFS_SCRUB_BUDGET_MAX */
+  __u64 found;        /* user address of struct vexfs_found[capacity] */
+  __u32 capacity;     /* in: 1..4096; a call ends when it has found so many */
+  __u32 count;        /* out */
+  __u32 found_size;   /* in: sizeof(struct vexfs_found) as the caller knows it, 32..4096 */
+  __u32 done;         /* out: 1 when everything has been looked at */
+  __u64 nodes;        /* out: tree nodes read in this call */
+  __u64 data_bytes;   /* out: file data read in this call */
+  __u64 vector_bytes; /* out: rows and indexes read in this call */
+  __u64 unsummed;     /* out: bytes of file data without checksums that were passed by */
+  __u64 reserved[4];
+};
+
 /* ----------------------------------------------------------------- numbers */
 /* 0xB7 with 0x40-0x5F: a range that Documentation/userspace-api/ioctl/ioctl-number.rst does not list as taken. */
 #define VEXFS_IOC 0xB7
@@ -347,6 +395,7 @@ struct vexfs_snapshot_list {
 #define VEXFS_IOCTL_SNAPSHOT_DELETE _IOWR(VEXFS_IOC, 0x59, struct vexfs_snapshot)
 #define VEXFS_IOCTL_SNAPSHOT_INFO _IOWR(VEXFS_IOC, 0x5a, struct vexfs_snapshot)
 #define VEXFS_IOCTL_SNAPSHOT_LIST _IOWR(VEXFS_IOC, 0x5b, struct vexfs_snapshot_list)
+#define VEXFS_IOCTL_SCRUB _IOWR(VEXFS_IOC, 0x5c, struct vexfs_scrub)
 /* Other names of the same calls. */
 #define VEXFS_IOCTL_CREATE_VECTOR VEXFS_IOCTL_ADD_EMBEDDING
 #define VEXFS_IOCTL_SIMILARITY_SEARCH VEXFS_IOCTL_VECTOR_SEARCH

@@ -27,6 +27,7 @@ enum { VX_ERRORS_RO = 0, VX_ERRORS_PANIC = 1, VX_ERRORS_CONTINUE = 2 };
 struct vx_mount_opts {
   vx_bool read_only;
   vx_bool ignore_log;        /* with read_only: the last commit, without what the intent log has beyond it */
+  vx_bool no_data_sums;      /* new data of files gets no checksums; those that are there are still checked */
   vx_u32 errors;             /* VX_ERRORS_* */
   vx_u32 commit_interval_ms; /* 0: no commit thread, commits only when asked (tests, tools) */
   vx_u64 node_cache_bytes;   /* 0: default (64 MiB or 1/8 of what the host says) */
@@ -60,6 +61,7 @@ void vx_fs_quiesce(struct vx_fs *fs, vx_bool on);
 int vx_snapshot_find(struct vx_fs *of, const char *name, size_t len, vx_u64 *id);
 int vx_snapshot_mount(struct vx_fs *of, vx_u64 id, const struct vx_mount_opts *o, struct vx_fs **out);
 int vx_fs_set_read_only(struct vx_fs *fs, vx_bool ro);
+void vx_fs_set_data_sums(struct vx_fs *fs, vx_bool on); /* vx_mount_opts.no_data_sums, changed */
 void vx_fs_info(struct vx_fs *fs, struct vx_fs_info *out);
 void vx_fs_abort(struct vx_fs *fs, int err); /* forced shutdown: nothing more reaches the disk */
 /* Memory: objects that could be given back, and giving them back (the kernel's shrinker). kind 0: nodes, 1: vectors. */
@@ -99,6 +101,8 @@ enum {
   VX_INODE_NODUMP = 4,
   VX_INODE_NOATIME = 8,
   VX_INODE_SYNC = 16,
+  VX_INODE_NOSUM =
+      32, /* new data has no checksums, and is overwritten in place (FS_NOCOW_FL); directories hand it on */
   VX_INODE_COLLECTION = 1 << 16, /* this directory carries a collection */
   VX_INODE_HAS_VECTORS = 1 << 17,
   VX_INODE_INLINE = 1 << 18,
@@ -181,11 +185,22 @@ struct vx_map {
 enum {
   VX_MAP_F_NEW = 1 /* freshly allocated: parts not written must be zeroed */,
   VX_MAP_F_INFLIGHT = 2,
-  VX_MAP_F_KEPT = 4 /* a snapshot needs these blocks: a write goes elsewhere */
+  VX_MAP_F_KEPT = 4,  /* a write goes elsewhere: a snapshot needs these blocks, or they have checksums */
+  VX_MAP_F_SUMMED = 8 /* they have checksums */
 };
+/* The crc32c of a block's contents (standard: seed and result inverted), or that there is none. */
+typedef vx_u64 vx_sum;
+#define VX_SUM_NONE (~(vx_u64)0)
 
 /* What is at [off, off+len)? One piece. Holes extend to the next mapping. INLINE: whole contents, read with vx_inline_read. */
 int vx_map(struct vx_inode *ip, vx_u64 off, vx_u64 len, struct vx_map *out);
+/* vx_map, with the checksums of what a MAPPED piece has on the device: sums[i] is that of block off / block size + i. The
+ * piece is cut to `max` blocks (> 0), and begins where `off` says (rounded down to a block). */
+int vx_map_sums(struct vx_inode *ip, vx_u64 off, vx_u64 len, vx_sum *sums, vx_u32 max, struct vx_map *out);
+vx_bool vx_wants_sums(struct vx_inode *ip); /* new data of this file is to have checksums */
+vx_sum vx_sum_of(const void *block, size_t n);
+/* What was read for the block at `off` is not what was written there: counts it, tells the log. Returns -EIO. */
+int vx_sum_mismatch(struct vx_inode *ip, vx_u64 off, vx_u64 disk, vx_sum expected, vx_sum found);
 /* Buffered write is about to dirty [off, off+len) (block-aligned): reserves space for the holes in it. Returns the first
  * piece as vx_map would after the reservation. Fails with -ENOSPC and reserves nothing. Inline files: the caller calls
  * vx_uninline first when the file will not fit inline any more (vx_inline_max). */
@@ -198,8 +213,9 @@ void vx_map_unreserve(struct vx_inode *ip, vx_u64 off, vx_u64 len);
 int vx_map_allocate(struct vx_inode *ip, vx_u64 off, vx_u64 len, vx_bool direct, struct vx_map *out);
 /* The data of [off, off+len) is on the device (err 0) or failed: in-flight pieces enter the tree, unwritten ones become
  * written, the size on disk grows to new_size when that is larger (the host passes min(off+len, i_size)). One
- * transaction. On err the in-flight blocks are given back and the range reverts to a hole (of the old contents). */
-int vx_write_done(struct vx_inode *ip, vx_u64 off, vx_u64 len, vx_u64 new_size, int err);
+ * transaction. On err the in-flight blocks are given back and the range reverts to a hole (of the old contents).
+ * sums: one for each block, as it was written; null: none has any. */
+int vx_write_done(struct vx_inode *ip, vx_u64 off, vx_u64 len, vx_u64 new_size, int err, const vx_sum *sums);
 vx_u32 vx_inline_max(struct vx_inode *ip);
 int vx_inline_read(struct vx_inode *ip, void *buf, size_t cap, size_t *len);
 /* Writeback of a small file: stores the whole contents [0, len) inline; drops its delayed range. -EFBIG or -EBUSY when the

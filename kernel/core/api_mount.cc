@@ -33,7 +33,7 @@ void take_apart(vx_fs &m) {
 
 // On top of m.volume.
 Status put_together(vx_fs &m, const vx_mount_opts &o) {
-  m.fs = VX_TRY(fs::Filesystem::open(*m.volume, fs::Options{}));
+  m.fs = VX_TRY(fs::Filesystem::open(*m.volume, fs::Options{.data_sums = !o.no_data_sums}));
   m.fs->handle = &m;
   vector::EngineOptions eo;
   eo.cache_bytes = o.vector_cache_bytes;
@@ -131,6 +131,8 @@ int vx_fs_set_read_only(vx_fs *fs, vx_bool ro) {
   if (st.ok()) st = fs->engine->recover();
   return st.to_c();
 }
+
+void vx_fs_set_data_sums(vx_fs *fs, vx_bool on) { fs->fs->set_data_sums(on); }
 
 void vx_fs_abort(vx_fs *fs, int err) {
   fs->volume->abort(static_cast<vexfs::Errno>(err < 0 ? -err : err ? err : static_cast<int>(vexfs::Errno::io)));

@@ -128,6 +128,8 @@ long vexfs_command(struct file *file, u32 cmd, u64 uarg)
 	if (_IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_CREATE) ||
 	    _IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_DELETE))
 		return vexfs_check(inode->i_sb, vexfs_snapshot_command(file, cmd, uarg, &vc.c));
+	if (_IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SCRUB) && !capable(CAP_SYS_ADMIN))
+		return -EPERM;
 	if (!vexfs_reads_only(cmd)) {
 		err = mnt_want_write_file(file);
 		if (err && err != -EROFS)

@@ -189,6 +189,17 @@ std::vector<vexfs_snapshot> snapshot_list(Target &t, bool account) {
   return all;
 }
 
+std::vector<vexfs_found> scrub(Target &t, vexfs_scrub &v) {
+  std::vector<vexfs_found> found(256);
+  v.size = sizeof v;
+  v.found = address(found.data());
+  v.capacity = static_cast<uint32_t>(found.size());
+  v.found_size = sizeof(vexfs_found);
+  send(t, VEXFS_IOCTL_SCRUB, &v, "scrub");
+  found.resize(std::min<size_t>(v.count, found.size()));
+  return found;
+}
+
 // ------------------------------------------------------------- collections
 vexfs_collection collection_create(Target &t, vexfs_collection spec) {
   spec.size = sizeof spec;

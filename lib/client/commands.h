@@ -25,6 +25,11 @@ std::string index_names();
 vexfs_snapshot snapshot_create(Target &t, const std::string &name);
 void snapshot_delete(Target &t, const std::string &name);
 std::vector<vexfs_snapshot> snapshot_list(Target &t, bool account);
+
+// ------------------------------------------------------------------- scrub
+// One piece: v goes on from where it is, and says how far it got. Returns what was found damaged.
+std::vector<vexfs_found> scrub(Target &t, vexfs_scrub &v);
+
 const char *simd_name(uint32_t level);  // "avx2"
 const char *plan_name(uint32_t plan);   // "scan", "index"
 std::optional<uint16_t> element_from(const std::string &name);

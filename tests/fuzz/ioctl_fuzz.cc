@@ -179,6 +179,16 @@ size_t prepare(User &u, unsigned nr, unsigned variant) {
       l->flags = variant % 2 ? VEXFS_SNAPSHOT_ACCOUNT : 0;
       return sized(l);
     }
+    case 0x5c: {
+      auto *c = place<vexfs_scrub>(u, kStruct);
+      c->flags = variant % 8;
+      c->position[0] = variant % 4;
+      c->budget = variant % 5 * 100000;
+      c->found = kData;
+      c->capacity = 1 + variant % 5;
+      c->found_size = sizeof(vexfs_found);
+      return sized(c);
+    }
     case 0x54: {
       auto *x = place<vexfs_index>(u, kStruct);
       x->op = static_cast<__u16>(1 + variant % 5);
@@ -272,6 +282,7 @@ void check(vx_bdev *dev) {
   Status st = c.open();
   if (st.ok()) st = fs::check(c);
   if (st.ok()) st = vector::check(c);
+  if (st.ok()) st = c.check_snapshots();
   if (st.ok()) st = c.compare_space();
   if (!st.ok() || !text.empty()) fail("the check of the filesystem found:", text);
 }
@@ -302,8 +313,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   User u;
   u.file = vx_ino(file);
   u.restricted = true;
-  static const unsigned numbers[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x48, 0x49, 0x4a, 0x4b, 0x4c,
-                                     0x4c, 0x50, 0x50, 0x51, 0x54, 0x55, 0x58, 0x59, 0x5a, 0x5b};
+  static const unsigned numbers[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x48, 0x49, 0x4a, 0x4b, 0x4c, 0x4c,
+                                     0x50, 0x50, 0x51, 0x54, 0x55, 0x58, 0x59, 0x5a, 0x5b, 0x5c};
   Input in{data, size};
   for (unsigned n = 0; n < kCommandsMax && in.left; n++) {
     unsigned choice = in.u8(), which = in.u8(), patches = in.u8() % 12;

@@ -162,6 +162,7 @@ void Driver::do_rename() {
 
 // In-place writes into blocks that are committed are not undone by a crash.
 void Driver::changed_in_place(uint64_t node, uint64_t from) {
+  if (o_.fixture.data_sums) return;  // nothing is
   auto it = saved_.nodes.find(node);
   if (it == saved_.nodes.end() || inode(node)->attributes().blocks == 0) return;
   if (from < (it->second.data.size() + block - 1) / block * block) unsure_.insert(node);
@@ -228,7 +229,10 @@ void Driver::write_buffered(fs::Inode &ip, uint64_t off, uint64_t len, const std
     bool lose = pick(40) == 0;  // an I/O error, and a second attempt
     if (!lose) expect("write_blocks", 0, fs.volume().write_blocks(m.disk / block, {buf, n}).code());
     uint64_t size = std::min<uint64_t>(at + n, all.size());
-    expect("write_done", 0, fs::write_done(ip, at, n, lose ? 0 : size, lose ? -5 : 0).code());
+    auto sums = sums_of({buf, n});
+    expect(
+        "write_done", 0,
+        fs::write_done(ip, at, n, lose ? 0 : size, lose ? -5 : 0, fs::wants_sums(ip) ? sums.data() : nullptr).code());
     if (!lose) at += n;
   }
   free(buf);

@@ -161,8 +161,9 @@ TEST(FsSnapshot, OneWriteOverManyExtents) {
     ASSERT_TRUE(t.volume().write_blocks(m.disk / block, {buf, m.len}).ok());
     at += m.len;
   }
+  auto sums = fs::test::sums_of({buf, pieces * block});
   free(buf);
-  ASSERT_TRUE(fs::write_done(*f, 0, pieces * block, pieces * block, 0).ok());
+  ASSERT_TRUE(fs::write_done(*f, 0, pieces * block, pieces * block, 0, sums.data()).ok());
   EXPECT_EQ(fs::test::TestFs::read(*f), std::string(pieces * block, 'N'));
   EXPECT_EQ(f->attributes().blocks, pieces);
   {

@@ -13,6 +13,7 @@
 #include "../../kernel/core/fs/file_map.h"
 #include "../../kernel/core/fs/filesystem.h"
 #include "../../kernel/core/fs/namespace.h"
+#include "../../kernel/core/fs/sums.h"
 #include "../../kernel/core/fs/xattr.h"
 #include "../../kernel/core/store/format.h"
 #include "../../lib/device.h"
@@ -21,6 +22,12 @@
 namespace vexfs::fs::test {
 
 inline Bytes B(const std::string &s) { return {reinterpret_cast<const u8 *>(s.data()), s.size()}; }
+// The checksums that a host gives with what it has written.
+inline std::vector<vx_sum> sums_of(Bytes data, usize block = 4096) {
+  std::vector<vx_sum> sums;
+  for (usize at = 0; at < data.size(); at += block) sums.push_back(vx_sum_of(data.data() + at, block));
+  return sums;
+}
 inline std::string S(Bytes b) { return {reinterpret_cast<const char *>(b.data()), b.size()}; }
 
 struct FixtureOptions {
@@ -29,6 +36,7 @@ struct FixtureOptions {
   u32 hash_bits = 56;
   u32 commit_interval_ms = 0;
   u64 log_blocks = 0;
+  bool data_sums = true;
 };
 
 class TestFs {
@@ -56,6 +64,7 @@ class TestFs {
     volume_ = v.take();
     Options fo;
     fo.name_hash_bits = o_.hash_bits;
+    fo.data_sums = o_.data_sums;
     auto f = Filesystem::open(*volume_, fo);
     if (!f.ok()) {
       (void)volume_->close();
@@ -147,6 +156,7 @@ class TestFs {
   host::MemDevice &device() { return *device_; }
   void use_device(vx_bdev *d) { use_ = d; }  // from the next mount on
   void on_error(store::ErrorPolicy p) { on_error_ = p; }
+  void use_data_sums(bool on) { o_.data_sums = on; }  // from the next mount on
   void use_hooks(const Hooks *h) { hooks_ = h; }
 
   InodeRef root() {

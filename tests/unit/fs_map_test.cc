@@ -11,7 +11,7 @@ namespace {
 constexpr u64 bs = 4096;
 
 struct FsMap : ::testing::Test {
-  TestFs t{FixtureOptions{.size = 256 << 20}};
+  TestFs t{FixtureOptions{.size = 256 << 20, .data_sums = false}};  // with them: fs_sums_test.cc
   InodeRef root = t.root();
   InodeRef f = t.must_make(*root, "f");
   ~FsMap() override {

@@ -145,6 +145,7 @@ class Mount {
     Status st = c.open();
     if (st.ok()) st = fs::check(c);
     if (st.ok()) st = vector::check(c);
+    if (st.ok()) st = c.check_snapshots();
     if (st.ok()) st = c.compare_space();
     if (!st.ok()) text += "check failed: " + std::to_string(static_cast<int>(st.code())) + "\n";
     return text;

@@ -80,12 +80,21 @@ const char *verify_extent(u64 first, Bytes v, const FsLimits &limits) {
   if (v.size() != sizeof(DiskExtent)) return "extent: wrong length";
   const auto &d = *item_as<DiskExtent>(v);
   if (d.count == 0 || d.count > kExtentMaxBlocks) return "extent: impossible length";
-  if (d.flags & ~kExtentUnwritten) return "extent: unknown flags";
+  if (d.flags & ~(kExtentUnwritten | kExtentSummed) || d.flags == (kExtentUnwritten | kExtentSummed))
+    return "extent: unknown flags";
   if (d.checksum || d.reserved) return "extent: reserved bytes not zero";
   if (d.disk == 0 || d.disk >= limits.total_blocks || d.count > limits.total_blocks - d.disk)
     return "extent: outside the device";
   if (first > kFileSizeMax / limits.block_size || first + d.count > kFileSizeMax / limits.block_size)
     return "extent: beyond the largest file";
+  return nullptr;
+}
+
+const char *verify_sums(u64 first, Bytes v, const FsLimits &limits) {
+  usize n = v.size() / sizeof(le32);
+  if (n == 0 || n > kSumsPerItem || v.size() % sizeof(le32)) return "checksums of data: wrong length";
+  if (first % kSumsPerItem || first > kFileSizeMax / limits.block_size - kSumsPerItem)
+    return "checksums of data: impossible offset";
   return nullptr;
 }
 
@@ -116,6 +125,8 @@ const char *verify_fs_item(u64 oid, u8 type, u64 off, Bytes v, const FsLimits &l
       return verify_dirent(off, v);
     case FsItem::extent:
       return verify_extent(off, v, limits);
+    case FsItem::extent_checksum:
+      return verify_sums(off, v, limits);
     case FsItem::xattr:
       return verify_xattr(off, v);
     case FsItem::xattr_chunk:
@@ -189,8 +200,11 @@ void print_fs_item(Printer &p, u64 oid, u8 type, u64 off, Bytes v) {
     case FsItem::extent:
       if (const auto *d = item_as<DiskExtent>(v)) {
         p.str(" disk ").dec(d->disk).str(" count ").dec(d->count).str(" birth ").dec(d->birth);
-        p.flag(d->flags & kExtentUnwritten, "unwritten");
+        p.flag(d->flags & kExtentUnwritten, "unwritten").flag(d->flags & kExtentSummed, "summed");
       }
+      break;
+    case FsItem::extent_checksum:
+      for (usize i = 0; i < v.size() / sizeof(le32); i++) p.ch(' ').hex(reinterpret_cast<const le32 *>(v.data())[i]);
       break;
     case FsItem::xattr:
       if (const auto *d = item_as<DiskXattr>(v)) {

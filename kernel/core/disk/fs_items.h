@@ -12,6 +12,9 @@
 //                                                           most kSymlinkPiece bytes, without gaps, sum = size
 //   dir ino   DIRENT       cookie                           DiskDirent, then the name
 //   ino       EXTENT       first file block                 DiskExtent, exactly 32 bytes; the ranges do not overlap
+//   ino       EXTENT_      first file block, a multiple     le32 x n, 1 <= n <= kSumsPerItem: crc32c of blocks
+//             CHECKSUM     of kSumsPerItem                  offset, offset + 1, ...; where no extent with
+//                                                           kExtentSummed maps them they mean nothing
 //   ino       XATTR        cookie (of the full name)        DiskXattr, then the name, then the value if not chunked
 //   ino       XATTR_CHUNK  value id << 8 | piece number     raw bytes of a large xattr value, pieces of kXattrPiece
 //   ino       VECTOR_REF   see disk/vector_items.h          rows of vector tables that this inode owns
@@ -41,7 +44,7 @@ enum class FsItem : u8 {
   inline_data = 2,
   dirent = 8,
   extent = 16,
-  extent_checksum = 17,  // reserved: crc32c of file data
+  extent_checksum = 17,
   xattr = 24,
   xattr_chunk = 25,
   acl = 26,  // reserved
@@ -111,6 +114,7 @@ struct DiskExtent {
 static_assert(sizeof(DiskExtent) == 32);
 inline constexpr u32 kExtentUnwritten = 1;  // allocated, reads as zeroes
 inline constexpr u32 kExtentShared = 2;     // reserved: counted in the refcounts tree
+inline constexpr u32 kExtentSummed = 4;     // each block has a checksum in an EXTENT_CHECKSUM item
 inline constexpr u32 kExtentMaxBlocks = 1u << 31;
 
 struct DiskXattr {
@@ -153,6 +157,7 @@ inline constexpr u32 kSymlinkPiece = 2048;  // less where the largest item of th
 inline constexpr u32 kXattrPiece = 3072;    // likewise
 inline constexpr u32 kInlineFileMax = 2048;
 inline constexpr u64 kFileSizeMax = u64{1} << 60;  // bytes
+inline constexpr u32 kSumsPerItem = 16;  // blocks that one EXTENT_CHECKSUM item speaks of: see Allocator::share()
 inline constexpr u32 kCookieSeqBits = 7;
 inline constexpr u64 kCookieSeqMask = (1u << kCookieSeqBits) - 1;
 inline constexpr u64 kCookieFirst = 2u << kCookieSeqBits;
@@ -168,6 +173,7 @@ struct FsLimits {
 const char *verify_inode(Bytes v);
 const char *verify_dirent(u64 cookie, Bytes v);
 const char *verify_extent(u64 first, Bytes v, const FsLimits &limits);
+const char *verify_sums(u64 first, Bytes v, const FsLimits &limits);
 const char *verify_xattr(u64 cookie, Bytes v);
 const char *verify_fs_item(u64 oid, u8 type, u64 off, Bytes v, const FsLimits &limits);
 const char *verify_fs_root(const DiskFsRoot &r);

@@ -23,7 +23,8 @@ inline constexpr u64 kIncompatSnapshots = 2;       // there can be snapshots, an
 inline constexpr u64 kIncompatReflink = 4;         // reserved
 inline constexpr u64 kIncompatEncryption = 8;      // reserved
 inline constexpr u64 kIncompatMirroredNodes = 16;  // NodePtr.mirror is in use (reserved)
-inline constexpr u64 kIncompatKnown = kIncompatLog | kIncompatSnapshots;
+inline constexpr u64 kIncompatDataSums = 32;       // file data can have checksums
+inline constexpr u64 kIncompatKnown = kIncompatLog | kIncompatSnapshots | kIncompatDataSums;
 
 struct SuperDisk {
   u8 magic[8];

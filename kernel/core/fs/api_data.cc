@@ -1,13 +1,27 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // api.h: file data.
+#include "../base/crc.h"
 #include "api_convert.h"
 #include "file_map.h"
 #include "filesystem.h"
+#include "sums.h"
 
 extern "C" {
 
 int vx_map(vx_inode *ip, vx_u64 off, vx_u64 len, struct vx_map *out) {
   return vexfs::fs::map(vexfs::fs::inode(ip), off, len, *out).to_c();
+}
+
+int vx_map_sums(vx_inode *ip, vx_u64 off, vx_u64 len, vx_sum *sums, vx_u32 max, struct vx_map *out) {
+  return vexfs::fs::map_sums(vexfs::fs::inode(ip), off, len, {sums, max}, *out).to_c();
+}
+
+vx_bool vx_wants_sums(vx_inode *ip) { return vexfs::fs::wants_sums(vexfs::fs::inode(ip)); }
+
+vx_sum vx_sum_of(const void *block, size_t n) { return vexfs::crc32c_of(vexfs::fs::bytes(block, n)); }
+
+int vx_sum_mismatch(vx_inode *ip, vx_u64 off, vx_u64 disk, vx_sum expected, vx_sum found) {
+  return vexfs::fs::sum_mismatch(vexfs::fs::inode(ip), off, disk, expected, found).negative();
 }
 
 int vx_map_reserve(vx_inode *ip, vx_u64 off, vx_u64 len, struct vx_map *out) {
@@ -22,8 +36,8 @@ int vx_map_allocate(vx_inode *ip, vx_u64 off, vx_u64 len, vx_bool direct, struct
   return vexfs::fs::map_allocate(vexfs::fs::inode(ip), off, len, direct, *out).to_c();
 }
 
-int vx_write_done(vx_inode *ip, vx_u64 off, vx_u64 len, vx_u64 new_size, int err) {
-  return vexfs::fs::write_done(vexfs::fs::inode(ip), off, len, new_size, err).to_c();
+int vx_write_done(vx_inode *ip, vx_u64 off, vx_u64 len, vx_u64 new_size, int err, const vx_sum *sums) {
+  return vexfs::fs::write_done(vexfs::fs::inode(ip), off, len, new_size, err, sums).to_c();
 }
 
 vx_u32 vx_inline_max(vx_inode *ip) { return vexfs::fs::inode(ip).filesystem().inline_max(); }

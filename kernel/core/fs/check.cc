@@ -39,6 +39,11 @@ struct ChunkedValue {
   u32 seen = 0;
 };
 
+// Blocks first .. end of a file.
+struct BlockRun {
+  u64 first, end;
+};
+
 // The inode whose items are just passing by.
 struct Current {
   u64 ino = 0;
@@ -48,6 +53,7 @@ struct Current {
   u64 inline_bytes = 0;
   bool inline_any = false;
   u64 extent_end = 0, blocks = 0;
+  u64 unsummed = 0;  // the first block that ought to have a checksum and has none, + 1
   u64 entries = 0, names_bytes = 0;
   u64 xattrs = 0;
   // Chain of the hash last seen.
@@ -69,6 +75,7 @@ class Walk : Pinned {
   Status record(const store::Key &key, Bytes v);
   Status dirent(const store::Key &key, Bytes v);
   Status extent(const store::Key &key, Bytes v);
+  void sums(const store::Key &key, Bytes v);
   Status xattr(const store::Key &key, Bytes v);
   void xattr_chunk(const store::Key &key, Bytes v);
   void inline_piece(const store::Key &key, Bytes v);
@@ -96,6 +103,8 @@ class Walk : Pinned {
   Vec<Name> names_;
   Vec<u64> orphans_;  // ascending
   Vec<ChunkedValue> values_;
+  Vec<BlockRun> summed_;  // of the current inode, ascending: blocks whose checksums are still to come
+  usize summed_at_ = 0;   // those before are done with
   Status failure_;
   u64 root_ino_ = 0;
 };
@@ -163,6 +172,8 @@ Status Walk::dispatch(const store::Key &key, Bytes v) {
   if (!cur_.any || key.oid != cur_.ino) {
     if (cur_.any) VX_TRY(finish());
     cur_ = Current{};
+    summed_.clear();
+    summed_at_ = 0;
     cur_.ino = key.oid;
     cur_.any = true;
   }
@@ -190,6 +201,9 @@ Status Walk::dispatch(const store::Key &key, Bytes v) {
       return dirent(key, v);
     case FsItem::extent:
       return extent(key, v);
+    case FsItem::extent_checksum:
+      sums(key, v);
+      return {};
     case FsItem::xattr:
       return xattr(key, v);
     case FsItem::xattr_chunk:
@@ -281,7 +295,26 @@ Status Walk::extent(const store::Key &key, Bytes v) {
   cur_.extent_end = max_of(cur_.extent_end, key.off + e.count);
   cur_.blocks += e.count;
   figures_.extents++;
+  if (e.flags & disk::kExtentSummed) {
+    figures_.summed_blocks += e.count;
+    if (!summed_.empty() && summed_[summed_.size() - 1].end == key.off)
+      summed_[summed_.size() - 1].end += e.count;
+    else
+      VX_TRY(summed_.push({key.off, key.off + e.count}));
+  }
   return c_.claim({e.disk, e.count}, "file data of inode", key.oid, key.off);
+}
+
+// Items come in the order of blocks, as the extents did, which all came before them.
+void Walk::sums(const store::Key &key, Bytes v) {
+  u64 end = key.off + v.size() / sizeof(le32);
+  while (summed_at_ < summed_.size() && summed_[summed_at_].first < end) {
+    BlockRun &r = summed_[summed_at_];
+    if (r.first < key.off && !cur_.unsummed) cur_.unsummed = r.first + 1;
+    r.first = end;
+    if (r.first < r.end) return;
+    summed_at_++;
+  }
 }
 
 Status Walk::xattr(const store::Key &key, Bytes v) {
@@ -371,6 +404,8 @@ void Walk::finish_file() {
       error().str("inode ").dec(cur_.ino).str(": inline data in an inode of this type");
     if (cur_.blocks) error().str("inode ").dec(cur_.ino).str(": extents, but no regular file");
   }
+  if (!cur_.unsummed && summed_at_ < summed_.size()) cur_.unsummed = summed_[summed_at_].first + 1;
+  if (cur_.unsummed) error().str("inode ").dec(cur_.ino).str(": no checksum for block ").dec(cur_.unsummed - 1);
   if (a.blocks != cur_.blocks) complain("number of blocks", a.blocks, cur_.blocks);
 }
 

@@ -10,7 +10,7 @@ struct CheckOptions {
 };
 
 struct CheckFigures {
-  u64 inodes = 0, directories = 0, names = 0, extents = 0, orphans = 0, xattrs = 0, inline_files = 0;
+  u64 inodes = 0, directories = 0, names = 0, extents = 0, orphans = 0, xattrs = 0, inline_files = 0, summed_blocks = 0;
 };
 
 // Walks the fs tree: every item by itself, everything of an inode together (size, blocks, entries, xattrs, chains of

@@ -3,6 +3,7 @@
 #include "erase.h"
 
 #include "filesystem.h"
+#include "sums.h"
 
 namespace vexfs::fs {
 namespace erase_impl {
@@ -100,7 +101,7 @@ Status finish_truncate(Inode &ip) {
   Filesystem &fs = ip.filesystem();
   u64 first = div_up<u64>(ip.size(), fs.block_size());
   for (;;) {
-    auto h = VX_TRY(fs.volume().begin({.items = kErasePiece + 2, .freeing = true}));
+    auto h = VX_TRY(fs.volume().begin({.items = 2 * kErasePiece + 2, .freeing = true}));
     u64 freed = 0;
     usize n = VX_TRY(
         erase_piece(fs, h, fs_key(ip.ino(), FsItem::extent, first), fs_key(ip.ino(), FsItem::extent, ~u64{0}), &freed));
@@ -109,6 +110,7 @@ Status finish_truncate(Inode &ip) {
         a.blocks -= min_of(a.blocks, freed);
         return {};
       })));
+    if (n < kErasePiece) n = VX_TRY(erase_sums(h, ip, first, ~u64{0}));
     if (n < kErasePiece) {
       Status st = fs.tree().erase(h, erase_impl::truncate_key(ip.ino()));
       if (st.code() == Errno::noent) return {};

@@ -18,13 +18,18 @@ Result<Mapped> unpack(Inode &ip, Result<store::Tree::Found> found, const disk::D
   if (const char *what = disk::verify_extent(first, bytes_of(item).subspan(0, min_of(found->len, sizeof item)),
                                              ip.filesystem().limits()))
     return ip.filesystem().damaged(ip.ino(), what);
-  return Mapped{first, item.count, item.disk, item.birth, (item.flags & disk::kExtentUnwritten) != 0};
+  return Mapped{first,
+                item.count,
+                item.disk,
+                item.birth,
+                (item.flags & disk::kExtentUnwritten) != 0,
+                (item.flags & disk::kExtentSummed) != 0};
 }
 
 void pack(const Mapped &e, disk::DiskExtent &item) {
   item.disk = e.disk;
   item.count = static_cast<u32>(e.count);
-  item.flags = e.unwritten ? disk::kExtentUnwritten : 0;
+  item.flags = (e.unwritten ? disk::kExtentUnwritten : 0) | (e.summed ? disk::kExtentSummed : 0);
   item.birth = e.birth;
   item.checksum = 0;
   item.reserved = 0;
@@ -48,8 +53,8 @@ Status erase(store::Handle &h, Inode &ip, const Mapped &e) {
 
 // Does b continue a, in the file and on the device?
 bool joins(const Mapped &a, const Mapped &b) {
-  return a.end() == b.first && a.disk + a.count == b.disk && a.unwritten == b.unwritten && a.birth == b.birth &&
-         a.count + b.count <= disk::kExtentMaxBlocks;
+  return a.end() == b.first && a.disk + a.count == b.disk && a.unwritten == b.unwritten && a.summed == b.summed &&
+         a.birth == b.birth && a.count + b.count <= disk::kExtentMaxBlocks;
 }
 
 // Learns where the last extent ends, once per inode in memory.
@@ -127,19 +132,20 @@ Status cut_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 e
   else
     VX_TRY(set_count(h, ip, e, from - e.first));
   if (to < e.end()) {
-    VX_TRY(insert(h, ip, {to, e.end() - to, e.disk + (to - e.first), e.birth, e.unwritten}));
+    VX_TRY(insert(h, ip, {to, e.end() - to, e.disk + (to - e.first), e.birth, e.unwritten, e.summed}));
     ip.filesystem().stats().extents_split.fetch_add(1, std::memory_order_relaxed);
   }
   if (!keep) ip.filesystem().volume().free(h, {e.disk + (from - e.first), to - from}, e.birth);
   return {};
 }
 
-Status convert_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end, bool unwritten) {
+Status convert_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end, Become what) {
+  bool unwritten = what == Become::unwritten, summed = what == Become::summed;
   if (e.unwritten == unwritten) return {};
   if (!unwritten) ip.filesystem().volume().data_written();
   u64 from = max_of(first, e.first), to = min_of(end, e.end());
   VX_TRY(cut_extent(h, ip, e, from, to, true));
-  return put_extent(h, ip, {from, to - from, e.disk + (from - e.first), e.birth, unwritten});
+  return put_extent(h, ip, {from, to - from, e.disk + (from - e.first), e.birth, unwritten, summed});
 }
 
 }  // namespace vexfs::fs

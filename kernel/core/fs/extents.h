@@ -12,6 +12,7 @@ struct Mapped {
   u64 disk = 0;   // device block
   u64 birth = 0;  // transaction
   bool unwritten = false;
+  bool summed = false;  // its blocks have checksums (sums.h)
   u64 end() const { return first + count; }
 };
 
@@ -28,8 +29,9 @@ Status put_extent(store::Handle &h, Inode &ip, const Mapped &e);
 // `keep`.
 inline constexpr u32 kCutExtentItems = 2;
 Status cut_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end, bool keep);
-// Turns first .. end of the one extent `e` (which overlaps it) into written or unwritten.
+// Turns first .. end of the one extent `e` (which overlaps it) into written, with checksums or without, or unwritten.
 inline constexpr u32 kConvertExtentItems = kCutExtentItems + kPutExtentItems;
-Status convert_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end, bool unwritten);
+enum class Become : u8 { unwritten, written, summed };
+Status convert_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end, Become what);
 
 }  // namespace vexfs::fs

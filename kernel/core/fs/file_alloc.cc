@@ -2,6 +2,7 @@
 // Choosing device blocks at writeback: a delayed range is allocated as a whole, next to what the file has before it.
 #include "file_map.h"
 #include "filesystem.h"
+#include "sums.h"
 
 namespace vexfs::fs {
 namespace file_alloc_impl {
@@ -41,7 +42,7 @@ Status allocate_delayed(Inode &ip, u64 block, Spares &spares) {
   return {};
 }
 
-// A hole that nobody reserved, or (cow) an extent that a snapshot needs: O_DIRECT, or a page that came in by mmap before
+// A hole that nobody reserved, or (cow) an extent that must not be overwritten: O_DIRECT, or a page that came in by mmap before
 // its reservation.
 Status allocate_hole(Inode &ip, u64 block, u64 count, bool direct, bool cow, MapOut &out) {
   Spares spares;
@@ -124,7 +125,7 @@ Status map_allocate(Inode &ip, u64 off, u64 len, bool direct, MapOut &out) {
   u64 stop = r ? min_of(block + want, r->first) : block + want;
   auto e = find_extent(ip, block);
   if (!e.ok() && e.code() != Errno::noent) return e.error();
-  if (e.ok() && e->first <= block && fs.volume().kept(e->birth))
+  if (e.ok() && e->first <= block && write_moves(ip, *e))
     return allocate_hole(ip, block, min_of(stop, e->end()) - block, direct, true, out);
   if (e.ok() && e->first <= block) {
     fill(fs, out, block, min_of(stop, e->end()) - block, e->disk + (block - e->first),

@@ -3,6 +3,7 @@
 #include "erase.h"
 #include "file_map.h"
 #include "filesystem.h"
+#include "sums.h"
 
 namespace vexfs::fs {
 namespace file_fallocate_impl {
@@ -70,12 +71,21 @@ Status fill_holes(Inode &ip, u64 first, u64 end) {
   return st;
 }
 
+// The checksums of what was punched: in the way of nobody, but nobody will ask for them again.
+Status forget_sums(Inode &ip, u64 first, u64 end) {
+  for (usize n = kErasePiece; n == kErasePiece;) {
+    auto h = VX_TRY(ip.filesystem().volume().begin({.items = kErasePiece, .freeing = true}));
+    n = VX_TRY(erase_sums(h, ip, first, end));
+  }
+  return {};
+}
+
 // Every mapping in the range goes, a bounded number of extents in each transaction.
 Status punch(Inode &ip, u64 first, u64 end) {
   Filesystem &fs = ip.filesystem();
   for (;;) {
     auto e = find_extent(ip, first);
-    if (e.code() == Errno::noent || (e.ok() && e->first >= end)) return {};
+    if (e.code() == Errno::noent || (e.ok() && e->first >= end)) return forget_sums(ip, first, end);
     if (!e.ok()) return e.error();
     auto h = VX_TRY(fs.volume().begin({.items = 8 * kCutExtentItems + 1, .freeing = true}));
     u64 freed = 0;
@@ -98,7 +108,8 @@ Status punch(Inode &ip, u64 first, u64 end) {
   }
 }
 
-// Every written mapping in the range becomes unwritten.
+// Every written mapping in the range becomes unwritten; one whose blocks must not be written over becomes a hole, for what
+// is unwritten is written in place, and a crash before the next commit would bring the mapping back.
 Status unwrite(Inode &ip, u64 first, u64 end) {
   Filesystem &fs = ip.filesystem();
   for (u64 at = first; at < end;) {
@@ -107,8 +118,17 @@ Status unwrite(Inode &ip, u64 first, u64 end) {
     if (!e.ok()) return e.error();
     at = min_of(end, e->end());
     if (e->unwritten) continue;
-    auto h = VX_TRY(fs.volume().begin({.items = kConvertExtentItems, .freeing = true}));
-    VX_TRY(convert_extent(h, ip, *e, first, end, true));
+    auto h = VX_TRY(fs.volume().begin({.items = kConvertExtentItems + 1, .freeing = true}));
+    if (write_moves(ip, *e)) {
+      u64 freed = at - max_of(first, e->first);
+      VX_TRY(cut_extent(h, ip, *e, first, end, false));
+      VX_TRY(must(h, ip.change(h, [freed](Attributes &a) -> Status {
+        a.blocks -= min_of(a.blocks, freed);
+        return {};
+      })));
+    } else {
+      VX_TRY(convert_extent(h, ip, *e, first, end, Become::unwritten));
+    }
     h.end();
     vx_yield();
   }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Small files inside the tree. An INLINE item exists exactly when VX_INODE_INLINE is set, is as long as the file, and
 // excludes extents.
+#include "../base/crc.h"
 #include "erase.h"
 #include "file_map.h"
 #include "filesystem.h"
+#include "sums.h"
 
 namespace vexfs::fs {
 namespace file_inline_impl {
@@ -116,7 +118,8 @@ Status uninline_locked(Inode &ip) {
     give_back();
     return st;
   }
-  auto begun = fs.volume().begin({.items = kPutExtentItems + 2, .freeing = true});
+  bool summed = wants_sums(ip);
+  auto begun = fs.volume().begin({.items = kPutExtentItems + put_sums_items(1) + 2, .freeing = true});
   if (!begun.ok()) {
     give_back();
     return begun.error();
@@ -134,7 +137,9 @@ Status uninline_locked(Inode &ip) {
     ip.overlay.remove(*r);
     spares.give(r);
   }
-  VX_TRY(put_extent(h, ip, {0, 1, run.start, h.txn(), false}));
+  const vx_sum sum = crc32c_of(buf.bytes());
+  if (summed) VX_TRY(put_sums(h, ip, 0, {&sum, 1}));
+  VX_TRY(put_extent(h, ip, {0, 1, run.start, h.txn(), false, summed}));
   return must(h, ip.change(h, [](Attributes &a) -> Status {
     a.flags &= ~u32{VX_INODE_INLINE};
     a.blocks += 1;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Whole reads and writes for hosts without a page cache: synchronous, through a bounce buffer, serialised per inode.
+#include "../base/crc.h"
 #include "file_map.h"
 #include "filesystem.h"
+#include "sums.h"
 
 namespace vexfs::fs {
 namespace file_io_impl {
@@ -12,44 +14,48 @@ constexpr usize kBounce = 1 << 20;
 class Bounce : Pinned {
  public:
   ~Bounce() {
-    if (p_) vx_free_large(p_, n_);
+    if (p_) vx_free_large(p_, bytes_);
   }
-  // Enough for `want` bytes of whole blocks, at most kBounce.
+  // Enough for `want` bytes of whole blocks, at most kBounce, and for their checksums.
   Status make(usize want, usize block) {
     n_ = min_of(align_up(want, block), max_of(kBounce, block));
-    p_ = static_cast<u8 *>(vx_alloc_large(n_, 0));
+    blocks_ = n_ / block;
+    bytes_ = align_up(n_, alignof(vx_sum)) + blocks_ * sizeof(vx_sum);
+    p_ = static_cast<u8 *>(vx_alloc_large(bytes_, 0));
     return p_ ? Status() : Status(Errno::nomem);
   }
   u8 *data() { return p_; }
   usize size() const { return n_; }
+  std::span<vx_sum> sums() { return {reinterpret_cast<vx_sum *>(p_ + align_up(n_, alignof(vx_sum))), blocks_}; }
 
  private:
   u8 *p_ = nullptr;
-  usize n_ = 0;
+  usize n_ = 0, blocks_ = 0, bytes_ = 0;
 };
 
-// One piece of a read: bytes at .. at+n lie in what `m` describes.
-Status read_piece(Inode &ip, const MapOut &m, u64 at, MutBytes out, Bounce &bounce, usize &n) {
+// What lies at `at`, as much of it as one mapping and the bounce buffer hold; returns how much.
+Result<usize> read_piece(Inode &ip, u64 at, MutBytes out, Bounce &bounce) {
   Filesystem &fs = ip.filesystem();
-  usize bs = fs.block_size();
-  n = static_cast<usize>(min_of<u64>(out.size(), m.off + m.len - at));
+  usize bs = fs.block_size(), skip = static_cast<usize>(at - align_down<u64>(at, bs));
+  MapOut m;
+  VX_TRY(map_sums(ip, at, out.size(), bounce.sums(), m));
+  VX_ASSERT(m.type != VX_MAP_INLINE);  // it was not, and the file's lock is held
+  usize n = static_cast<usize>(min_of<u64>(out.size(), m.off + m.len - at));
   if (m.type != VX_MAP_MAPPED) {
     memset(out.data(), 0, n);
-    return {};
+    return n;
   }
-  usize skip = static_cast<usize>(at - align_down<u64>(at, bs));
-  if (!bounce.data()) VX_TRY(bounce.make(skip + out.size(), bs));
-  n = min_of(n, bounce.size() - skip);
-  u64 disk = m.disk + (at - skip - m.off);
-  VX_TRY(fs.volume().read_blocks(disk >> fs.block_shift(), {bounce.data(), align_up(skip + n, bs)}));
+  MutBytes blocks{bounce.data(), align_up(skip + n, bs)};
+  VX_TRY(fs.volume().read_blocks(m.disk >> fs.block_shift(), blocks));
+  VX_TRY(check_sums(ip, m, blocks, bounce.sums()));
   memcpy(out.data(), bounce.data() + skip, n);
-  return {};
+  return n;
 }
 
 // The part of an inline file.
 Result<usize> read_inline(Inode &ip, MutBytes out, u64 off) {
   Bounce bounce;
-  VX_TRY(bounce.make(ip.filesystem().inline_max(), 1));
+  VX_TRY(bounce.make(ip.filesystem().inline_max(), ip.filesystem().inline_max()));
   usize len = VX_TRY(inline_read(ip, {bounce.data(), ip.filesystem().inline_max()}));
   usize n = off < len ? min_of<usize>(out.size(), len - off) : 0;
   if (n) memcpy(out.data(), bounce.data() + off, n);
@@ -65,7 +71,7 @@ bool fits_inline(Inode &ip, u64 end) {
 
 Status write_small(Inode &ip, Bytes in, u64 off) {
   Bounce bounce;
-  VX_TRY(bounce.make(ip.filesystem().inline_max(), 1));
+  VX_TRY(bounce.make(ip.filesystem().inline_max(), ip.filesystem().inline_max()));
   MutBytes all{bounce.data(), ip.filesystem().inline_max()};
   memset(all.data(), 0, all.size());
   usize len = 0;
@@ -83,18 +89,35 @@ Status write_small(Inode &ip, Bytes in, u64 off) {
 Status old_block(Inode &ip, u64 file_off, MutBytes block) {
   Filesystem &fs = ip.filesystem();
   MapOut m;
-  VX_TRY(map(ip, file_off, block.size(), m));
+  vx_sum sum;
+  VX_TRY(map_sums(ip, file_off, block.size(), {&sum, 1}, m));
   if (m.type != VX_MAP_MAPPED) {
     memset(block.data(), 0, block.size());
     return {};
   }
   VX_TRY(fs.volume().read_blocks(m.disk >> fs.block_shift(), block));
+  VX_TRY(check_sums(ip, m, block, {&sum, 1}));
   u64 size = ip.size();
   if (size < file_off + block.size()) {
     usize keep = size > file_off ? static_cast<usize>(size - file_off) : 0;
     memset(block.data() + keep, 0, block.size() - keep);
   }
   return {};
+}
+
+// Writes what the bounce buffer has to the blocks that `m` begins with, or (st) it could not be filled: the core's part of
+// that ends either way.
+Status write_span(Inode &ip, const MapOut &m, Bounce &bounce, usize span, u64 new_size, Status st) {
+  Filesystem &fs = ip.filesystem();
+  usize bs = fs.block_size();
+  bool summed = wants_sums(ip);
+  if (summed && st.ok())
+    for (usize i = 0; i < span / bs; i++) bounce.sums()[i] = crc32c_of({bounce.data() + i * bs, bs});
+  if (st.ok()) st = fs.volume().write_blocks(m.disk >> fs.block_shift(), {bounce.data(), span});
+  int err = st.ok() ? 0 : st.to_c();
+  Status done = write_done(ip, m.off, span, new_size, err, summed ? bounce.sums().data() : nullptr);
+  VX_TRY(std::move(st));
+  return done;
 }
 
 // Writes the front part of `in` at `at`; returns how much.
@@ -112,13 +135,8 @@ Result<usize> write_piece(Inode &ip, Bytes in, u64 at, Bounce &bounce) {
   Status st;
   if (head || (tail && span == bs)) st = old_block(ip, start, {bounce.data(), bs});
   if (st.ok() && tail && span > bs) st = old_block(ip, start + span - bs, {bounce.data() + span - bs, bs});
-  if (st.ok()) {
-    memcpy(bounce.data() + skip, in.data(), n);
-    st = fs.volume().write_blocks(m.disk >> fs.block_shift(), {bounce.data(), span});
-  }
-  Status done = write_done(ip, start, span, at + n, st.ok() ? 0 : st.to_c());
-  VX_TRY(std::move(st));
-  VX_TRY(std::move(done));
+  if (st.ok()) memcpy(bounce.data() + skip, in.data(), n);
+  VX_TRY(write_span(ip, m, bounce, span, at + n, std::move(st)));
   return n;
 }
 
@@ -134,11 +152,8 @@ Status zero_tail(Inode &ip) {
   Bounce bounce;
   VX_TRY(bounce.make(bs, bs));
   VX_TRY(old_block(ip, start, {bounce.data(), bs}));
-  VX_TRY(map_allocate(ip, start, bs, true, m));  // the same block, or another when a snapshot needs it
-  Status st = fs.volume().write_blocks(m.disk >> fs.block_shift(), {bounce.data(), bs});
-  Status done = write_done(ip, start, bs, size, st.ok() ? 0 : st.to_c());
-  VX_TRY(std::move(st));
-  return done;
+  VX_TRY(map_allocate(ip, start, bs, true, m));  // the same block, or another when this one must not be overwritten
+  return write_span(ip, m, bounce, bs, size, {});
 }
 
 }  // namespace
@@ -156,15 +171,8 @@ Result<usize> read_file(Inode &ip, MutBytes out, u64 off) {
   if (out.empty()) return usize{0};
   if (ip.is_inline()) return read_inline(ip, out, off);
   Bounce bounce;
-  for (usize done = 0; done < out.size();) {
-    MapOut m;
-    u64 at = off + done;
-    VX_TRY(map(ip, at, out.size() - done, m));
-    VX_ASSERT(m.type != VX_MAP_INLINE);  // it was not, and the file's lock is held
-    usize n = 0;
-    VX_TRY(read_piece(ip, m, at, out.subspan(done), bounce, n));
-    done += n;
-  }
+  VX_TRY(bounce.make(static_cast<usize>(off % fs.block_size()) + out.size(), fs.block_size()));
+  for (usize done = 0; done < out.size();) done += VX_TRY(read_piece(ip, off + done, out.subspan(done), bounce));
   return out.size();
 }
 

@@ -3,6 +3,7 @@
 #include "file_map.h"
 
 #include "filesystem.h"
+#include "sums.h"
 
 namespace vexfs::fs {
 namespace file_map_impl {
@@ -64,7 +65,7 @@ Status find_holes(Inode &ip, u64 first, u64 end, Holes &holes) {
       if (e.ok() && e->first < stop) {
         hole = max_of(at, e->first);
         skip = min_of(stop, e->end());
-        kept = ip.filesystem().volume().kept(e->birth);
+        kept = write_moves(ip, *e);
       }
     }
     if (hole > at) VX_TRY(holes.add(at, hole - at, false));
@@ -81,7 +82,8 @@ Status map_extent(Inode &ip, u64 block, u64 stop, u32 hole_type, MapOut &out) {
   if (!e.ok() && e.code() != Errno::noent) return e.error();
   if (e.ok() && e->first <= block)
     fill(fs, out, block, min_of(stop, e->end()), e->disk + (block - e->first),
-         e->unwritten ? VX_MAP_UNWRITTEN : VX_MAP_MAPPED, fs.volume().kept(e->birth) ? VX_MAP_F_KEPT : 0);
+         e->unwritten ? VX_MAP_UNWRITTEN : VX_MAP_MAPPED,
+         (write_moves(ip, *e) ? VX_MAP_F_KEPT : 0) | (e->summed ? VX_MAP_F_SUMMED : 0));
   else
     fill(fs, out, block, e.ok() ? min_of(stop, e->first) : stop, 0, hole_type, 0);
   return {};
@@ -120,6 +122,26 @@ Status map(Inode &ip, u64 off, u64 len, MapOut &out) {
     return {};
   }
   return map_locked(ip, first, out);
+}
+
+Status map_sums(Inode &ip, u64 off, u64 len, std::span<vx_sum> sums, MapOut &out) {
+  Filesystem &fs = ip.filesystem();
+  if (!ip.is_file() || sums.empty()) return Errno::inval;
+  Timed t(fs.stats(), Op::map);
+  u64 first, end;
+  VX_TRY(file_map_impl::blocks_of(fs, off, len, first, end));
+  SharedGuard g(ip.data_lock);
+  if (ip.is_inline() && first > 0) {
+    file_map_impl::fill(fs, out, first, min_of(end, first + sums.size()), 0, VX_MAP_HOLE, 0);
+    return {};
+  }
+  VX_TRY(map_locked(ip, first, out));
+  u64 n = min_of(min_of<u64>(out.len >> fs.block_shift(), end - first), sums.size());
+  out.len = n << fs.block_shift();
+  if (out.type != VX_MAP_MAPPED) return {};
+  if (out.flags & VX_MAP_F_SUMMED) return read_sums(ip, first, n, sums);
+  for (u64 i = 0; i < n; i++) sums[i] = VX_SUM_NONE;
+  return {};
 }
 
 Status map_reserve(Inode &ip, u64 off, u64 len, MapOut &out) {

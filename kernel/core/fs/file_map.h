@@ -3,6 +3,8 @@
 //
 // All offsets and lengths are bytes. Each function takes the inode's data_lock itself, except those ending in _locked.
 #pragma once
+#include <span>
+
 #include "extents.h"
 
 namespace vexfs::fs {
@@ -11,6 +13,8 @@ using MapOut = struct ::vx_map;  // the function of that name hides it
 
 // --- file_map.cc
 Status map(Inode &ip, u64 off, u64 len, MapOut &out);
+// What is at the block of `off`, with the checksums of what is mapped there: at most sums.size() blocks.
+Status map_sums(Inode &ip, u64 off, u64 len, std::span<vx_sum> sums, MapOut &out);
 Status map_reserve(Inode &ip, u64 off, u64 len, MapOut &out);
 void map_unreserve(Inode &ip, u64 off, u64 len);
 Status map_locked(Inode &ip, u64 block, MapOut &out);  // data_lock held
@@ -23,7 +27,8 @@ u64 goal_for(Inode &ip, u64 block);
 Result<store::Extent> alloc_run(Inode &ip, u64 block, u64 count, bool from_reservation);
 
 // --- write_done.cc
-Status write_done(Inode &ip, u64 off, u64 len, u64 new_size, int err);
+// sums: null, or one for each block.
+Status write_done(Inode &ip, u64 off, u64 len, u64 new_size, int err, const vx_sum *sums = nullptr);
 
 // --- file_inline.cc
 Result<usize> inline_read(Inode &ip, MutBytes out);  // range if it does not fit; noent when the file is not inline

@@ -4,6 +4,7 @@
 #include "erase.h"
 #include "file_map.h"
 #include "filesystem.h"
+#include "sums.h"
 
 namespace vexfs::fs {
 namespace file_truncate_impl {
@@ -16,7 +17,7 @@ Status shrink(Inode &ip, u64 size, Time now, bool &more) {
   u64 first = div_up<u64>(size, fs.block_size());
   auto e = find_extent(ip, first);
   if (!e.ok() && e.code() != Errno::noent) return e.error();
-  auto h = VX_TRY(fs.volume().begin({.items = kCutExtentItems + kErasePiece + 2, .freeing = true}));
+  auto h = VX_TRY(fs.volume().begin({.items = kCutExtentItems + 2 * kErasePiece + 2, .freeing = true}));
   u64 freed = 0;
   more = false;
   if (e.ok()) {
@@ -29,6 +30,7 @@ Status shrink(Inode &ip, u64 size, Time now, bool &more) {
     more = VX_TRY(erase_piece(fs, h, fs_key(ip.ino(), FsItem::extent, first), fs_key(ip.ino(), FsItem::extent, ~u64{0}),
                               &n)) == kErasePiece;
     freed += n;
+    if (!more) more = VX_TRY(erase_sums(h, ip, first, ~u64{0})) == kErasePiece;
     u64 bound = ip.extent_bound.load(std::memory_order_relaxed);
     ip.extent_bound.store(min_of(bound, first), std::memory_order_relaxed);
   }

@@ -2,6 +2,7 @@
 // Opening and closing a filesystem, references to inodes, lazily kept attributes, the inode count.
 #include "filesystem.h"
 
+#include "../disk/super.h"
 #include "erase.h"
 #include "namespace.h"
 
@@ -17,6 +18,11 @@ Filesystem::Filesystem(store::Volume &volume, const Options &options)
       lazy_lock_("vexfs_lazy") {
   participant_.prepare = prepare_commit;
   participant_.ctx = this;
+  set_data_sums(options.data_sums);
+}
+
+void Filesystem::set_data_sums(bool on) {
+  data_sums_.store(on && (volume_.feature_incompat() & disk::kIncompatDataSums), std::memory_order_relaxed);
 }
 
 Filesystem::~Filesystem() {
@@ -75,7 +81,7 @@ Status Filesystem::make_root() {
   NewInode init;
   init.mode = disk::kModeDir | 0755;
   root_ino_ = volume_.take_object_id();
-  Attributes a = name_ops::fresh_attributes(*this, init, root_ino_, now, h.txn());
+  Attributes a = name_ops::fresh_attributes(*this, init, root_ino_, 0, now, h.txn());
   return name_ops::insert_inode(*this, h, root_ino_, a, {});
 }
 

@@ -14,6 +14,7 @@ namespace vexfs::fs {
 
 struct Options {
   u32 name_hash_bits = 56;  // fewer make names collide (tests); must be the same at every mount
+  bool data_sums = true;    // new data of files gets checksums, if the format allows
 };
 
 class Filesystem : Pinned {
@@ -39,6 +40,8 @@ class Filesystem : Pinned {
   u32 xattr_piece() const { return static_cast<u32>(min_of<usize>(disk::kXattrPiece, volume_.max_item())); }
   u32 symlink_piece() const { return static_cast<u32>(min_of<usize>(disk::kSymlinkPiece, volume_.max_item())); }
   Stats &stats() { return stats_; }
+  bool data_sums() const { return data_sums_.load(std::memory_order_relaxed); }
+  void set_data_sums(bool on);
 
   // The inode, with a reference. noent: none; stale: another generation (0: any), or it has no names any more; corrupt,
   // io, nomem.
@@ -104,6 +107,7 @@ class Filesystem : Pinned {
   Options options_;
   u64 root_ino_ = 0;
   u32 inline_max_ = 0;
+  std::atomic<bool> data_sums_{false};
   std::atomic<u64> inodes_{0};
   std::atomic<u32> generation_{0};
   Mutex root_lock_;  // orders changes of the inode count

@@ -9,7 +9,7 @@
 namespace vexfs::fs {
 namespace name_ops {
 
-Attributes fresh_attributes(Filesystem &fs, const NewInode &init, u64 parent, Time now, u64 txn) {
+Attributes fresh_attributes(Filesystem &fs, const NewInode &init, u64 parent, u32 parent_flags, Time now, u64 txn) {
   Attributes a;
   a.mode = init.mode;
   a.uid = init.uid;
@@ -18,6 +18,7 @@ Attributes fresh_attributes(Filesystem &fs, const NewInode &init, u64 parent, Ti
   a.nlink = type == disk::kModeDir ? 2 : 1;
   a.generation = fs.next_generation();
   a.flags = init.flags & kUserFlags;
+  if (type == disk::kModeDir || type == disk::kModeFile) a.flags |= parent_flags & VX_INODE_NOSUM;
   a.size = type == disk::kModeLink ? init.target.size() : 0;
   a.rdev = type == disk::kModeChar || type == disk::kModeBlock ? init.rdev : 0;
   a.version = txn << 28;
@@ -142,7 +143,7 @@ Result<InodeRef> create(Inode &dir, Bytes name, const NewInode &init, Time now) 
   if (!dir.has_names()) return Errno::noent;
   auto h = VX_TRY(fs.volume().begin({.items = kInsertNameItems + name_ops::new_inode_items(fs, init) + 1}));
   u64 ino = fs.volume().take_object_id();
-  Attributes a = name_ops::fresh_attributes(fs, init, dir.ino(), now, h.txn());
+  Attributes a = name_ops::fresh_attributes(fs, init, dir.ino(), dir.flags(), now, h.txn());
   if (is_dir && dir.attributes().nlink >= kLinkMax) return Errno::mlink;
   Box<Inode> fresh = VX_TRY(namespace_impl::fresh_inode(fs, ino, a));
   VX_TRY(insert_name(h, dir, name, ino, disk::dirent_type(init.mode)));
@@ -164,7 +165,7 @@ Result<InodeRef> create_tmpfile(Inode &dir, const NewInode &init, Time now) {
   Timed t(fs.stats(), Op::tmpfile);
   auto h = VX_TRY(fs.volume().begin({.items = name_ops::new_inode_items(fs, init) + 1}));
   u64 ino = fs.volume().take_object_id();
-  Attributes a = name_ops::fresh_attributes(fs, init, dir.ino(), now, h.txn());
+  Attributes a = name_ops::fresh_attributes(fs, init, dir.ino(), dir.flags(), now, h.txn());
   a.nlink = 0;
   Box<Inode> fresh = VX_TRY(namespace_impl::fresh_inode(fs, ino, a));
   disk::DiskOrphan record;

@@ -58,7 +58,7 @@ Status remove_link(store::Handle &h, const Victim &v, Time now);
 // Writes the new inode and its symlink target. Not counted in items: nothing but symlinks has more than one.
 Status insert_inode(Filesystem &fs, store::Handle &h, u64 ino, const Attributes &a, Bytes target);
 u32 new_inode_items(const Filesystem &fs, const NewInode &init);
-Attributes fresh_attributes(Filesystem &fs, const NewInode &init, u64 parent, Time now, u64 txn);
+Attributes fresh_attributes(Filesystem &fs, const NewInode &init, u64 parent, u32 parent_flags, Time now, u64 txn);
 void touch_dir(Attributes &a, Time now, s64 entries, s64 bytes, s64 subdirs);
 }  // namespace name_ops
 

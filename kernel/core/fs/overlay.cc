@@ -64,6 +64,14 @@ void Overlay::remove(MapRange &r) {
   if (!r.cow) blocks_.fetch_sub(r.count, std::memory_order_relaxed);
 }
 
+void Overlay::drop_front(MapRange &r, u64 count) {
+  VX_ASSERT(count < r.count);
+  r.first += count;  // still less than every key behind it
+  r.count -= count;
+  if (r.state != RangeState::delayed) r.disk += count;
+  if (!r.cow) blocks_.fetch_sub(count, std::memory_order_relaxed);
+}
+
 void Overlay::add_delayed(MapRange *r) {
   MapRange *before = r->first ? tree_.at_or_before(r->first - 1) : nullptr;
   MapRange *after = tree_.at_or_after(r->first);

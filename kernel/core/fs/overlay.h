@@ -66,6 +66,7 @@ class Overlay : Pinned {
 
   void insert(MapRange &r);
   void remove(MapRange &r);
+  void drop_front(MapRange &r, u64 count);  // fewer than it has; they are in no range any more
   // A delayed range whose blocks are in no range yet: joins neighbours that are delayed (then r is freed). One that is cow
   // stays alone, so that it takes the place of one extent.
   void add_delayed(MapRange *r);

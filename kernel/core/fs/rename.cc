@@ -139,7 +139,7 @@ Status do_exchange(Rename &r) {
 // What stays at the old name: nothing, or a whiteout.
 Status vacate(store::Handle &h, const Rename &r, const NewInode &white, u64 white_ino) {
   if (!(r.flags & VX_RENAME_WHITEOUT)) return must(h, erase_name(h, r.odir, r.src));
-  Attributes a = name_ops::fresh_attributes(r.fs, white, r.odir.ino(), r.now, h.txn());
+  Attributes a = name_ops::fresh_attributes(r.fs, white, r.odir.ino(), r.odir.flags(), r.now, h.txn());
   VX_TRY(must(h, replace_name(h, r.odir, r.src, r.oname, white_ino, disk::dirent_type(white.mode))));
   return name_ops::insert_inode(r.fs, h, white_ino, a, {});
 }

@@ -53,6 +53,7 @@ void Stats::print_counters(TextSink out) const {
   line(out, "hash_collisions", hash_collisions.load(std::memory_order_relaxed));
   line(out, "extents_merged", extents_merged.load(std::memory_order_relaxed));
   line(out, "extents_split", extents_split.load(std::memory_order_relaxed));
+  line(out, "sum_mismatches", sum_mismatches.load(std::memory_order_relaxed));
   line(out, "write_done_ghosts", write_done_ghosts.load(std::memory_order_relaxed));
 }
 

@@ -52,6 +52,7 @@ class Stats {
   PerOp ops[kOpCount];
   std::atomic<u64> content_changes{0}, lazy_flushes{0}, orphans_recovered{0}, truncates_recovered{0};
   std::atomic<u64> hash_collisions{0}, extents_merged{0}, extents_split{0}, write_done_ghosts{0};
+  std::atomic<u64> sum_mismatches{0};
 
   void sample(Op op, u64 ns);
   void print_counters(TextSink out) const;     // "name value\n" lines

@@ -3,6 +3,7 @@
 #include "erase.h"
 #include "file_map.h"
 #include "filesystem.h"
+#include "sums.h"
 
 namespace vexfs::fs {
 namespace write_done_impl {
@@ -14,12 +15,29 @@ struct Unit {
   u64 disk;      // publish: the blocks
   bool publish;  // else: what is mapped there becomes written
 };
-constexpr u32 kUnits = 8;  // per handle
+constexpr u32 kUnits = 8;           // per handle
+constexpr u64 kSummedBlocks = 256;  // per handle, where they have checksums
+// Every unit may begin and end within an item of checksums.
+constexpr u32 kSumItems = kSummedBlocks / disk::kSumsPerItem + 2 * kUnits;
 // An extent that should not be there is cut out first; what is published may then join its neighbours.
 constexpr u32 kUnitItems = kCutExtentItems + kPutExtentItems + 1;
 
+// What has been written: blocks first .. end, and (or null) the checksum of each.
+struct Written {
+  u64 first, end;
+  const vx_sum *sums;
+  std::span<const vx_sum> of(const Unit &u) const { return {sums + (u.first - first), u.count}; }
+  bool summed(const Unit &u) const {
+    if (!sums) return false;
+    for (vx_sum s : of(u))
+      if (s == VX_SUM_NONE) return false;
+    return true;
+  }
+};
+
 // Collects up to kUnits things to do from `at` on; returns where to go on.
-Result<u64> collect(Inode &ip, u64 at, u64 end, Unit (&units)[kUnits], u32 &n) {
+Result<u64> collect(Inode &ip, u64 at, const Written &w, Unit (&units)[kUnits], u32 &n) {
+  u64 end = w.sums ? min_of(w.end, at + kSummedBlocks) : w.end;
   while (at < end && n < kUnits) {
     MapRange *r = ip.overlay.find(at);
     if (r && r->first <= at) {
@@ -48,7 +66,7 @@ Result<u64> collect(Inode &ip, u64 at, u64 end, Unit (&units)[kUnits], u32 &n) {
 }
 
 // The blocks of u take the place of whatever is mapped there: nothing, or what a snapshot needs.
-Status publish(store::Handle &h, Inode &ip, const Unit &u, u64 &replaced) {
+Status publish(store::Handle &h, Inode &ip, const Unit &u, const Written &w, u64 &replaced) {
   for (u64 limit = u.count + 1; limit; limit--) {
     auto e = find_extent(ip, u.first);
     if (!e.ok() && e.code() != Errno::noent) return must(h, e.error());
@@ -57,13 +75,17 @@ Status publish(store::Handle &h, Inode &ip, const Unit &u, u64 &replaced) {
     VX_TRY(cut_extent(h, ip, *e, u.first, u.first + u.count, false));
   }
   ip.filesystem().volume().publish(h, {u.disk, u.count});
-  return put_extent(h, ip, {u.first, u.count, u.disk, h.txn(), false});
+  bool summed = w.summed(u);
+  if (summed) VX_TRY(put_sums(h, ip, u.first, w.of(u)));
+  return put_extent(h, ip, {u.first, u.count, u.disk, h.txn(), false, summed});
 }
 
-Status convert(store::Handle &h, Inode &ip, const Unit &u) {
+Status convert(store::Handle &h, Inode &ip, const Unit &u, const Written &w) {
   auto e = find_extent(ip, u.first);
   if (!e.ok()) return must(h, e.error());
-  return convert_extent(h, ip, *e, u.first, u.first + u.count, false);
+  bool summed = w.summed(u);
+  if (summed) VX_TRY(put_sums(h, ip, u.first, w.of(u)));
+  return convert_extent(h, ip, *e, u.first, u.first + u.count, summed ? Become::summed : Become::written);
 }
 
 // What was in flight is over: published, or (cancel) given back. An aborted volume may own it already: then it stays.
@@ -73,27 +95,32 @@ void forget(Inode &ip, u64 first, u64 end, bool cancel, bool &direct) {
   for (MapRange *r = ip.overlay.find(first); r && r->first < end; r = next) {
     next = ip.overlay.next(*r);
     if (r->state != RangeState::inflight) continue;
-    VX_ASSERT(r->first >= first && r->end() <= end);  // it was split
+    VX_ASSERT(r->first >= first);  // it was split
+    u64 count = min_of(r->end(), end) - r->first;
     direct |= r->direct;
+    if (cancel) ip.filesystem().volume().cancel({r->disk, count});
+    if (count < r->count) {
+      ip.overlay.drop_front(*r, count);
+      continue;
+    }
     ip.overlay.remove(*r);
-    if (cancel) ip.filesystem().volume().cancel({r->disk, r->count});
     vx_free(r);
   }
 }
 
 // One transaction's worth. `last`: the size grows too.
-Status apply(Inode &ip, const Unit (&units)[kUnits], u32 n, bool last, u64 new_size) {
+Status apply(Inode &ip, const Unit (&units)[kUnits], u32 n, const Written &w, bool last, u64 new_size) {
   Filesystem &fs = ip.filesystem();
-  auto h = VX_TRY(fs.volume().begin({.items = n * kUnitItems + 1, .freeing = true}));
+  auto h = VX_TRY(fs.volume().begin({.items = n * kUnitItems + (w.sums ? kSumItems : 0) + 1, .freeing = true}));
   u64 added = 0, replaced = 0;
   // Also when no mapping changes: the new size shows data in blocks that were there before.
   fs.volume().data_written();
   for (u32 i = 0; i < n; i++) {
     if (units[i].publish) {
-      VX_TRY(publish(h, ip, units[i], replaced));
+      VX_TRY(publish(h, ip, units[i], w, replaced));
       added += units[i].count;
     } else {
-      VX_TRY(convert(h, ip, units[i]));
+      VX_TRY(convert(h, ip, units[i], w));
     }
   }
   return must(h, ip.change(h, [&](Attributes &a) -> Status {
@@ -104,13 +131,13 @@ Status apply(Inode &ip, const Unit (&units)[kUnits], u32 n, bool last, u64 new_s
   }));
 }
 
-Status complete(Inode &ip, u64 first, u64 end, u64 new_size, bool &direct) {
-  for (u64 at = first; at < end;) {
+Status complete(Inode &ip, const Written &w, u64 new_size, bool &direct) {
+  for (u64 at = w.first; at < w.end;) {
     Unit units[kUnits];
     u32 n = 0;
-    u64 next = VX_TRY(collect(ip, at, end, units, n));
-    bool last = next >= end;
-    if (n || (last && new_size > ip.size())) VX_TRY(apply(ip, units, n, last, new_size));
+    u64 next = VX_TRY(collect(ip, at, w, units, n));
+    bool last = next >= w.end;
+    if (n || (last && new_size > ip.size())) VX_TRY(apply(ip, units, n, w, last, new_size));
     forget(ip, at, next, false, direct);
     at = next;
   }
@@ -120,7 +147,7 @@ Status complete(Inode &ip, u64 first, u64 end, u64 new_size, bool &direct) {
 }  // namespace
 }  // namespace write_done_impl
 
-Status write_done(Inode &ip, u64 off, u64 len, u64 new_size, int err) {
+Status write_done(Inode &ip, u64 off, u64 len, u64 new_size, int err, const vx_sum *sums) {
   using namespace write_done_impl;  // NOLINT: of this file
   Filesystem &fs = ip.filesystem();
   if (!ip.is_file() || len == 0) return Errno::inval;
@@ -140,7 +167,7 @@ Status write_done(Inode &ip, u64 off, u64 len, u64 new_size, int err) {
   ip.overlay.split(first, end - first, spares);
   bool direct = false;
   Status st;
-  if (err == 0) st = complete(ip, first, end, new_size, direct);
+  if (err == 0) st = complete(ip, {first, end, sums}, new_size, direct);
   if (err != 0 || !st.ok()) forget(ip, first, end, true, direct);
   if (direct) ip.bump_version();
   return st;

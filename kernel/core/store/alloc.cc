@@ -209,8 +209,12 @@ bool Allocator::usable(u64 g, Errno *why) {
 }
 
 // ----------------------------------------------------------------- counting
-// Writing n promised blocks may need as many extent items: one leaf for about 128 of them.
-u64 Allocator::share(u64 n) const { return n ? s_.geo.node_blocks * (2 + n / 128) : 0; }
+// Writing n promised blocks may need as many extent items, and items of checksums, in leaves that are half full.
+u64 Allocator::share(u64 n) const {
+  u64 item = sizeof(disk::LeafItem) + 32;
+  if (s_.super->incompat & disk::kIncompatDataSums) item += sizeof(disk::LeafItem) + 64;
+  return n ? 2 * s_.geo.node_blocks + div_up<u64>(n * 2 * item, s_.geo.block_size) : 0;
+}
 
 u64 Allocator::free_blocks() const {
   Guard l(space_lock_);

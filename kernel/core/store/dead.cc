@@ -78,7 +78,8 @@ void State::drain_dead(Handle &h) {
 
 // True when the blocks stay in use for a snapshot: the caller must not free them.
 bool State::kept_for_snapshot(Extent e, u64 birth, u8 tree) {
-  if (birth > snapshot_txn.load(std::memory_order_acquire)) return false;
+  u64 newest = snapshot_txn.load(std::memory_order_acquire);  // 0: there is none
+  if (newest == 0 || birth > newest) return false;
   if (tree != static_cast<u8>(TreeId::fs) && tree != static_cast<u8>(TreeId::collections)) return false;
   u64 death = open_txn.load(std::memory_order_relaxed);
   while (e.count) {  // an item stays within a group

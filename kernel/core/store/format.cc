@@ -86,7 +86,7 @@ Status fill_super(const FormatOptions &o, u64 device_bytes, SuperDisk *s, Geomet
     s->root_mirror[i] = total - f.tail + i * u64{f.root_blocks};
   }
   s->checksum_kind = 1;
-  s->incompat = s->incompat | disk::kIncompatSnapshots;
+  s->incompat = s->incompat | disk::kIncompatSnapshots | disk::kIncompatDataSums;
   s->version_major = disk::kVersionMajor;
   s->version_minor = disk::kVersionMinor;
   disk::seal_super(*s, disk::kSuperOffset);

@@ -88,8 +88,13 @@ struct TreeOps {
   static Error damaged(State &s, Node *n, const char *what);
 
   // ---- reading (tree_read.cc)
-  // The leaf responsible for key, locked shared and pinned; null: the tree is empty.
-  static Result<Node *> read_leaf(const Tree &t, const Key &key, Range *range, Pins &pins);
+  // The node of that level responsible for key, locked shared and pinned; null: the tree is not that high. After an error
+  // the range is that of the node which cannot be had.
+  static Result<Node *> read_node(const Tree &t, const Key &key, u8 level, Range *range, Pins &pins);
+  // The leaf; null: the tree is empty.
+  static Result<Node *> read_leaf(const Tree &t, const Key &key, Range *range, Pins &pins) {
+    return read_node(t, key, 0, range, pins);
+  }
   static void release(State &s, Node *n, bool exclusive);
 
   // ---- writing (tree_write.cc, tree_leaf.cc)

@@ -13,7 +13,7 @@ void TreeOps::release(State &s, Node *n, bool exclusive) {
   s.cache.unpin(n);
 }
 
-Result<Node *> TreeOps::read_leaf(const Tree &t, const Key &key, Range *range, Pins &pins) {
+Result<Node *> TreeOps::read_node(const Tree &t, const Key &key, u8 level, Range *range, Pins &pins) {
   State &s = *t.state_;
   for (;;) {
     *range = {};
@@ -26,8 +26,12 @@ Result<Node *> TreeOps::read_leaf(const Tree &t, const Key &key, Range *range, P
     NodeCache::pin(n);
     n->lock.lock_shared(lock_class(n->level, false));
     t.root_lock_.unlock_shared();
+    if (n->level < level) {
+      release(s, n, false);
+      return static_cast<Node *>(nullptr);
+    }
     Missing missing;
-    while (n->level > 0) {
+    while (n->level > level) {
       u32 i = branch_search(n->buf, key);
       Status ok = narrow(s, n, i, range);
       Result<Node *> c = ok.ok() ? child(t, n, i, &missing) : Result<Node *>(ok.error());
@@ -45,7 +49,7 @@ Result<Node *> TreeOps::read_leaf(const Tree &t, const Key &key, Range *range, P
       finish_load(s, missing, pins);
       continue;
     }
-    Status ok = check_leaf_range(s, n, *range, false);
+    Status ok = level ? Status() : check_leaf_range(s, n, *range, false);
     if (!ok.ok()) {
       release(s, n, false);
       return ok.error();

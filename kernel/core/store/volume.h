@@ -7,6 +7,7 @@
 #include "../base/printer.h"
 #include "../base/siphash.h"
 #include "format.h"
+#include "scrub.h"
 #include "snapshots.h"
 #include "tree.h"
 #include "txn.h"
@@ -122,6 +123,10 @@ class Volume : Pinned {
   // ---- data I/O of upper rooms, whole blocks, buffers at least 512-byte aligned, bounds-checked (io, inval)
   Status read_blocks(u64 block, MutBytes out) const;
   Status write_blocks(u64 block, Bytes in);
+
+  // ---- scrub: reads the next tree node from the device, whatever memory has; buf has node_size() bytes. False: that was
+  // the last. A node that is bad on the device but good in memory is written anew. nomem, and what stops everything.
+  Result<bool> scrub_node(ScrubPlace &p, MutBytes buf, ScrubbedNode &out);
 
   // ---- memory pressure: tree nodes that could be dropped, and dropping them. Never waits for locks or I/O.
   usize cache_count() const;

@@ -53,6 +53,8 @@ Status run(Call &call, u32 cmd) {
       return call.snapshot_info();
     case VEXFS_IOCTL_SNAPSHOT_LIST:
       return call.snapshot_list();
+    case VEXFS_IOCTL_SCRUB:
+      return call.scrub();
     default:
       return Errno::notty;
   }

@@ -55,6 +55,7 @@ class Call : Pinned {
   Status snapshot_delete();
   Status snapshot_info();
   Status snapshot_list();
+  Status scrub();
 
  private:
   // ---- argument structs, in the manner of copy_struct_from_user
@@ -90,6 +91,9 @@ class Call : Pinned {
   Result<u64> snapshot_id(const vexfs_snapshot &v);
   Status describe_snapshot(u64 id, bool account, vexfs_snapshot *out);
 
+  Status scrub_some(vexfs_scrub &v, u64 &budget);
+  bool report(vexfs_scrub &v, const vexfs_found &f);
+
   struct Piece;
   Status batch_write(Collection &c, vexfs_batch &b, RowOp op);
   Status batch_delete(Collection &c, vexfs_batch &b);
@@ -111,6 +115,7 @@ class Call : Pinned {
   u64 uarg_;
   vx_caller &caller_;
   usize user_size_ = 0;
+  bool fault_ = false;  // an array of the caller's cannot be written
 };
 
 // One command; cmd's size and direction bits do not count. A negative errno as in api.h.

@@ -51,6 +51,9 @@ class Table : Pinned {
   bool chunk_all_dead(u32 number) const;
   bool chunk_any_dead(u32 number) const;
 
+  // Where a chunk's data lies. noent: nowhere, all of its rows are dead. corrupt, io.
+  Status read_pieces(u32 number, disk::ChunkItem *out);
+
   // ---- writing
   // Blocks that appending n rows may take, with and without growing ahead; an estimate good for begin().
   u64 blocks_wanted(u32 n, bool ahead) const;
@@ -77,7 +80,6 @@ class Table : Pinned {
   Status load_meta(const Chunk &c, u32 rows, ChunkBuf &b, u32 *crcs);
   Status check_rows(Chunk &c, u32 rows, ChunkBuf &b, const u32 *crcs);
   Status open_dead();
-  Status read_pieces(u32 number, disk::ChunkItem *out);
   Status grow_map(u32 number);
   Status grow_memory(Chunk &c, u32 rows);
   Status grow_disk(store::Handle &h, Chunk &c, u64 want_blocks);

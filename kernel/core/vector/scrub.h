@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// The vectors' part of a scrub: the data of every row and every piece of the indexes, read from the device.
+#pragma once
+#include "engine.h"
+
+namespace vexfs::vector {
+
+// Where it has got to: the chunks of a collection by number, then its index blobs by key. Any contents are accepted.
+struct ScrubPlace {
+  u64 cid = 0;
+  u64 at = 0;
+  u64 row = 0;  // of the chunk
+  bool index = false;
+};
+
+struct DamagedVectors {
+  u64 dir_ino;  // of the collection
+  u64 cid;
+  u64 id;    // of the row; of the index: which blob
+  u64 disk;  // on the device, bytes
+  bool index;
+};
+
+// Goes on for about `budget` bytes of I/O, adding to `bytes` what was read. found returns false to stop. False: that was
+// all. nomem; damage of metadata is logged and passed over.
+Result<bool> scrub_vectors(Engine &e, ScrubPlace &p, u64 budget, u64 &bytes, FnRef<bool(const DamagedVectors &)> found);
+
+}  // namespace vexfs::vector
