@@ -26,7 +26,7 @@ const char *verify_tree(const TreeRootDisk &t, u64 txn, const Geometry &g) {
 }  // namespace snapshot_items_impl
 
 bool good_snapshot_name(Bytes name) {
-  if (name.size() == 0 || name.size() >= kSnapshotNameBytes) return false;
+  if (name.empty() || name.size() >= kSnapshotNameBytes) return false;
   if (name[0] == '.' && (name.size() == 1 || (name.size() == 2 && name[1] == '.'))) return false;
   for (usize at = 0; at < name.size();) {
     if (name[at] < 0x20 || name[at] == 0x7f || name[at] == '/') return false;
