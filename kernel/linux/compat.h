@@ -81,13 +81,43 @@ static inline void inode_set_mtime_to_ts(struct inode *inode, struct timespec64 
 #define VX_ERROR_REMOVE .error_remove_page = generic_error_remove_page
 #endif
 
-/* A locked folio of the cache, or NULL: 6.3 turned the miss into an error pointer. */
+/* A folio of the cache, or NULL: 6.3 turned the miss into an error pointer. */
+static inline struct folio *vx_cached_folio(struct address_space *mapping, pgoff_t index)
+{
+	struct folio *folio = filemap_get_folio(mapping, index);
+
+	return IS_ERR(folio) ? NULL : folio;
+}
+
 static inline struct folio *vx_lock_cached_folio(struct address_space *mapping, pgoff_t index)
 {
 	struct folio *folio = filemap_lock_folio(mapping, index);
 
 	return IS_ERR(folio) ? NULL : folio;
 }
+
+/* A folio that could not be read: later kernels see that by its not being uptodate alone. */
+static inline void vx_folio_failed(struct folio *folio)
+{
+	folio_clear_uptodate(folio);
+#if !VX_KERNEL(6, 11)
+	folio_set_error(folio);
+#endif
+}
+
+/* What is cached from now on is cached in single pages. Bit by bit: somebody may be setting others of these flags. */
+static inline void vx_no_large_folios(struct address_space *mapping)
+{
+#if VX_KERNEL(6, 12)
+	int bit;
+
+	for (bit = AS_FOLIO_ORDER_MAX; bit < AS_FOLIO_ORDER_MAX + AS_FOLIO_ORDER_BITS; bit++)
+		clear_bit(bit, &mapping->flags);
+#else
+	clear_bit(AS_LARGE_FOLIO_SUPPORT, &mapping->flags);
+#endif
+}
+/* mapping_*_stable_writes(): 6.7, and stable 6.1 like inode_get_ctime(). */
 
 /* ------------------------------------------------------------------ iomap */
 #if VX_KERNEL(6, 12)
@@ -96,12 +126,59 @@ static inline struct folio *vx_lock_cached_folio(struct address_space *mapping, 
 #define vx_iomap_buffered_write(iocb, from, ops) iomap_file_buffered_write(iocb, from, ops)
 #endif
 
+/*
+ * VX_FOLIO_OPS(NAME, prepare, done, valid): what surrounds a buffered write of each folio. prepare(inode, pos, len)
+ * comes before the folio is looked up; unless it fails, done(inode) comes when the folio is unlocked, or was not there.
+ */
 #if VX_KERNEL(6, 4)
 typedef struct iomap_folio_ops vx_iomap_folio_ops;
 #define vx_iomap_set_folio_ops(iomap, ops) ((iomap)->folio_ops = (ops))
+
+static inline struct folio *vx_iomap_get_folio(struct iomap_iter *iter, loff_t pos, unsigned int len)
+{
+#if VX_KERNEL(6, 6)
+	return iomap_get_folio(iter, pos, len);
+#else
+	return iomap_get_folio(iter, pos);
+#endif
+}
+
+#define VX_FOLIO_OPS(name, prepare, done, valid)                                                  \
+	static struct folio *name##_get(struct iomap_iter *iter, loff_t pos, unsigned int len)    \
+	{                                                                                         \
+		int err = prepare(iter->inode, pos, len);                                         \
+		struct folio *folio;                                                              \
+												  \
+		if (err)                                                                          \
+			return ERR_PTR(err);                                                      \
+		folio = vx_iomap_get_folio(iter, pos, len);                                       \
+		if (IS_ERR(folio))                                                                \
+			done(iter->inode);                                                        \
+		return folio;                                                                     \
+	}                                                                                         \
+	static void name##_put(struct inode *inode, loff_t pos, unsigned int copied, struct folio *folio) \
+	{                                                                                         \
+		folio_unlock(folio);                                                              \
+		folio_put(folio);                                                                 \
+		done(inode);                                                                      \
+	}                                                                                         \
+	static const vx_iomap_folio_ops name = {                                                  \
+		.get_folio = name##_get, .put_folio = name##_put, .iomap_valid = valid }
 #else
 typedef struct iomap_page_ops vx_iomap_folio_ops;
 #define vx_iomap_set_folio_ops(iomap, ops) ((iomap)->page_ops = (ops))
+
+#define VX_FOLIO_OPS(name, prepare, done, valid)                                                  \
+	static int name##_prepare(struct inode *inode, loff_t pos, unsigned int len)              \
+	{                                                                                         \
+		return prepare(inode, pos, len);                                                  \
+	}                                                                                         \
+	static void name##_done(struct inode *inode, loff_t pos, unsigned int copied, struct page *page) \
+	{                                                                                         \
+		done(inode);                                                                      \
+	}                                                                                         \
+	static const vx_iomap_folio_ops name = {                                                  \
+		.page_prepare = name##_prepare, .page_done = name##_done, .iomap_valid = valid }
 #endif
 
 #if VX_KERNEL(6, 8)

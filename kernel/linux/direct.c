@@ -2,6 +2,9 @@
 /*
  * O_DIRECT.
  *
+ * Data that gets a checksum is written through the page cache, and out of it before the call returns: the writer's own
+ * memory may change while the device reads it. What follows is for files without.
+ *
  * Writes over blocks that exist run side by side under a shared i_rwsem, and asynchronously. A write that needs new
  * blocks, extends the file or covers only part of a block has the file for itself and waits for its data, so that no
  * block is ever in flight for two writers at once. So has a write that may have to take privileges (setuid bits,
@@ -14,6 +17,15 @@
 
 #include "internal.h"
 
+/* A part of a block cannot be compared with a checksum: the page cache reads the block and keeps it for the next. */
+static bool vexfs_reads_parts(struct inode *inode, loff_t pos, size_t len)
+{
+	u64 device = bdev_logical_block_size(vexfs_bdev(inode)) - 1;
+	u64 parts = (u64)pos | len;
+
+	return (parts & (i_blocksize(inode) - 1)) && !(parts & device) && vx_wants_sums(vexfs_core(inode));
+}
+
 ssize_t vexfs_direct_read(struct kiocb *iocb, struct iov_iter *to)
 {
 	struct inode *inode = file_inode(iocb->ki_filp);
@@ -21,6 +33,8 @@ ssize_t vexfs_direct_read(struct kiocb *iocb, struct iov_iter *to)
 
 	if (!iov_iter_count(to))
 		return 0;
+	if (vexfs_reads_parts(inode, iocb->ki_pos, iov_iter_count(to)))
+		return filemap_read(iocb, to, 0);
 	if (iocb->ki_flags & IOCB_NOWAIT) {
 		if (!inode_trylock_shared(inode))
 			return -EAGAIN;
@@ -28,7 +42,7 @@ ssize_t vexfs_direct_read(struct kiocb *iocb, struct iov_iter *to)
 		inode_lock_shared(inode);
 	}
 	file_accessed(iocb->ki_filp);
-	ret = iomap_dio_rw(iocb, to, &vexfs_read_ops, NULL, 0, NULL, 0);
+	ret = iomap_dio_rw(iocb, to, &vexfs_read_ops, &vexfs_direct_read_ops, 0, NULL, 0);
 	inode_unlock_shared(inode);
 	return ret;
 }
@@ -44,7 +58,7 @@ static int vexfs_direct_done(struct kiocb *iocb, ssize_t size, int error, unsign
 
 	if (size <= 0)
 		return error;
-	err = vx_write_done(vexfs_core(inode), off, round_up(end, bs) - off, end, error);
+	err = vx_write_done(vexfs_core(inode), off, round_up(end, bs) - off, end, error, NULL);
 	vexfs_mapping_done(inode);
 	if (error) {
 		vexfs_mapping_cut(inode);
@@ -105,20 +119,43 @@ static ssize_t vexfs_direct_overwrite(struct kiocb *iocb, struct iov_iter *from)
 	return ret;
 }
 
-/* The part of a direct write that the cache would not let go of: written through it, then out, then dropped. */
-static ssize_t vexfs_direct_fallback(struct kiocb *iocb, struct iov_iter *from, ssize_t done)
+/* What has been written to the cache at pos in place of a direct write: out of it, then dropped. */
+static ssize_t vexfs_write_out(struct kiocb *iocb, loff_t pos, ssize_t len)
 {
 	struct address_space *mapping = iocb->ki_filp->f_mapping;
-	loff_t pos = iocb->ki_pos;
-	ssize_t ret = vexfs_buffered_write(iocb, from);
-	int err;
+	int err = filemap_write_and_wait_range(mapping, pos, pos + len - 1);
 
+	if (err)
+		return err;
+	invalidate_mapping_pages(mapping, pos >> PAGE_SHIFT, (pos + len - 1) >> PAGE_SHIFT);
+	return len;
+}
+
+static ssize_t vexfs_direct_by_cache(struct kiocb *iocb, struct iov_iter *from)
+{
+	struct inode *inode = file_inode(iocb->ki_filp);
+	ssize_t ret;
+
+	inode_lock(inode);
+	ret = vexfs_write_prepare(iocb, from);
+	if (ret > 0)
+		ret = vexfs_buffered_write(iocb, from);
+	inode_unlock(inode);
+	/* Without the lock, so that other writers' data goes to the device at the same time. */
+	if (ret > 0)
+		ret = vexfs_write_out(iocb, iocb->ki_pos - ret, ret);
+	return ret;
+}
+
+/* The part of a direct write that the cache would not let go of. */
+static ssize_t vexfs_direct_fallback(struct kiocb *iocb, struct iov_iter *from, ssize_t done)
+{
+	ssize_t ret = vexfs_buffered_write(iocb, from);
+
+	if (ret > 0)
+		ret = vexfs_write_out(iocb, iocb->ki_pos - ret, ret);
 	if (ret <= 0)
 		return done ?: ret;
-	err = filemap_write_and_wait_range(mapping, pos, pos + ret - 1);
-	if (err)
-		return done ?: err;
-	invalidate_mapping_pages(mapping, pos >> PAGE_SHIFT, (pos + ret - 1) >> PAGE_SHIFT);
 	return done + ret;
 }
 
@@ -160,9 +197,13 @@ ssize_t vexfs_direct_write(struct kiocb *iocb, struct iov_iter *from)
 		return -EAGAIN;
 	if (!(iocb->ki_flags & IOCB_APPEND) && (((u64)iocb->ki_pos | iov_iter_count(from)) & mask))
 		return -EINVAL;
-	ret = vexfs_direct_overwrite(iocb, from);
-	if (ret == -EAGAIN || ret == -ENOTBLK)
-		ret = vexfs_direct_exclusive(iocb, from);
+	if (vx_wants_sums(vexfs_core(inode))) {
+		ret = vexfs_direct_by_cache(iocb, from);
+	} else {
+		ret = vexfs_direct_overwrite(iocb, from);
+		if (ret == -EAGAIN || ret == -ENOTBLK)
+			ret = vexfs_direct_exclusive(iocb, from);
+	}
 	if (ret > 0)
 		ret = generic_write_sync(iocb, ret);
 	return ret;

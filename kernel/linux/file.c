@@ -46,6 +46,16 @@ ssize_t vexfs_write_prepare(struct kiocb *iocb, struct iov_iter *from)
 	return err ?: ret;
 }
 
+/*
+ * Promises are made for the worst case, and what was freed can be used again only once that is on disk: redeems the ones,
+ * commits the other. 0: it may be worth another look.
+ */
+static int vexfs_make_room(struct inode *inode)
+{
+	filemap_write_and_wait(inode->i_mapping);
+	return vx_fs_commit(vexfs_fs(inode));
+}
+
 /* A write into inline contents that the core refused: neither the cache nor the size may show it. */
 static ssize_t vexfs_undo_inline(struct kiocb *iocb, loff_t pos, loff_t size)
 {
@@ -74,16 +84,9 @@ ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from)
 		ret = vx_iomap_buffered_write(iocb, from, &vexfs_write_ops);
 		if (vexfs_i(inode)->inline_error)
 			return vexfs_undo_inline(iocb, pos, size);
-		if (ret != -ENOSPC || !again)
+		if (ret != -ENOSPC || !again || vexfs_make_room(inode))
 			break;
-		/*
-		 * Promises are made for the worst case, and what was freed can be used again only once that is on disk:
-		 * redeem the ones, commit the other, and look again.
-		 */
 		again = false;
-		filemap_write_and_wait(inode->i_mapping);
-		if (vx_fs_commit(vexfs_fs(inode)))
-			break;
 	}
 	if (ret > 0)
 		iocb->ki_pos = pos + ret;
@@ -110,6 +113,17 @@ static ssize_t vexfs_write_iter(struct kiocb *iocb, struct iov_iter *from)
 }
 
 /* ------------------------------------------------------------------ mmap */
+static vm_fault_t vexfs_make_writable(struct vm_fault *vmf)
+{
+	struct address_space *mapping = vmf->vma->vm_file->f_mapping;
+	vm_fault_t ret;
+
+	filemap_invalidate_lock_shared(mapping);
+	ret = iomap_page_mkwrite(vmf, &vexfs_write_ops);
+	filemap_invalidate_unlock_shared(mapping);
+	return ret;
+}
+
 static vm_fault_t vexfs_page_mkwrite(struct vm_fault *vmf)
 {
 	struct inode *inode = file_inode(vmf->vma->vm_file);
@@ -117,9 +131,10 @@ static vm_fault_t vexfs_page_mkwrite(struct vm_fault *vmf)
 
 	sb_start_pagefault(inode->i_sb);
 	file_update_time(vmf->vma->vm_file);
-	filemap_invalidate_lock_shared(inode->i_mapping);
-	ret = iomap_page_mkwrite(vmf, &vexfs_write_ops);
-	filemap_invalidate_unlock_shared(inode->i_mapping);
+	ret = vexfs_make_writable(vmf);
+	/* Most likely there was no space; blocks that the file has may have to move, too. */
+	if (ret == VM_FAULT_SIGBUS && !vexfs_make_room(inode))
+		ret = vexfs_make_writable(vmf);
 	sb_end_pagefault(inode->i_sb);
 	return ret;
 }

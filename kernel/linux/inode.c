@@ -246,12 +246,16 @@ int vexfs_fileattr_get(struct dentry *dentry, struct fileattr *fa)
 		fs |= FS_NOATIME_FL;
 	if (flags & VX_INODE_SYNC)
 		fs |= FS_SYNC_FL;
+	if (flags & VX_INODE_NOSUM)
+		fs |= FS_NOCOW_FL;
 	fileattr_fill_flags(fa, fs);
 	return 0;
 }
 
-#define VEXFS_FS_FLAGS (FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL | FS_SYNC_FL)
-#define VEXFS_VX_FLAGS (VX_INODE_IMMUTABLE | VX_INODE_APPEND | VX_INODE_NODUMP | VX_INODE_NOATIME | VX_INODE_SYNC)
+#define VEXFS_FS_FLAGS \
+	(FS_IMMUTABLE_FL | FS_APPEND_FL | FS_NODUMP_FL | FS_NOATIME_FL | FS_SYNC_FL | FS_NOCOW_FL)
+#define VEXFS_VX_FLAGS \
+	(VX_INODE_IMMUTABLE | VX_INODE_APPEND | VX_INODE_NODUMP | VX_INODE_NOATIME | VX_INODE_SYNC | VX_INODE_NOSUM)
 
 int vexfs_fileattr_set(vx_idmap *idmap, struct dentry *dentry, struct fileattr *fa)
 {
@@ -273,6 +277,11 @@ int vexfs_fileattr_set(vx_idmap *idmap, struct dentry *dentry, struct fileattr *
 		a.flags |= VX_INODE_NOATIME;
 	if (fa->flags & FS_SYNC_FL)
 		a.flags |= VX_INODE_SYNC;
+	if (fa->flags & FS_NOCOW_FL)
+		a.flags |= VX_INODE_NOSUM;
+	/* Direct writes that were begun in place end before the blocks may move. The VFS holds i_rwsem. */
+	if (S_ISREG(inode->i_mode) && ((a.flags ^ vi->flags) & VX_INODE_NOSUM))
+		inode_dio_wait(inode);
 	err = vx_setattr(vi->core, VX_SET_FLAGS | VX_SET_CTIME, &a);
 	if (err)
 		return vexfs_check(inode->i_sb, err);

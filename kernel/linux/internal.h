@@ -5,6 +5,7 @@
 #include "compat.h"
 #include <linux/fs_parser.h>
 #include <linux/kobject.h>
+#include <linux/refcount.h>
 #include <linux/workqueue.h>
 
 #include "api.h"
@@ -25,6 +26,7 @@ struct vexfs_opts {
 	u64 vector_cache; /* bytes, 0: the core's choice */
 	u32 vector_threads;
 	bool discard;
+	bool nodatasum; /* new data of files gets no checksums */
 	bool norecovery; /* read-only: what the intent log has beyond the last commit is not looked at */
 	char snapshot[VEXFS_SNAPSHOT_NAME_BYTES]; /* not empty: the mount shows this snapshot of the filesystem */
 };
@@ -42,6 +44,9 @@ struct vexfs_sb {
 	struct vx_fs_info info; /* as it was at mount: geometry and limits */
 	u32 inline_max;
 	struct workqueue_struct *ioend_wq; /* completions of file data writes */
+	struct workqueue_struct *verify_wq; /* checksums of what was read into the page cache; waits for no folio */
+	struct workqueue_struct *direct_wq; /* of what was read directly, which may wait for the page cache */
+	atomic64_t blocks_verified;
 	struct delayed_work read_only_work; /* vexfs_check() found that the core has given up */
 	int abort_told; /* in the kernel log */
 	struct vx_shrinker shrinkers[VEXFS_SHRINKERS];
@@ -63,9 +68,19 @@ struct vexfs_inode {
 	atomic_long_t cut_seq;
 	atomic_long_t done_seq;
 	int inline_error; /* of a write into the inode's inline data; under i_rwsem */
+	/* Of a write that begins or ends inside a block (edges.c), under i_rwsem, exclusive. */
+	struct folio *held;
+	u64 held_pos, held_end;
 	spinlock_t ioend_lock;
 	struct list_head ioends;
 	struct work_struct ioend_work;
+};
+
+/* The checksums of a run of blocks, as they were looked up with their mapping; what is read of it shares them. */
+struct vexfs_sums {
+	refcount_t users;
+	u64 off; /* in the file, of the first block */
+	vx_sum of[];
 };
 
 static inline struct vexfs_sb *vexfs_sb(struct super_block *sb)
@@ -156,8 +171,27 @@ ssize_t vexfs_write_prepare(struct kiocb *iocb, struct iov_iter *from);
 int vexfs_set_size(struct inode *inode, loff_t size);
 long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t len);
 
+/* read.c, direct_read.c */
+int vexfs_read_folio(struct file *file, struct folio *folio);
+void vexfs_readahead(struct readahead_control *rac);
+extern const struct iomap_dio_ops vexfs_direct_read_ops;
+int vexfs_read_init(void);
+void vexfs_read_exit(void);
+int vexfs_direct_read_init(void);
+void vexfs_direct_read_exit(void);
+
+/* sums.c */
+int vexfs_look_up(struct inode *inode, u64 off, u64 len, struct vx_map *m, struct vexfs_sums **out);
+void vexfs_sums_put(struct vexfs_sums *sums);
+int vexfs_written(struct inode *inode, u64 off, u64 end);
+
+/* edges.c */
+int vexfs_hold_edges(struct inode *inode, loff_t pos, unsigned int len);
+bool vexfs_edges_held(struct inode *inode);
+void vexfs_release_edges(struct inode *inode);
+
 /* mapping.c, writeback.c */
-extern const struct iomap_ops vexfs_read_ops; /* also for reports and direct reads */
+extern const struct iomap_ops vexfs_read_ops; /* reports and direct reads */
 extern const struct iomap_ops vexfs_write_ops; /* buffered writes, zeroing, faults */
 extern const struct iomap_ops vexfs_direct_write_ops;
 extern const struct address_space_operations vexfs_aops;

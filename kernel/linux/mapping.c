@@ -7,6 +7,8 @@
  * are handed to iomap in a buffer of our own and, after a write, go back to the core in iomap_end; such a file never
  * has a dirty folio. Writeback moves small files into the inode (writeback.c), which is excluded here by i_rwsem, and a
  * fault moves them out under the folio's lock.
+ *
+ * Reads into the page cache do without iomap (read.c).
  */
 #include <linux/fs.h>
 #include <linux/iomap.h>
@@ -27,12 +29,10 @@ static u64 vexfs_write_cookie(struct inode *inode)
 /* Called with the folio locked: may the write go on with the mapping that it looked up before? */
 static bool vexfs_iomap_valid(struct inode *inode, const struct iomap *iomap)
 {
-	return iomap->validity_cookie == vexfs_write_cookie(inode);
+	return iomap->validity_cookie == vexfs_write_cookie(inode) && vexfs_edges_held(inode);
 }
 
-static const vx_iomap_folio_ops vexfs_folio_ops = {
-	.iomap_valid = vexfs_iomap_valid,
-};
+VX_FOLIO_OPS(vexfs_folio_ops, vexfs_hold_edges, vexfs_release_edges, vexfs_iomap_valid);
 
 static u16 vexfs_iomap_type(const struct vx_map *m, unsigned int flags)
 {
@@ -121,7 +121,7 @@ static int vexfs_read_inline(struct inode *inode, loff_t pos, unsigned int flags
 		vexfs_fill_inline(inode, NULL, max_t(u64, i_size_read(inode), pos + 1), iomap);
 		return 0;
 	}
-	if (pos >= cap || ((flags & IOMAP_DIRECT) && pos >= i_size_read(inode))) {
+	if (pos >= min_t(u64, cap, i_size_read(inode))) {
 		struct vx_map hole = { .off = pos, .len = i_blocksize(inode), .type = VX_MAP_HOLE };
 
 		vexfs_fill_iomap(inode, &hole, flags, iomap);
@@ -130,7 +130,7 @@ static int vexfs_read_inline(struct inode *inode, loff_t pos, unsigned int flags
 	buf = vexfs_inline_buffer(inode, &len);
 	if (IS_ERR(buf))
 		return PTR_ERR(buf);
-	vexfs_fill_inline(inode, buf, flags & IOMAP_DIRECT ? min_t(u64, cap, i_size_read(inode)) : cap, iomap);
+	vexfs_fill_inline(inode, buf, min_t(u64, cap, i_size_read(inode)), iomap);
 	return 0;
 }
 
@@ -188,10 +188,11 @@ static void vexfs_write_inline_end(struct inode *inode, ssize_t written, struct 
 		vexfs_i(inode)->inline_error = err;
 }
 
-/* ------------------------------------------------------------------ reading and reporting */
+/* ------------------------------------------------------------------ reports and direct reads */
 static int vexfs_read_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags, struct iomap *iomap,
 			    struct iomap *srcmap)
 {
+	struct vexfs_sums *sums = NULL;
 	struct vx_map m;
 	u64 off, len;
 	int err;
@@ -200,11 +201,15 @@ static int vexfs_read_begin(struct inode *inode, loff_t pos, loff_t length, unsi
 		return -EAGAIN; /* the tree may have to be read */
 	vexfs_round(inode, pos, length, &off, &len);
 	do {
-		err = vx_map(vexfs_core(inode), off, len, &m);
+		if (flags & IOMAP_DIRECT)
+			err = vexfs_look_up(inode, off, len, &m, &sums);
+		else
+			err = vx_map(vexfs_core(inode), off, len, &m);
 		if (err)
 			return vexfs_check(inode->i_sb, err);
 		if (m.type != VX_MAP_INLINE) {
 			vexfs_fill_iomap(inode, &m, flags, iomap);
+			iomap->private = sums; /* for vexfs_submit_direct_read() */
 			return 0;
 		}
 		/* -ENOENT: a fault moved the contents to a block while a direct read looked. */
@@ -218,6 +223,8 @@ static int vexfs_read_end(struct inode *inode, loff_t pos, loff_t length, ssize_
 {
 	if (iomap->type == IOMAP_INLINE)
 		kfree(iomap->private);
+	else
+		vexfs_sums_put(iomap->private);
 	return 0;
 }
 
@@ -240,21 +247,22 @@ void vexfs_zero_cached_tail(struct inode *inode, loff_t size)
 	folio = vx_lock_cached_folio(inode->i_mapping, size >> PAGE_SHIFT);
 	if (!folio)
 		return;
+	folio_wait_stable(folio);
 	folio_zero_segment(folio, offset_in_folio(folio, size), folio_size(folio));
 	folio_unlock(folio);
 	folio_put(folio);
 }
 
-static int vexfs_reserve(struct inode *inode, u64 off, u64 len, struct vx_map *m)
+static int vexfs_reserve(struct inode *inode, u64 off, u64 *len, struct vx_map *m)
 {
 	u64 bs = i_blocksize(inode);
 	int err;
 
-	len = min_t(u64, len, VEXFS_RESERVE_MAX);
-	err = vx_map_reserve(vexfs_core(inode), off, len, m);
-	while (err == -ENOSPC && len > bs) {
-		len = max(round_down(len / 4, bs), bs);
-		err = vx_map_reserve(vexfs_core(inode), off, len, m);
+	*len = min_t(u64, *len, VEXFS_RESERVE_MAX);
+	err = vx_map_reserve(vexfs_core(inode), off, *len, m);
+	while (err == -ENOSPC && *len > bs) {
+		*len = max(round_down(*len / 4, bs), bs);
+		err = vx_map_reserve(vexfs_core(inode), off, *len, m);
 	}
 	return err;
 }
@@ -270,7 +278,7 @@ static int vexfs_zero_begin(struct inode *inode, u64 off, u64 len, unsigned int 
 	if ((m.flags & VX_MAP_F_KEPT) &&
 	    (m.type == VX_MAP_MAPPED || filemap_range_has_page(inode->i_mapping, off, off + len - 1))) {
 		/* What is zeroed in the cache goes to another place. */
-		err = vexfs_reserve(inode, off, len, &m);
+		err = vexfs_reserve(inode, off, &len, &m);
 		if (err)
 			return vexfs_check(inode->i_sb, err);
 	}
@@ -307,7 +315,7 @@ static int vexfs_write_begin(struct inode *inode, loff_t pos, loff_t length, uns
 	vexfs_round(inode, pos, length, &off, &len);
 	if (flags & IOMAP_ZERO)
 		return vexfs_zero_begin(inode, off, len, flags, iomap);
-	err = vexfs_reserve(inode, off, len, &m);
+	err = vexfs_reserve(inode, off, &len, &m);
 	if (err)
 		return vexfs_check(inode->i_sb, err);
 	trace_vexfs_reserve(inode, off, len, m.type, m.len);
@@ -316,6 +324,7 @@ static int vexfs_write_begin(struct inode *inode, loff_t pos, loff_t length, uns
 	vexfs_fill_iomap(inode, &m, flags, iomap);
 	if (iomap->type == IOMAP_DELALLOC)
 		iomap->flags |= IOMAP_F_NEW;
+	iomap->private = (void *)(unsigned long)len; /* how much may have been promised (vexfs_take_back()) */
 	return 0;
 }
 
@@ -323,6 +332,22 @@ static VX_PUNCH_RETURN vexfs_punch_reservation(VX_PUNCH_ARGS)
 {
 	vx_map_unreserve(vexfs_core(inode), pos, length);
 	return VX_PUNCH_OK;
+}
+
+/*
+ * The write was cut short: what was promised to the rest of it goes back, also behind this mapping, and where blocks
+ * that there are were to move.
+ */
+static int vexfs_take_back(struct inode *inode, loff_t pos, loff_t length, ssize_t written, unsigned int flags,
+			   const struct iomap *iomap)
+{
+	loff_t end = iomap->offset + (unsigned long)iomap->private;
+	struct iomap promised = *iomap;
+
+	promised.type = IOMAP_DELALLOC;
+	promised.flags |= IOMAP_F_NEW;
+	return vx_punch_unwritten_reservation(inode, &promised, pos, max(length, end - pos), written, flags,
+					      vexfs_punch_reservation);
 }
 
 static int vexfs_write_end(struct inode *inode, loff_t pos, loff_t length, ssize_t written, unsigned int flags,
@@ -335,7 +360,7 @@ static int vexfs_write_end(struct inode *inode, loff_t pos, loff_t length, ssize
 	}
 	if (flags & (IOMAP_FAULT | IOMAP_ZERO))
 		return 0; /* both hold the invalidate lock, and neither leaves part of a reservation unused */
-	return vx_punch_unwritten_reservation(inode, iomap, pos, length, written, flags, vexfs_punch_reservation);
+	return written < length ? vexfs_take_back(inode, pos, length, written, flags, iomap) : 0;
 }
 
 const struct iomap_ops vexfs_write_ops = {
@@ -403,7 +428,7 @@ static int vexfs_direct_end(struct inode *inode, loff_t pos, loff_t length, ssiz
 	if (written <= 0)
 		start = round_down((u64)pos, bs);
 	if (start < end && (iomap->flags & IOMAP_F_NEW))
-		vx_write_done(vexfs_core(inode), start, end - start, 0, -EIO);
+		vx_write_done(vexfs_core(inode), start, end - start, 0, -EIO, NULL);
 	return 0;
 }
 

@@ -15,6 +15,12 @@ static int __init vexfs_init(void)
 	err = vexfs_bio_init();
 	if (err)
 		return err;
+	err = vexfs_read_init();
+	if (err)
+		goto no_reads;
+	err = vexfs_direct_read_init();
+	if (err)
+		goto no_direct_reads;
 	err = vexfs_inode_cache_init();
 	if (err)
 		goto no_inodes;
@@ -38,6 +44,10 @@ no_proc:
 no_sysfs:
 	vexfs_inode_cache_exit();
 no_inodes:
+	vexfs_direct_read_exit();
+no_direct_reads:
+	vexfs_read_exit();
+no_reads:
 	vexfs_bio_exit();
 	return err;
 }
@@ -48,6 +58,8 @@ static void __exit vexfs_exit(void)
 	vexfs_proc_exit();
 	vexfs_sysfs_exit();
 	vexfs_inode_cache_exit();
+	vexfs_direct_read_exit();
+	vexfs_read_exit();
 	vexfs_bio_exit();
 	pr_info("vexfs: unloaded\n");
 }

@@ -13,6 +13,7 @@ enum {
 	VEXFS_OPT_NODE_CACHE,
 	VEXFS_OPT_VECTOR_CACHE,
 	VEXFS_OPT_VECTOR_THREADS,
+	VEXFS_OPT_DATASUM,
 	VEXFS_OPT_DISCARD,
 	VEXFS_OPT_NORECOVERY,
 	VEXFS_OPT_SNAPSHOT,
@@ -37,6 +38,7 @@ const struct fs_parameter_spec vexfs_parameters[] = {
 	fsparam_string("node_cache", VEXFS_OPT_NODE_CACHE),
 	fsparam_string("vector_cache", VEXFS_OPT_VECTOR_CACHE),
 	fsparam_u32("vector_threads", VEXFS_OPT_VECTOR_THREADS),
+	fsparam_flag_no("datasum", VEXFS_OPT_DATASUM),
 	fsparam_flag_no("discard", VEXFS_OPT_DISCARD),
 	fsparam_flag("norecovery", VEXFS_OPT_NORECOVERY),
 	fsparam_string("snapshot", VEXFS_OPT_SNAPSHOT),
@@ -83,6 +85,9 @@ static int vexfs_parse_param(struct fs_context *fc, struct fs_parameter *param)
 			return invalf(fc, "vexfs: vector_threads=%u: at most %u", result.uint_32,
 				      VEXFS_VECTOR_THREADS_MAX);
 		o->vector_threads = result.uint_32;
+		return 0;
+	case VEXFS_OPT_DATASUM:
+		o->nodatasum = result.negated;
 		return 0;
 	case VEXFS_OPT_DISCARD:
 		o->discard = !result.negated;
@@ -153,6 +158,8 @@ int vexfs_show_options(struct seq_file *m, struct dentry *root)
 	vexfs_show_bytes(m, "node_cache", o->node_cache);
 	vexfs_show_bytes(m, "vector_cache", o->vector_cache);
 	seq_printf(m, ",vector_threads=%u", o->vector_threads);
+	if (o->nodatasum)
+		seq_puts(m, ",nodatasum");
 	if (o->discard)
 		seq_puts(m, ",discard");
 	if (o->norecovery)

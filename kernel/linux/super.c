@@ -50,6 +50,7 @@ static struct inode *vexfs_alloc_inode(struct super_block *sb)
 	vi->btime = (struct timespec64){};
 	vi->flags = 0;
 	vi->inline_error = 0;
+	vi->held = NULL;
 	atomic_long_set(&vi->cut_seq, 0);
 	atomic_long_set(&vi->done_seq, 0);
 	INIT_WORK(&vi->ioend_work, vexfs_ioend_work);
@@ -210,6 +211,10 @@ void vexfs_release(struct vexfs_sb *sbi)
 		vx_shrinker_stop(&sbi->shrinkers[i]);
 	if (sbi->ioend_wq)
 		destroy_workqueue(sbi->ioend_wq);
+	if (sbi->direct_wq)
+		destroy_workqueue(sbi->direct_wq);
+	if (sbi->verify_wq)
+		destroy_workqueue(sbi->verify_wq);
 	vexfs_sysfs_remove(sbi);
 	cancel_delayed_work_sync(&sbi->read_only_work);
 	if (sbi->core)
@@ -251,6 +256,7 @@ static int vexfs_mount_core(struct vexfs_sb *sbi)
 		.commit_interval_ms = sbi->opts.commit_s * 1000,
 		.node_cache_bytes = sbi->opts.node_cache,
 		.ignore_log = sbi->opts.norecovery,
+		.no_data_sums = sbi->opts.nodatasum,
 		.vector_cache_bytes = sbi->opts.vector_cache,
 		.nvector_threads = sbi->opts.vector_threads,
 	};
@@ -334,7 +340,9 @@ int vexfs_fill_sb(struct vexfs_sb *sbi)
 
 	vexfs_set_sb(sbi->sb, &sbi->info);
 	sbi->ioend_wq = alloc_workqueue("vexfs-io/%s", WQ_MEM_RECLAIM | WQ_FREEZABLE, 0, sbi->sb->s_id);
-	if (!sbi->ioend_wq)
+	sbi->verify_wq = alloc_workqueue("vexfs-read/%s", WQ_MEM_RECLAIM | WQ_HIGHPRI, 0, sbi->sb->s_id);
+	sbi->direct_wq = alloc_workqueue("vexfs-dio/%s", WQ_MEM_RECLAIM | WQ_HIGHPRI, 0, sbi->sb->s_id);
+	if (!sbi->ioend_wq || !sbi->verify_wq || !sbi->direct_wq)
 		return -ENOMEM;
 	err = vexfs_start_shrinkers(sbi);
 	if (err)
@@ -424,7 +432,7 @@ int vexfs_reconfigure(struct fs_context *fc)
 	    want->node_cache != sbi->opts.node_cache || want->vector_cache != sbi->opts.vector_cache ||
 	    want->vector_threads != sbi->opts.vector_threads || want->norecovery != sbi->opts.norecovery ||
 	    strcmp(want->snapshot, sbi->opts.snapshot))
-		return invalf(fc, "vexfs: %s: only ro, rw and discard can change while mounted", sb->s_id);
+		return invalf(fc, "vexfs: %s: only ro, rw, datasum and discard can change while mounted", sb->s_id);
 
 	sync_filesystem(sb);
 	vx_fs_info(sbi->core, &info);
@@ -450,6 +458,9 @@ int vexfs_reconfigure(struct fs_context *fc)
 		err = vx_fs_set_read_only(sbi->core, ro);
 	if (err)
 		return err;
+	if (want->nodatasum != sbi->opts.nodatasum)
+		vx_fs_set_data_sums(sbi->core, !want->nodatasum);
+	sbi->opts.nodatasum = want->nodatasum;
 	sbi->opts.discard = want->discard;
 	sbi->bdev.discard = want->discard && bdev_max_discard_sectors(sb->s_bdev);
 	return 0;

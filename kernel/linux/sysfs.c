@@ -71,6 +71,14 @@ VEXFS_VALUE(transaction, "%llu", info.txn_open);
 VEXFS_VALUE(durable_transaction, "%llu", info.txn_durable);
 VEXFS_VALUE(aborted, "%d", info.aborted);
 
+/* Blocks that were compared with their checksum when they were read. */
+static ssize_t blocks_verified_show(struct vexfs_sb *sbi, char *buf)
+{
+	return sysfs_emit(buf, "%lld\n", (long long)atomic64_read(&sbi->blocks_verified));
+}
+static struct vexfs_attribute vexfs_attr_blocks_verified = {
+	.attr = { .name = "blocks_verified", .mode = 0444 }, .show = blocks_verified_show };
+
 /* Writing anything here commits. */
 static ssize_t commit_store(struct vexfs_sb *sbi, const char *buf, size_t n)
 {
@@ -93,6 +101,7 @@ static struct attribute *vexfs_attrs[] = {
 	&vexfs_attr_blocks.attr,
 	&vexfs_attr_blocks_free.attr,
 	&vexfs_attr_inodes_used.attr,
+	&vexfs_attr_blocks_verified.attr,
 	&vexfs_attr_transaction.attr,
 	&vexfs_attr_durable_transaction.attr,
 	&vexfs_attr_aborted.attr,

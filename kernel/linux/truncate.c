@@ -36,7 +36,7 @@ static void vexfs_forget_inflight(struct inode *inode, u64 off, u64 end)
 	vexfs_mapping_cut(inode);
 	end = min_t(u64, end, round_down((u64)inode->i_sb->s_maxbytes, bs));
 	if (first < end)
-		vx_write_done(vexfs_core(inode), first, end - first, 0, -EIO);
+		vx_write_done(vexfs_core(inode), first, end - first, 0, -EIO, NULL);
 }
 
 static int vexfs_resize(struct inode *inode, loff_t old, loff_t size)

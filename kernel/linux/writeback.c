@@ -1,5 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only
-/* The page cache's way to the device and back: reading in, writeback, and what happens when data has been written. */
+/*
+ * The page cache's way to the device: writeback, and what happens when data has been written.
+ *
+ * Checksums are made of the page cache when the data is on the device, so no folio may change from where its write
+ * begins until then. Whoever changes one locks it and waits if the mapping asks for that (AS_STABLE_WRITES), which it
+ * does from the first write with checksums on. An ioend has checksums (marked IOMAP_F_SHARED: such and others are never
+ * merged) or not as it was when its blocks were chosen, with the folio locked, whatever becomes of options meanwhile.
+ */
 #include <linux/bio.h>
 #include <linux/fs.h>
 #include <linux/highmem.h>
@@ -26,7 +33,11 @@ static void vexfs_finish_ioend(struct iomap_ioend *ioend)
 	int err = blk_status_to_errno(vx_ioend_bio(ioend)->bi_status);
 	int done;
 
-	done = vx_write_done(vexfs_core(inode), off, round_up(end, bs) - off, min_t(u64, end, i_size_read(inode)), err);
+	if (!err && (ioend->io_flags & IOMAP_F_SHARED))
+		done = vexfs_written(inode, off, end);
+	else
+		done = vx_write_done(vexfs_core(inode), off, round_up(end, bs) - off,
+				     min_t(u64, end, i_size_read(inode)), err, NULL);
 	vexfs_mapping_done(inode);
 	if (err)
 		vexfs_mapping_cut(inode);
@@ -89,6 +100,16 @@ static int vexfs_prepare_ioend(struct iomap_ioend *ioend, int status)
 }
 
 /* ------------------------------------------------------------------ mapping */
+/* The folio that is to be written is locked. */
+static bool vexfs_begin_sums(struct inode *inode)
+{
+	if (!vx_wants_sums(vexfs_core(inode)))
+		return false;
+	if (!mapping_stable_writes(inode->i_mapping))
+		mapping_set_stable_writes(inode->i_mapping);
+	return true;
+}
+
 static int vexfs_map_blocks(VX_MAP_BLOCKS_ARGS)
 {
 	struct iomap *iomap = &wpc->iomap;
@@ -114,6 +135,8 @@ static int vexfs_map_blocks(VX_MAP_BLOCKS_ARGS)
 	iomap->length = m.len;
 	iomap->bdev = vexfs_bdev(inode);
 	iomap->addr = m.disk;
+	if (vexfs_begin_sums(inode))
+		iomap->flags = IOMAP_F_SHARED;
 	iomap->validity_cookie = cut;
 	return 0;
 }
@@ -198,17 +221,6 @@ static int vexfs_writepages(struct address_space *mapping, struct writeback_cont
 
 	vexfs_try_inline(mapping, wbc);
 	return iomap_writepages(mapping, wbc, &wpc, &vexfs_writeback_ops);
-}
-
-/* ------------------------------------------------------------------ reading */
-static int vexfs_read_folio(struct file *file, struct folio *folio)
-{
-	return iomap_read_folio(folio, &vexfs_read_ops);
-}
-
-static void vexfs_readahead(struct readahead_control *rac)
-{
-	iomap_readahead(rac, &vexfs_read_ops);
 }
 
 const struct address_space_operations vexfs_aops = {
