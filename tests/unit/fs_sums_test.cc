@@ -296,6 +296,72 @@ TEST_F(FsSums, MissingOnesAreDamage) {
   ASSERT_TRUE(unlink(*root, B("f"), TestFs::now()).ok());
 }
 
+// What was promised to delayed writes is enough for their checksums too, on the last blocks of a disk, however they lie.
+TEST(FsSumsFull, PromisesAreKept) {
+  for (u64 size : {24, 128}) {
+    for (u64 stride : {1, 2, 16, 33}) {
+      SCOPED_TRACE(testing::Message() << size << " MiB, every block of " << stride);
+      TestFs t(FixtureOptions{.size = size << 20});
+      auto root = t.root();
+      auto f = t.must_make(*root, "f");
+      u64 got = 0, most = stride == 1 ? 256 : 1;
+      MapOut m;
+      while (map_reserve(*f, got * stride * bs, most * bs, m).ok()) got += most;
+      EXPECT_GT(got, (size << 20) / bs * 3 / 4);
+      std::vector<vx_sum> sums(1 << 16, 77);
+      for (u64 i = 0; i < got;) {
+        Status a = map_allocate(*f, i * stride * bs, (stride == 1 ? got - i : 1) * bs, false, m);
+        ASSERT_TRUE(a.ok()) << i << " of " << got << ": " << static_cast<int>(a.code());
+        Status d = write_done(*f, m.off, m.len, 0, 0, sums.data());
+        ASSERT_TRUE(d.ok()) << i << " of " << got << ": " << static_cast<int>(d.code());
+        i += stride == 1 ? m.len / bs : 1;
+      }
+      EXPECT_TRUE(t.fs().commit().ok());
+      EXPECT_EQ(f->attributes().blocks, got);
+      // And what was full can be emptied.
+      ASSERT_TRUE(truncate_file(*f, bs, TestFs::now()).ok());
+      f.reset();
+      ASSERT_TRUE(unlink(*root, B("f"), TestFs::now()).ok());
+      root.reset();
+      EXPECT_TRUE(t.check());
+    }
+  }
+}
+
+// As a host fills a disk: writes what was promised, commits, and asks for what came free by that, to the last block.
+TEST(FsSumsFull, TheLastBlockIsNotOneTooMany) {
+  for (u64 size : {16, 32, 128}) {
+    SCOPED_TRACE(size);
+    TestFs t(FixtureOptions{.size = size << 20});
+    auto root = t.root();
+    auto f = t.must_make(*root, "f");
+    std::vector<vx_sum> sums(1 << 16, 77);
+    u64 at = 0, rounds = 0;
+    for (bool more = true; more && rounds < 3000; rounds++) {
+      u64 first = at;
+      MapOut m;
+      for (u64 n = 1024; n; n /= 4)
+        while (map_reserve(*f, at * bs, n * bs, m).ok()) at += n;
+      more = at != first;
+      for (u64 b = first; b < at; b += m.len / bs) {
+        ASSERT_TRUE(map_allocate(*f, b * bs, std::min<u64>(at - b, 300) * bs, false, m).ok()) << b;
+        Status d = write_done(*f, m.off, m.len, m.off + m.len, 0, sums.data());
+        ASSERT_TRUE(d.ok()) << "block " << b << " in round " << rounds << ": " << static_cast<int>(d.code());
+      }
+      if (rounds % 3) t.commit();
+      ASSERT_FALSE(t.volume().aborted());
+    }
+    EXPECT_LT(rounds, 3000u);
+    EXPECT_GT(at, (size << 20) / bs * 8 / 10);
+    ASSERT_TRUE(unlink(*root, B("f"), TestFs::now()).ok());
+    f.reset();
+    t.commit();
+    EXPECT_TRUE(t.make(*root, "another").ok());
+    root.reset();
+    EXPECT_TRUE(t.check());
+  }
+}
+
 TEST_F(FsSums, SnapshotsKeepTheirs) {
   ASSERT_EQ(TestFs::write(*f, noise(100 * bs, 1)), Errno::ok);
   auto id = t.fs().snapshot_create(B("s"));

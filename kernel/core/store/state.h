@@ -72,6 +72,7 @@ struct State : Pinned {
   u32 buffers_for(u32 items) const;  // node buffers, likewise
   Status refill_slots(u32 want);
   bool drain_slots();  // gives unreserved places back; true if any
+  bool stock_whole();
   Status fill_pool(u32 want_free);
   void trim_pool();
   u64 pop_slot(Handle &h);      // 0: none left (the caller's estimate was wrong)

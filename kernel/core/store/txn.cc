@@ -96,6 +96,20 @@ Status State::refill_slots(u32 want) {
   }
 }
 
+// Is what is kept for operations that free, and for completions, all there? File data must not take the last places of a
+// full disk away from the items that say where it is.
+bool State::stock_whole() {
+  u32 want;
+  {
+    Guard g(lock);
+    want = stock.reserved + stock.emergency;
+    if (stock.count >= want) return true;
+  }
+  if (!refill_slots(want).ok()) return false;
+  Guard g(lock);
+  return stock.count >= want;
+}
+
 bool State::drain_slots() {
   bool any = false;
   for (;;) {

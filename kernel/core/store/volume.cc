@@ -84,7 +84,7 @@ Status Volume::reserve_blocks(u64 n) {
   State &s = *s_;
   for (u32 forced = 0;; forced++) {
     if (s.read_only.load(std::memory_order_relaxed)) return Errno::rofs;
-    if (s.alloc.promise(n) || (s.drain_slots() && s.alloc.promise(n))) return {};
+    if (s.stock_whole() && (s.alloc.promise(n) || (s.drain_slots() && s.alloc.promise(n)))) return {};
     if (forced == 2 || s.alloc.pinned.load(std::memory_order_relaxed) == 0) {
       s.counters.nospc.fetch_add(1, std::memory_order_relaxed);
       return Errno::nospc;
@@ -98,6 +98,7 @@ void Volume::unreserve_blocks(u64 n) { s_->alloc.unpromise(n); }
 
 Result<Extent> Volume::alloc(u64 goal, u64 min, u64 max, bool from_reservation) {
   if (min == 0 || min > max) return Errno::inval;
+  if (!from_reservation && !s_->stock_whole()) return Errno::nospc;
   Result<Extent> r = s_->alloc.take(goal, min, max, from_reservation);
   if (!r.ok() && r.code() == Errno::nospc && s_->drain_slots()) return s_->alloc.take(goal, min, max, from_reservation);
   return r;
