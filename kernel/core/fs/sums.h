@@ -18,7 +18,9 @@ bool write_moves(const Inode &ip, const Mapped &e);
 Status read_sums(Inode &ip, u64 first, u64 count, std::span<vx_sum> out);
 
 // Tree mutations of put_sums() for so many blocks.
-constexpr u32 put_sums_items(u64 blocks) { return static_cast<u32>(blocks / disk::kSumsPerItem) + 2; }
+constexpr u32 put_sums_items(u64 blocks) {
+  return static_cast<u32>((blocks + disk::kSumsPerItem - 2) / disk::kSumsPerItem) + 1;
+}
 // data_lock held exclusively. Failures after a change abort the volume.
 Status put_sums(store::Handle &h, Inode &ip, u64 first, std::span<const vx_sum> sums);
 // Erases items that speak of nothing outside first .. end, at most kErasePiece of them; returns how many.

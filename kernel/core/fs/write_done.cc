@@ -17,8 +17,6 @@ struct Unit {
 };
 constexpr u32 kUnits = 8;           // per handle
 constexpr u64 kSummedBlocks = 256;  // per handle, where they have checksums
-// Every unit may begin and end within an item of checksums.
-constexpr u32 kSumItems = kSummedBlocks / disk::kSumsPerItem + 2 * kUnits;
 // An extent that should not be there is cut out first; what is published may then join its neighbours.
 constexpr u32 kUnitItems = kCutExtentItems + kPutExtentItems + 1;
 
@@ -111,7 +109,9 @@ void forget(Inode &ip, u64 first, u64 end, bool cancel, bool &direct) {
 // One transaction's worth. `last`: the size grows too.
 Status apply(Inode &ip, const Unit (&units)[kUnits], u32 n, const Written &w, bool last, u64 new_size) {
   Filesystem &fs = ip.filesystem();
-  auto h = VX_TRY(fs.volume().begin({.items = n * kUnitItems + (w.sums ? kSumItems : 0) + 1, .freeing = true}));
+  u32 items = n * kUnitItems + 1;
+  for (u32 i = 0; i < n && w.sums; i++) items += put_sums_items(units[i].count);
+  auto h = VX_TRY(fs.volume().begin({.items = items, .freeing = true}));
   u64 added = 0, replaced = 0;
   // Also when no mapping changes: the new size shows data in blocks that were there before.
   fs.volume().data_written();
