@@ -98,9 +98,11 @@ void fish(const CLI::App &root) {
     for (const auto &word : split(path, ' '))
       if (!word.empty()) when += (when.empty() ? "" : "; and ") + std::string("__fish_seen_subcommand_from ") + word;
     for (const CLI::App *sub : app.get_subcommands([](const CLI::App *) { return true; })) all += " " + sub->get_name();
+    std::string open = when;
+    open += "; and not __fish_seen_subcommand_from";
+    open += all;
+    if (path.empty()) open = "__fish_use_subcommand";
     for (const CLI::App *sub : app.get_subcommands([](const CLI::App *) { return true; })) {
-      const std::string open =
-          path.empty() ? "__fish_use_subcommand" : when + "; and not __fish_seen_subcommand_from" + all;
       std::cout << "complete -c vexctl -n " << quoted(open) << " -a " << sub->get_name() << " -d "
                 << quoted(sub->get_description()) << "\n";
     }
