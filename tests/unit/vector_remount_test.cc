@@ -77,11 +77,13 @@ TEST(VectorRemount, BackgroundWorkIsFinishedByTheUnmount) {
   o.threads = 2;
   Mount m(o);
   ASSERT_EQ(m.create(m.root(), dim, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_HNSW, nullptr, 6, 40), 0);
+  constexpr uint32_t step =
+      600;  // the two seconds that an unmount takes are enough for these, sanitized and starved too
   for (uint32_t round = 0; round < 4; round++) {
-    add_rows(m, m.root(), 1000, round);
+    add_rows(m, m.root(), step, round);
     m.remount();  // while the threads still index
-    EXPECT_EQ(status(m, m.root()).checkpoint_slots, (round + 1) * 1000);
-    EXPECT_EQ(status(m, m.root()).indexed, (round + 1) * 1000);
+    EXPECT_EQ(status(m, m.root()).checkpoint_slots, (round + 1) * step);
+    EXPECT_EQ(status(m, m.root()).indexed, (round + 1) * step);
   }
   expect_same_after_remount(m, "background threads");
   EXPECT_TRUE(m.check());
