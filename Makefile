@@ -36,7 +36,7 @@ help:
 
 #help make            build userspace and vexfs.ko (for the running kernel, else for the test kernels)
 #help make deps       install every Debian package needed (bare Debian 12), fetch the kernels that tests boot
-#help make test       build everything, run every test: native, sanitizers, virtual machines (about 50 minutes on 2 cores)
+#help make test       build everything, run every test: native, sanitizers, virtual machines (about 35 minutes on 2 cores)
 #help make demo       a virtual machine shows what VexFS does, and checks it
 #help make bench      measure searches and index building against the peers, print a table
 #help make bench-metadata  what create, stat, rename, unlink cost beside ext4, in instructions, in a virtual machine

@@ -57,7 +57,12 @@ def command_line(config: Config, chardevs: list[str]) -> list[str]:
     cpu = "host" if config.accel == "kvm" and config.cpu_model == "max" else config.cpu_model
     # nokaslr: addresses of one run are those of the next, and gdb finds its symbols.
     append = ("console=ttyS0 quiet panic=-1 oops=panic nokaslr mitigations=off audit=0 selinux=0 apparmor=0 "
-              "random.trust_cpu=on no_timer_check rcupdate.rcu_cpu_stall_timeout=120 " + config.append)
+              "random.trust_cpu=on no_timer_check rcupdate.rcu_cpu_stall_timeout=120 ")
+    if accel != "kvm":
+        # QEMU keeps translated code by its virtual address: with libc elsewhere in every process, each exec would be
+        # translated anew, which is three times the work.
+        append += "norandmaps no5lvl "
+    append += config.append
     command = [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-M", "q35",
                "-accel", accel, "-cpu", cpu, "-smp", str(config.cpus), "-m", config.memory,
                "-kernel", str(config.kernel.image), "-initrd", str(config.initramfs), "-append", append.strip()]

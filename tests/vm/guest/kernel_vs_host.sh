@@ -18,7 +18,7 @@ combinations=(f32:l2 f16:cosine bf16:ip)
 for combination in "${combinations[@]}"; do
 	vexctl --quiet collection create --mkdir -d 256 -e "${combination%:*}" -m "${combination#*:}" --index hnsw \
 		"$MNT1/$combination"
-	vexctl --quiet import "$data/rfc10k_base_0.npy" "$MNT1/$combination" --rows 0..999 --first-id 0
+	vexctl --quiet import "$data/rfc10k_base_0.npy" "$MNT1/$combination" --rows 0..499 --first-id 0
 	vexctl --quiet index build "$MNT1/$combination"
 done
 # Both read the graph that the unmount saves.
