@@ -182,7 +182,7 @@ struct vexfs_search {
   __u32 k;          /* 1..VEXFS_K_MAX */
   __u32 ef;         /* HNSW: 0 = the collection's default; raised to k */
   __u32 found;      /* out: hits of the last query */
-  __u64 as_of;      /* snapshot id; must be 0 (the present) */
+  __u64 as_of;      /* id of a snapshot: search there, what could be read then; 0: the present */
   __u64 like_owner; /* with VEXFS_SEARCH_LIKE: inode whose first vector is the query; nq = 1, queries = 0 */
   /* out, summed over the queries: */
   __u64 distances; /* distance evaluations */
@@ -295,22 +295,71 @@ enum vexfs_simd {
  * CREATE: in: name. Everything that was done before the call is in it; writers wait for its end. -EEXIST; -EINVAL (a
  *   name is 1..63 bytes of UTF-8 without '/' and control characters, and not "." or ".."); -EBUSY (frozen);
  *   -EOPNOTSUPP (a filesystem made before there were snapshots); -ENOSPC.
- * DELETE: in: id, or 0 and the name. The space comes back in the background. -ENOENT; -EBUSY (it is mounted).
+ * DELETE: in: id, or 0 and the name. The space comes back in the background. -ENOENT; -EBUSY (it is mounted, or a
+ *   rollback needs it: see state).
  * INFO: in: id, or 0 and the name. -ENOENT.
+ * ROLLBACK: in: id, or 0 and the name. The next mount for writing makes the whole filesystem what it was in the snapshot,
+ *   at once, whatever it holds; what it replaces is kept as a new snapshot "before-rollback-N", so a rollback is undone by
+ *   another. With VEXFS_SNAPSHOT_CANCEL, and neither id nor name: the request is taken back. CAP_SYS_ADMIN. -ENOENT;
+ *   -EOPNOTSUPP; -ENOSPC.
  */
 #define VEXFS_SNAPSHOT_NAME_MAX 63
 #define VEXFS_SNAPSHOT_ACCOUNT 1u /* INFO, LIST: fill own_bytes, which takes time where much has changed since */
+#define VEXFS_SNAPSHOT_CANCEL 2u  /* ROLLBACK */
+/* state: */
+#define VEXFS_SNAPSHOT_S_NEXT 1u     /* the next mount for writing goes back to it */
+#define VEXFS_SNAPSHOT_S_COUNTING 2u /* a rollback has replaced it, and its space is still being counted */
 struct vexfs_snapshot {
   __u32 size;
-  __u32 flags;       /* VEXFS_SNAPSHOT_ACCOUNT or 0 */
+  __u32 flags;       /* VEXFS_SNAPSHOT_* */
   __u64 id;          /* never used again */
   __u64 txn;         /* out: it is the state of the end of this transaction */
   __u64 created_sec; /* seconds since the epoch */
   __u32 created_nsec;
-  __u32 reserved0;
+  __u32 state;                            /* out: VEXFS_SNAPSHOT_S_* */
   __u64 used_bytes;                       /* out: in use in the whole filesystem when it was made */
   __u64 own_bytes;                        /* out: what deleting it would free; ~0 when not asked for */
   char name[VEXFS_SNAPSHOT_NAME_MAX + 1]; /* NUL-terminated, zero after it */
+  __u64 replaced_by;                      /* out: a rollback put the snapshot of that id into its place; 0: none did */
+  __u64 reserved[3];
+};
+
+/*
+ * DIFF: what has changed from one state to another: files in the order of their inode numbers, then collections in that
+ * of their numbers. A call fills `changes` and returns; call again with the struct as it came back until done is 1. The
+ * cost is that of what differs. Names: open the inode in .vexfs/snapshots by handle. CAP_SYS_ADMIN.
+ * -ENOENT (no such snapshot); -EINVAL; -EINTR.
+ */
+#define VEXFS_CHANGED_CREATED 1u
+#define VEXFS_CHANGED_DELETED 2u
+#define VEXFS_CHANGED_DATA 4u /* contents, or only where they lie */
+#define VEXFS_CHANGED_NAMES 8u /* of a directory */
+#define VEXFS_CHANGED_ATTRIBUTES 16u
+#define VEXFS_CHANGED_XATTRS 32u
+#define VEXFS_CHANGED_VECTORS 64u /* owned by the file */
+#define VEXFS_CHANGED_COLLECTION 128u /* ino is its directory; added and gone are rows */
+struct vexfs_change {
+  __u64 ino;
+  __u32 generation;
+  __u32 mode;  /* as st_mode; 0 for a collection */
+  __u32 what;  /* VEXFS_CHANGED_* */
+  __u32 reserved0;
+  __u64 size;  /* bytes; of a deleted file as it was */
+  __u64 added; /* rows, those that were dead again by the end included; ~0: not known (after a rollback) */
+  __u64 gone;
+  __u64 reserved[2];
+};
+struct vexfs_snapshot_diff {
+  __u32 size;
+  __u32 flags;    /* 0 */
+  __u64 from;     /* id of a snapshot */
+  __u64 to;       /* id of a snapshot; 0: the present, which may change meanwhile */
+  __u64 position[2]; /* 0 at first, then as it came back */
+  __u64 changes;  /* user address of struct vexfs_change[capacity] */
+  __u32 capacity; /* 1 or more */
+  __u32 count;    /* out: filled */
+  __u32 entry_size; /* in: sizeof(struct vexfs_change) as the caller knows it, 64..4096; no more of each is written */
+  __u32 done;     /* out: 1: that was all */
   __u64 reserved[4];
 };
 
@@ -396,6 +445,8 @@ struct vexfs_scrub {
 #define VEXFS_IOCTL_SNAPSHOT_INFO _IOWR(VEXFS_IOC, 0x5a, struct vexfs_snapshot)
 #define VEXFS_IOCTL_SNAPSHOT_LIST _IOWR(VEXFS_IOC, 0x5b, struct vexfs_snapshot_list)
 #define VEXFS_IOCTL_SCRUB _IOWR(VEXFS_IOC, 0x5c, struct vexfs_scrub)
+#define VEXFS_IOCTL_SNAPSHOT_DIFF _IOWR(VEXFS_IOC, 0x5e, struct vexfs_snapshot_diff)
+#define VEXFS_IOCTL_SNAPSHOT_ROLLBACK _IOWR(VEXFS_IOC, 0x5d, struct vexfs_snapshot)
 /* Other names of the same calls. */
 #define VEXFS_IOCTL_CREATE_VECTOR VEXFS_IOCTL_ADD_EMBEDDING
 #define VEXFS_IOCTL_SIMILARITY_SEARCH VEXFS_IOCTL_VECTOR_SEARCH

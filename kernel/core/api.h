@@ -59,6 +59,8 @@ void vx_fs_quiesce(struct vx_fs *fs, vx_bool on);
 /* Snapshots are made, listed and deleted by vx_ioctl; the host stops its writers first and has no dirty pages. Here one
  * is opened as a filesystem of its own, read-only, on the device of `of`, which must be unmounted after it. -ENOENT. */
 int vx_snapshot_find(struct vx_fs *of, const char *name, size_t len, vx_u64 *id);
+/* The first with an id >= *id, which is set to its; name gets NUL-terminated. -ENOENT: there is none. */
+int vx_snapshot_next(struct vx_fs *of, vx_u64 *id, char name[64]);
 int vx_snapshot_mount(struct vx_fs *of, vx_u64 id, const struct vx_mount_opts *o, struct vx_fs **out);
 int vx_fs_set_read_only(struct vx_fs *fs, vx_bool ro);
 void vx_fs_set_data_sums(struct vx_fs *fs, vx_bool on); /* vx_mount_opts.no_data_sums, changed */

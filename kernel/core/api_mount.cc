@@ -97,6 +97,15 @@ int vx_snapshot_find(vx_fs *of, const char *name, size_t len, vx_u64 *id) {
   return 0;
 }
 
+int vx_snapshot_next(vx_fs *of, vx_u64 *id, char name[64]) {
+  vexfs::store::SnapshotInfo info;
+  auto r = of->volume->snapshot_next(*id, &info);
+  if (!r.ok()) return r.error().negative();
+  *id = *r;
+  memcpy(name, info.name, sizeof info.name);
+  return 0;
+}
+
 int vx_snapshot_mount(vx_fs *of, vx_u64 id, const vx_mount_opts *o, vx_fs **out) {
   return vexfs::api_mount_impl::mount(of->volume->open_snapshot(id, vexfs::api_mount_impl::volume_options(*o)), *o,
                                       out);

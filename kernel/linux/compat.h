@@ -38,6 +38,12 @@ typedef struct user_namespace vx_idmap;
 #define vx_thaw_super(sb) thaw_super(sb)
 #endif
 
+/* ------------------------------------------------------------------ paths */
+#if !VX_KERNEL(6, 5)
+int vfs_path_lookup(struct dentry *dentry, struct vfsmount *mnt, const char *name, unsigned int flags,
+		    struct path *path); /* exported, but only fs/internal.h said so */
+#endif
+
 /* ------------------------------------------------------------------ inode timestamps */
 #if !VX_KERNEL(6, 7)
 static inline struct timespec64 inode_get_atime(const struct inode *inode)

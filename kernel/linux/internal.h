@@ -29,6 +29,7 @@ struct vexfs_opts {
 	bool nodatasum; /* new data of files gets no checksums */
 	bool norecovery; /* read-only: what the intent log has beyond the last commit is not looked at */
 	char snapshot[VEXFS_SNAPSHOT_NAME_BYTES]; /* not empty: the mount shows this snapshot of the filesystem */
+	struct super_block *owner; /* of a mount below .vexfs/snapshots, until it has taken hold of it */
 };
 
 enum { VEXFS_SHRINK_NODES, VEXFS_SHRINK_VECTORS, VEXFS_SHRINKERS };
@@ -37,7 +38,7 @@ enum { VEXFS_SHRINK_NODES, VEXFS_SHRINK_VECTORS, VEXFS_SHRINKERS };
 struct vexfs_sb {
 	struct super_block *sb;
 	struct vx_fs *core;
-	struct vfsmount *owner; /* this is a snapshot of the filesystem mounted there, which it keeps mounted */
+	struct super_block *owner; /* this is a snapshot of that filesystem, which it keeps active */
 	u64 snapshot_id;
 	struct vx_bdev bdev;
 	struct vexfs_opts opts;
@@ -225,6 +226,12 @@ int vexfs_uring_cmd(struct io_uring_cmd *cmd, unsigned int issue_flags);
 /* snapshot.c */
 int vexfs_get_snapshot_tree(struct fs_context *fc);
 long vexfs_snapshot_command(struct file *file, u32 cmd, u64 uarg, struct vx_caller *c);
+
+/* history.c */
+struct inode *vexfs_history_of(struct inode *dir, const struct qstr *name);
+struct file *vexfs_history_open(struct file *file, u64 id);
+void vexfs_history_expire_now(void);
+void vexfs_history_exit(void);
 
 /* sysfs.c, proc.c */
 int vexfs_sysfs_init(void);

@@ -103,14 +103,41 @@ static bool vexfs_reads_only(u32 cmd)
 	case _IOC_NR(VEXFS_IOCTL_GET_VECTOR_STATS):
 	case _IOC_NR(VEXFS_IOCTL_SNAPSHOT_INFO):
 	case _IOC_NR(VEXFS_IOCTL_SNAPSHOT_LIST):
+	case _IOC_NR(VEXFS_IOCTL_SNAPSHOT_DIFF):
 		return true;
 	}
 	return false;
 }
 
+/* The snapshot that a search is to look into, 0: none, it is no search, or the core is to say what is wrong with it. */
+static u64 vexfs_as_of(u32 cmd, u64 uarg)
+{
+	size_t at = offsetof(struct vexfs_search, as_of);
+	u64 id;
+
+	if (_IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_HYBRID_SEARCH))
+		at += offsetof(struct vexfs_hybrid_search, search);
+	else if (_IOC_NR(cmd) != _IOC_NR(VEXFS_IOCTL_VECTOR_SEARCH))
+		return 0;
+	return vexfs_copy_in(NULL, &id, uarg + at, sizeof(id)) ? 0 : id;
+}
+
+static long vexfs_search_then(struct file *file, u32 cmd, u64 uarg, u64 id)
+{
+	struct file *then = vexfs_history_open(file, id);
+	long err;
+
+	if (IS_ERR(then))
+		return PTR_ERR(then);
+	err = vexfs_command(then, cmd, uarg);
+	fput(then);
+	return err;
+}
+
 long vexfs_command(struct file *file, u32 cmd, u64 uarg)
 {
 	struct inode *inode = file_inode(file);
+	u64 as_of = vexfs_sb(inode->i_sb)->owner ? 0 : vexfs_as_of(cmd, uarg);
 	struct vexfs_caller vc = {
 		.c = {
 			.copy_in = vexfs_copy_in,
@@ -125,10 +152,14 @@ long vexfs_command(struct file *file, u32 cmd, u64 uarg)
 
 	if (_IOC_TYPE(cmd) != VEXFS_IOC)
 		return -ENOTTY;
+	if (as_of)
+		return vexfs_search_then(file, cmd, uarg, as_of);
 	if (_IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_CREATE) ||
-	    _IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_DELETE))
+	    _IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_DELETE) ||
+	    _IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_ROLLBACK))
 		return vexfs_check(inode->i_sb, vexfs_snapshot_command(file, cmd, uarg, &vc.c));
-	if (_IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SCRUB) && !capable(CAP_SYS_ADMIN))
+	if ((_IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SCRUB) || _IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_DIFF)) &&
+	    !capable(CAP_SYS_ADMIN))
 		return -EPERM;
 	if (!vexfs_reads_only(cmd)) {
 		err = mnt_want_write_file(file);

@@ -55,6 +55,7 @@ no_reads:
 static void __exit vexfs_exit(void)
 {
 	unregister_filesystem(&vexfs_type);
+	vexfs_history_exit();
 	vexfs_proc_exit();
 	vexfs_sysfs_exit();
 	vexfs_inode_cache_exit();

@@ -23,6 +23,8 @@ static struct dentry *vexfs_lookup(struct inode *dir, struct dentry *dentry, uns
 		}
 	} else if (err != -ENOENT) {
 		return ERR_PTR(vexfs_check(dir->i_sb, err));
+	} else {
+		inode = vexfs_history_of(dir, &dentry->d_name);
 	}
 	return d_splice_alias(inode, dentry);
 }

@@ -3,8 +3,7 @@
  * Snapshots: making and deleting them, and mounting one.
  *
  * A mounted snapshot is a superblock of its own, read-only, with inodes and a page cache of its own. It has no device:
- * it reads that of the filesystem it is a snapshot of, which stays mounted as long as it does (an internal mount keeps
- * it), and goes through a core that reads at the snapshot's roots.
+ * it reads that of the filesystem it is a snapshot of, which stays active as long as it does, and goes through a core that reads at the snapshot's roots.
  */
 #include <linux/backing-dev.h>
 #include <linux/blkdev.h>
@@ -129,6 +128,9 @@ long vexfs_snapshot_command(struct file *file, u32 cmd, u64 uarg, struct vx_call
 		err = mnt_want_write_file(file);
 		if (!err) {
 			err = vx_ioctl(vexfs_fs(inode), vexfs_core(inode), cmd, uarg, c);
+			/* Whoever asks again may find that it was mounted for nobody. */
+			if (err == -EBUSY)
+				vexfs_history_expire_now();
 			mnt_drop_write_file(file);
 		}
 	}
@@ -137,14 +139,20 @@ long vexfs_snapshot_command(struct file *file, u32 cmd, u64 uarg, struct vx_call
 }
 
 /* ------------------------------------------------------------------ mounting */
-/* The filesystem itself, which may be mounted already, for writing or not. */
-static struct vfsmount *vexfs_mount_owner(const char *source)
+/* The filesystem itself, which may be mounted already, for writing or not: active until deactivate_super(). */
+static struct super_block *vexfs_hold_owner(const char *source)
 {
 	struct vfsmount *mnt = vfs_kern_mount(&vexfs_type, SB_RDONLY, source, NULL);
+	struct super_block *sb;
 
 	if (mnt == ERR_PTR(-EBUSY))
 		mnt = vfs_kern_mount(&vexfs_type, 0, source, NULL);
-	return mnt;
+	if (IS_ERR(mnt))
+		return ERR_CAST(mnt);
+	sb = mnt->mnt_sb;
+	atomic_inc(&sb->s_active); /* the mount has it active too */
+	mntput(mnt);
+	return sb;
 }
 
 static int vexfs_same_snapshot(struct super_block *sb, struct fs_context *fc)
@@ -153,7 +161,7 @@ static int vexfs_same_snapshot(struct super_block *sb, struct fs_context *fc)
 	const struct vexfs_sb *want = fc->s_fs_info;
 
 	/* Of a filesystem, which has a device, s_fs_info may be gone already; that of a snapshot leaves the list before. */
-	return !sb->s_bdev && have && have->owner && have->owner->mnt_sb == want->owner->mnt_sb &&
+	return !sb->s_bdev && have && have->owner && have->owner == want->owner &&
 	       have->snapshot_id == want->snapshot_id;
 }
 
@@ -166,7 +174,7 @@ static int vexfs_mount_view(struct vexfs_sb *sbi)
 		.vector_cache_bytes = sbi->opts.vector_cache,
 	};
 	unsigned int nofs = memalloc_nofs_save();
-	int err = vx_snapshot_mount(vexfs_sb(sbi->owner->mnt_sb)->core, sbi->snapshot_id, &o, &sbi->core);
+	int err = vx_snapshot_mount(vexfs_sb(sbi->owner)->core, sbi->snapshot_id, &o, &sbi->core);
 
 	memalloc_nofs_restore(nofs);
 	if (!err)
@@ -176,12 +184,12 @@ static int vexfs_mount_view(struct vexfs_sb *sbi)
 
 static int vexfs_fill_snapshot(struct super_block *sb, struct vexfs_sb *sbi)
 {
-	struct super_block *owner = sbi->owner->mnt_sb;
+	struct super_block *owner = sbi->owner;
 	int err;
 
 	sbi->sb = sb;
 	sb->s_flags |= SB_RDONLY | SB_NOATIME;
-	scnprintf(sb->s_id, sizeof(sb->s_id), "%.12s@%s", owner->s_id, sbi->opts.snapshot);
+	scnprintf(sb->s_id, sizeof(sb->s_id), "%.10s@%llu", owner->s_id, sbi->snapshot_id);
 	strscpy(sbi->bdev.name, sb->s_id, sizeof(sbi->bdev.name));
 	err = vexfs_mount_view(sbi);
 	if (err)
@@ -203,11 +211,11 @@ static int vexfs_snapshot_sb(struct fs_context *fc, struct vexfs_sb *sbi)
 	fc->s_fs_info = sbi;
 	sb = sget_fc(fc, vexfs_same_snapshot, set_anon_super_fc);
 	if (IS_ERR(sb) || sb->s_root) {
-		struct vfsmount *owner = sbi->owner;
+		struct super_block *owner = sbi->owner;
 
 		fc->s_fs_info = NULL;
 		kfree(sbi);
-		mntput(owner);
+		deactivate_super(owner);
 		if (IS_ERR(sb))
 			return PTR_ERR(sb);
 	} else {
@@ -225,7 +233,7 @@ static int vexfs_snapshot_sb(struct fs_context *fc, struct vexfs_sb *sbi)
 int vexfs_get_snapshot_tree(struct fs_context *fc)
 {
 	const struct vexfs_opts *o = fc->fs_private;
-	struct vfsmount *owner;
+	struct super_block *owner = o->owner;
 	struct vexfs_sb *sbi;
 	u64 id;
 	int err;
@@ -233,15 +241,20 @@ int vexfs_get_snapshot_tree(struct fs_context *fc)
 	if (!fc->source)
 		return invalf(fc, "vexfs: no device given");
 	fc->sb_flags |= SB_RDONLY;
-	owner = vexfs_mount_owner(fc->source);
+	if (owner)
+		atomic_inc(&owner->s_active); /* what we are below of has it active */
+	else
+		owner = vexfs_hold_owner(fc->source);
 	if (IS_ERR(owner))
 		return PTR_ERR(owner);
-	err = vx_snapshot_find(vexfs_sb(owner->mnt_sb)->core, o->snapshot, strlen(o->snapshot), &id);
+	err = vx_snapshot_find(vexfs_sb(owner)->core, o->snapshot, strlen(o->snapshot), &id);
 	sbi = err ? NULL : vexfs_new_sb(o);
+	if (sbi)
+		sbi->opts.owner = NULL;
 	if (!sbi) {
 		if (err == -ENOENT)
-			errorf(fc, "vexfs: %s: no snapshot \"%s\"", owner->mnt_sb->s_id, o->snapshot);
-		mntput(owner);
+			errorf(fc, "vexfs: %s: no snapshot \"%s\"", owner->s_id, o->snapshot);
+		deactivate_super(owner);
 		return err ?: -ENOMEM;
 	}
 	sbi->owner = owner;

@@ -211,9 +211,9 @@ void vexfs_release(struct vexfs_sb *sbi)
 		vx_shrinker_stop(&sbi->shrinkers[i]);
 	if (sbi->ioend_wq)
 		destroy_workqueue(sbi->ioend_wq);
-	if (sbi->direct_wq)
+	if (sbi->direct_wq && !sbi->owner)
 		destroy_workqueue(sbi->direct_wq);
-	if (sbi->verify_wq)
+	if (sbi->verify_wq && !sbi->owner)
 		destroy_workqueue(sbi->verify_wq);
 	vexfs_sysfs_remove(sbi);
 	cancel_delayed_work_sync(&sbi->read_only_work);
@@ -334,16 +334,27 @@ struct vexfs_sb *vexfs_new_sb(const struct vexfs_opts *opts)
 	return sbi;
 }
 
-int vexfs_fill_sb(struct vexfs_sb *sbi)
+/* A snapshot writes nothing, and what it reads is verified by the workers of its filesystem. */
+static int vexfs_make_workers(struct vexfs_sb *sbi)
 {
-	int err;
-
-	vexfs_set_sb(sbi->sb, &sbi->info);
+	if (sbi->owner) {
+		sbi->verify_wq = vexfs_sb(sbi->owner)->verify_wq;
+		sbi->direct_wq = vexfs_sb(sbi->owner)->direct_wq;
+		return 0;
+	}
 	sbi->ioend_wq = alloc_workqueue("vexfs-io/%s", WQ_MEM_RECLAIM | WQ_FREEZABLE, 0, sbi->sb->s_id);
 	sbi->verify_wq = alloc_workqueue("vexfs-read/%s", WQ_MEM_RECLAIM | WQ_HIGHPRI, 0, sbi->sb->s_id);
 	sbi->direct_wq = alloc_workqueue("vexfs-dio/%s", WQ_MEM_RECLAIM | WQ_HIGHPRI, 0, sbi->sb->s_id);
-	if (!sbi->ioend_wq || !sbi->verify_wq || !sbi->direct_wq)
-		return -ENOMEM;
+	return sbi->ioend_wq && sbi->verify_wq && sbi->direct_wq ? 0 : -ENOMEM;
+}
+
+int vexfs_fill_sb(struct vexfs_sb *sbi)
+{
+	int err = vexfs_make_workers(sbi);
+
+	if (err)
+		return err;
+	vexfs_set_sb(sbi->sb, &sbi->info);
 	err = vexfs_start_shrinkers(sbi);
 	if (err)
 		return err;
@@ -395,13 +406,13 @@ static int vexfs_fill_super(struct super_block *sb, struct fs_context *fc)
 static void vexfs_kill_sb(struct super_block *sb)
 {
 	struct vexfs_sb *sbi = vexfs_sb(sb);
-	struct vfsmount *owner = sbi ? sbi->owner : NULL;
+	struct super_block *owner = sbi ? sbi->owner : NULL;
 
 	if (sbi && !sb->s_root) /* else vexfs_put_super() does it */
 		vexfs_release(sbi);
 	if (owner) {
 		kill_anon_super(sb);
-		mntput(owner);
+		deactivate_super(owner);
 	} else {
 		kill_block_super(sb);
 	}

@@ -162,11 +162,28 @@ vexfs_snapshot snapshot_create(Target &t, const std::string &name) {
   return v;
 }
 
+vexfs_snapshot snapshot_rollback(Target &t, const std::string &name) {
+  vexfs_snapshot v = named(name);
+  const int rc = t.command(VEXFS_IOCTL_SNAPSHOT_ROLLBACK, &v);
+  if (rc == -ENOENT) throw Error(ENOENT, "no snapshot '" + name + "'");
+  if (rc != 0) throw command_error(t.path(), "roll back", -rc);
+  return v;
+}
+
+void snapshot_rollback_cancel(Target &t) {
+  auto v = sized<vexfs_snapshot>();
+  v.flags = VEXFS_SNAPSHOT_CANCEL;
+  send(t, VEXFS_IOCTL_SNAPSHOT_ROLLBACK, &v, "take the rollback back");
+}
+
 void snapshot_delete(Target &t, const std::string &name) {
   vexfs_snapshot v = named(name);
-  const int rc = t.command(VEXFS_IOCTL_SNAPSHOT_DELETE, &v);
+  int rc = t.command(VEXFS_IOCTL_SNAPSHOT_DELETE, &v);
+  // Once more: the first refusal has unmounted what somebody has only looked at below .vexfs/snapshots.
+  if (rc == -EBUSY) rc = t.command(VEXFS_IOCTL_SNAPSHOT_DELETE, &v);
   if (rc == -ENOENT) throw Error(ENOENT, "no snapshot '" + name + "'");
-  if (rc == -EBUSY) throw Error(EBUSY, "snapshot '" + name + "' is mounted");
+  if (rc == -EBUSY)
+    throw Error(EBUSY, "snapshot '" + name + "' is mounted, or a rollback needs it (snapshot list shows which)");
   if (rc != 0) throw command_error(t.path(), "delete snapshot", -rc);
 }
 
@@ -187,6 +204,20 @@ std::vector<vexfs_snapshot> snapshot_list(Target &t, bool account) {
     all.resize(have + got);
   }
   return all;
+}
+
+void snapshot_diff(Target &t, uint64_t from, uint64_t to, const std::function<void(const vexfs_change &)> &each) {
+  std::vector<vexfs_change> some(512);
+  auto v = sized<vexfs_snapshot_diff>();
+  v.from = from;
+  v.to = to;
+  v.changes = address(some.data());
+  v.capacity = static_cast<uint32_t>(some.size());
+  v.entry_size = sizeof(vexfs_change);
+  while (!v.done) {
+    send(t, VEXFS_IOCTL_SNAPSHOT_DIFF, &v, "compare snapshots");
+    for (uint32_t i = 0; i < std::min<size_t>(v.count, some.size()); i++) each(some[i]);
+  }
 }
 
 std::vector<vexfs_found> scrub(Target &t, vexfs_scrub &v) {

@@ -2,6 +2,7 @@
 // The commands of <uapi/vexfs.h> as functions: they fill in the structs, send them, and throw Error when one fails.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -23,8 +24,12 @@ std::string index_names();
 
 // --------------------------------------------------------------- snapshots
 vexfs_snapshot snapshot_create(Target &t, const std::string &name);
+vexfs_snapshot snapshot_rollback(Target &t, const std::string &name);  // at the next mount for writing
+void snapshot_rollback_cancel(Target &t);
 void snapshot_delete(Target &t, const std::string &name);
 std::vector<vexfs_snapshot> snapshot_list(Target &t, bool account);
+// What changed from one snapshot to another (0: the present), some at a time.
+void snapshot_diff(Target &t, uint64_t from, uint64_t to, const std::function<void(const vexfs_change &)> &each);
 
 // ------------------------------------------------------------------- scrub
 // One piece: v goes on from where it is, and says how far it got. Returns what was found damaged.

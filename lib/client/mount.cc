@@ -217,4 +217,20 @@ MountInfo find_mount(const std::string &path) {
   return best;
 }
 
+std::string path_in_snapshot(const std::string &path, const std::string &name) {
+  namespace fs = std::filesystem;
+  if (name.empty() || name.find('/') != std::string::npos || name == "." || name == "..")
+    throw Error(EINVAL, "'" + name + "' is no name of a snapshot");
+  const fs::path point = find_mount(path).point;
+  const fs::path then = point / ".vexfs/snapshots" / name;
+  std::error_code ec;
+  if (!fs::is_directory(then, ec)) {
+    if (!fs::is_directory(point / ".vexfs/snapshots", ec))
+      throw Error(ENOENT, point.string() + " is no whole filesystem: no snapshots are to be seen there");
+    throw Error(ENOENT, "no snapshot '" + name + "'");
+  }
+  const fs::path rest = fs::canonical(path).lexically_relative(point);
+  return rest == "." ? then.string() : (then / rest).string();
+}
+
 }  // namespace vexfs::client

@@ -66,5 +66,7 @@ struct MountInfo {
 };
 // The mount that `path` lies in; throws Error when it is no VexFS.
 MountInfo find_mount(const std::string &path);
+// The same file or directory as it was in a snapshot: a path below the mount's .vexfs/snapshots.
+std::string path_in_snapshot(const std::string &path, const std::string &name);
 
 }  // namespace vexfs::client

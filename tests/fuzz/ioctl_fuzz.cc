@@ -163,11 +163,13 @@ size_t prepare(User &u, unsigned nr, unsigned variant) {
     }
     case 0x58:
     case 0x59:
+    case 0x5d:
     case 0x5a: {
       auto *s = place<vexfs_snapshot>(u, kStruct);
       s->id = nr != 0x58 && variant % 3 == 0 ? variant % 5 : 0;
       s->flags = nr == 0x5a && variant % 2 ? VEXFS_SNAPSHOT_ACCOUNT : 0;
-      s->name[0] = static_cast<char>('a' + variant % 6);
+      if (nr == 0x5d && variant % 2) s->flags = VEXFS_SNAPSHOT_CANCEL;
+      if (nr != 0x5d || variant % 4 != 3) s->name[0] = static_cast<char>('a' + variant % 6);
       return sized(s);
     }
     case 0x5b: {
@@ -178,6 +180,17 @@ size_t prepare(User &u, unsigned nr, unsigned variant) {
       l->entry_size = sizeof(vexfs_snapshot);
       l->flags = variant % 2 ? VEXFS_SNAPSHOT_ACCOUNT : 0;
       return sized(l);
+    }
+    case 0x5e: {
+      auto *d = place<vexfs_snapshot_diff>(u, kStruct);
+      d->from = variant % 4;
+      d->to = variant / 4 % 4;
+      d->position[0] = variant % 3;
+      d->position[1] = variant % 7;
+      d->changes = kData;
+      d->capacity = variant % 9;
+      d->entry_size = sizeof(vexfs_change);
+      return sized(d);
     }
     case 0x5c: {
       auto *c = place<vexfs_scrub>(u, kStruct);
@@ -283,6 +296,10 @@ void check(vx_bdev *dev) {
   if (st.ok()) st = fs::check(c);
   if (st.ok()) st = vector::check(c);
   if (st.ok()) st = c.check_snapshots();
+  for (usize i = 0; st.ok() && c.enter_snapshot(i); i++) {
+    st = fs::check(c);
+    if (st.ok()) st = vector::check(c);
+  }
   if (st.ok()) st = c.compare_space();
   if (!st.ok() || !text.empty()) fail("the check of the filesystem found:", text);
 }
@@ -313,8 +330,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   User u;
   u.file = vx_ino(file);
   u.restricted = true;
-  static const unsigned numbers[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x48, 0x49, 0x4a, 0x4b, 0x4c, 0x4c,
-                                     0x50, 0x50, 0x51, 0x54, 0x55, 0x58, 0x59, 0x5a, 0x5b, 0x5c};
+  static const unsigned numbers[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x48, 0x49, 0x4a, 0x4b, 0x4c, 0x4c, 0x50,
+                                     0x50, 0x51, 0x54, 0x55, 0x58, 0x59, 0x5a, 0x5b, 0x5c, 0x5d, 0x5e};
   Input in{data, size};
   for (unsigned n = 0; n < kCommandsMax && in.left; n++) {
     unsigned choice = in.u8(), which = in.u8(), patches = in.u8() % 12;

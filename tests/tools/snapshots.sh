@@ -55,6 +55,52 @@ says '"monday" live'
 ok v dump tree dead -i
 says born
 
+# ---- what has changed since
+ok v snapshot diff monday
+says "- /d/large"
+says "+ /d/new"
+says "M /d/f  (data"
+says "M /d  (names"
+says "M /c  vectors: +1 -1"
+ok v --json snapshot diff monday
+json "len([c for c in j if 'created' in c['what']]) == 1"
+ok v snapshot create tuesday
+ok v snapshot diff tuesday
+says "no differences"
+ok v snapshot diff monday --to tuesday
+says "- /d/large"
+ok v snapshot delete tuesday
+status 3 v snapshot diff wednesday
+
+# ---- back to it and forth again; both in the image's next mount, which is at once
+cp --sparse=always image turned
+t() { vexctl --image turned "$@"; }
+ok t snapshot rollback monday
+says "went back to snapshot 'monday'"
+ok t cat /d/f
+says one
+ok t cat /d/large
+cmp -s out large || fail "the large file is not what it was"
+ok t --json search /c -q "[1, 2, 3]"
+json "[h['id'] for h in j['results'][0]] == [1, 2]"
+ok t add /c -v "[7, 7, 7]"
+ok t --json snapshot list
+json "len(j) == 2 and j[1]['replaced_by'] == j[0]['id'] and j[1]['name'].startswith('before-rollback-')"
+before=$(t --json snapshot list | sed -n 's/.*"name": "\(before.*\)".*/\1/p')
+ok fsck.vexfs -f turned
+ok t snapshot rollback "$before"
+ok t cat /d/f
+says two
+status 3 t cat /d/large
+ok t --json search /c -q "[1, 2, 3]"
+json "[h['id'] for h in j['results'][0]] == [3, 2]"
+ok fsck.vexfs -f turned
+status 3 t snapshot rollback tuesday
+says "no snapshot 'tuesday'"
+status 2 t snapshot rollback
+ok t snapshot rollback --cancel
+says "no rollback"
+
 # ---- damage in what only the snapshot needs is found, and named as the snapshot's
 node=$(v dump tree snapshots -i | sed -n 's/.* fs at \([0-9]*\) .*/\1/p')
 cp --sparse=always image broken

@@ -129,11 +129,11 @@ class TestFs {
     for (auto id : {store::TreeId::collections, store::TreeId::refcounts})
       if (st.ok()) st = c.walk(id, any);
     if (st.ok()) st = c.check_snapshots();
-    if (st.ok()) st = c.compare_space();
     for (usize i = 0; st.ok() && c.enter_snapshot(i); i++) {
       st = fs::check(c, CheckOptions{hash_bits});
       if (st.ok()) st = c.walk(store::TreeId::collections, any);
     }
+    if (st.ok()) st = c.compare_space();
     r.failure = st.code();
     return r;
   }

@@ -356,7 +356,7 @@ TEST(VectorAbi, SearchArguments) {
   EXPECT_EQ(attempt([](auto &s) { s.ef = VEXFS_EF_MAX + 1; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &s) { s.counts = 0; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &s) { s.counts = 0, s.nq = 1; }), 0);
-  EXPECT_EQ(attempt([](auto &s) { s.as_of = 1; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &s) { s.as_of = 1; }), -EOPNOTSUPP);
   EXPECT_EQ(attempt([](auto &s) { s.flags = 8; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &s) { s.element = VEXFS_I8; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &s) { s.like_owner = 5; }), -EINVAL);

@@ -146,6 +146,10 @@ class Mount {
     if (st.ok()) st = fs::check(c);
     if (st.ok()) st = vector::check(c);
     if (st.ok()) st = c.check_snapshots();
+    for (usize i = 0; st.ok() && c.enter_snapshot(i); i++) {
+      st = fs::check(c);
+      if (st.ok()) st = vector::check(c);
+    }
     if (st.ok()) st = c.compare_space();
     if (!st.ok()) text += "check failed: " + std::to_string(static_cast<int>(st.code())) + "\n";
     return text;

@@ -10,7 +10,6 @@ Status check_rooms(store::Checker &c, RoomFigures *figures) {
   // A tree that no room of this version writes: its nodes are checked and counted all the same.
   VX_TRY(c.walk(store::TreeId::refcounts, [](const store::Key &, Bytes) { return true; }));
   VX_TRY(c.check_snapshots());
-  VX_TRY(c.compare_space());
   // Each snapshot as if it were the current state; what it refers to has to be in use.
   for (usize i = 0; c.enter_snapshot(i); i++) {
     fs::CheckFigures files;
@@ -18,6 +17,7 @@ Status check_rooms(store::Checker &c, RoomFigures *figures) {
     VX_TRY(fs::check(c, {}, &files));
     VX_TRY(vector::check(c, &vectors));
   }
+  VX_TRY(c.compare_space());
   figures->snapshots = c.snapshot_count();
   return {};
 }

@@ -10,7 +10,7 @@ namespace vexfs::vexctl {
 namespace {
 
 struct Options {
-  std::string path, query, like, metric;
+  std::string path, query, like, metric, as_of;
   uint64_t collection = 0;
   uint32_t k = 10, ef = 0;
   int64_t row = -1;
@@ -135,7 +135,25 @@ void print_text(const Context &ctx, const vexfs_collection &c, const client::Que
   ctx.say(foot);
 }
 
-void search(Context &ctx, const Options &o) {
+// Of an image it is the image that is opened as it was then, of a mounted filesystem each path.
+Options then(Context &ctx, Options o) {
+  if (o.as_of.empty()) return o;
+  if (!ctx.image.empty()) {
+    ctx.snapshot = o.as_of;
+    return o;
+  }
+  for (const auto &f : o.filters)
+    if (f.find("under=") != std::string::npos || f.find("owner=") != std::string::npos)
+      throw Usage("--filter '" + f + "': with --as-of give its path below .vexfs/snapshots, or use --under");
+  if (o.path.empty() && o.like.empty()) o.path = ".";
+  for (std::string *p : {&o.path, &o.like})
+    if (!p->empty()) *p = client::path_in_snapshot(*p, o.as_of);
+  for (auto &p : o.under) p = client::path_in_snapshot(p, o.as_of);
+  return o;
+}
+
+void search(Context &ctx, const Options &given) {
+  const Options o = then(ctx, given);
   if (o.query.empty() == o.like.empty()) throw Usage("give either --query or --like");
   const bool like = !o.like.empty();
   const std::string &at = o.path.empty() && like ? o.like : o.path;
@@ -189,6 +207,7 @@ void add_search_command(CLI::App &app, Context &ctx) {
   c->add_option("-k", o->k, "how many")->capture_default_str()->check(CLI::Range(1, VEXFS_K_MAX));
   c->add_option("--ef", o->ef, "HNSW: width of the search, 0 = the collection's")->check(CLI::Range(0, VEXFS_EF_MAX));
   c->add_option("--metric", o->metric, "the metric you expect; an error when the collection has another");
+  c->add_option("--as-of", o->as_of, "what the search would have found when this snapshot was made");
   c->add_flag("--exact", o->exact, "scan all vectors, whatever the index");
   c->add_flag("--skip-stale", o->skip_stale, "leave out hits whose file changed since");
   c->add_option("--under", o->under, "only vectors of files below this directory");

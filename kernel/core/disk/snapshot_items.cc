@@ -52,6 +52,9 @@ const char *verify_snapshot(Bytes item, u64 id, const Geometry &g) {
   for (; n < sizeof s.name; n++)
     if (s.name[n]) return "name";
   if (s.state == static_cast<u8>(SnapshotState::creating)) return nullptr;
+  if (s.replaced_txn && (s.replaced_txn <= s.txn || s.replaced_txn > kTxnMask)) return "replaced_txn";
+  if (s.replaced_txn && (s.replaced_by == 0 || s.replaced_by >= id)) return "replaced_by";
+  if (s.node_blocks > g.total_blocks) return "node_blocks";
   for (const SnapshotTree &t : s.trees)
     if (const char *bad = snapshot_items_impl::verify_tree(t.root, s.txn, g)) return bad;
   return nullptr;
@@ -85,6 +88,8 @@ void print_snapshot_item(Printer &out, u64 id, u8 type, Bytes item) {
         .dec(s.trees[i].root.node.birth)
         .str(" levels ")
         .dec(s.trees[i].root.levels);
+  if (s.replaced_by) out.str(" replaced by ").dec(s.replaced_by);
+  if (s.replaced_txn) out.str(" in ").dec(s.replaced_txn).str(", blocks still to be noted");
 }
 
 void print_dead_item(Printer &out, u64 death, u8 type, u64 start, Bytes item) {

@@ -16,6 +16,12 @@
 // snapshot S is the newest that needs them died after S and not after the next newer snapshot: deleting S means to look at
 // just those, which is what the order of the keys is for. (ZFS keeps one dead list a snapshot and moves their entries,
 // Bonwick et al., "The Zettabyte File System", 2003; with the death in the key nothing ever has to move.)
+//
+// A rollback makes the trees of a snapshot the current ones, after a snapshot of what they replace has been made. That is
+// one commit; the notes about blocks follow: what only the replaced state refers to has died in that transaction, and
+// what only the snapshot's refers to lives again, so that its entries go. Until both are done the replaced state's item
+// says so (replaced_txn), and neither snapshot can be deleted. Afterwards a block can have had several lives; its entry
+// counts from its first day to its last death, which keeps it for longer than needed, never for less.
 #pragma once
 #include "root.h"
 
@@ -45,15 +51,20 @@ struct SnapshotItem {
   le64 used_blocks;  // when it was made
   char name[kSnapshotNameBytes];
   SnapshotTree trees[2];  // fs, collections
-  le64 reserved[8];
+  le64 replaced_by;       // made by a rollback to the snapshot of that id; 0: was not
+  le64 replaced_txn;      // by that transaction, and blocks have not all been noted yet; 0: there is nothing to do
+  le64 node_blocks;       // in tree nodes when it was made; 0: not known
+  le64 reserved[5];
 };
 static_assert(sizeof(SnapshotItem) == 384 && offsetof(SnapshotItem, txn) == 8 && offsetof(SnapshotItem, name) == 48 &&
-              offsetof(SnapshotItem, trees) == 112 && offsetof(SnapshotItem, reserved) == 320);
+              offsetof(SnapshotItem, trees) == 112 && offsetof(SnapshotItem, replaced_by) == 320);
 
 // Root blob of the snapshots tree.
 struct SnapshotRootBlob {
-  le64 next_id;  // 0 counts as 1
-  le64 reserved[7];
+  le64 next_id;       // 0 counts as 1
+  le64 rollback_to;   // the next mount for writing goes back to that snapshot; 0: to none
+  le64 rollback_txn;  // of the last rollback: what is older may not be appended to in place. 0: there was none
+  le64 reserved[5];
 };
 static_assert(sizeof(SnapshotRootBlob) == kBlobBytes);
 

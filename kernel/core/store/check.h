@@ -51,9 +51,11 @@ class Checker : Pinned {
   // before. nomem.
   Status claim(Extent e, const char *what, u64 a, u64 b);
   Status compare_space();
-  // Judges the items of snapshots and of the dead tree, whose blocks are claimed: before compare_space(). Afterwards, what
-  // was walked by the rooms above can be walked for each snapshot too: enter_snapshot() puts its trees in the place of
-  // the current ones, and claim() then asks that the blocks are in use already. false: there is no i-th.
+  // Judges the items of snapshots and of the dead tree, whose blocks are claimed. Afterwards, what was walked by the
+  // rooms above can be walked for each snapshot too: enter_snapshot() puts its trees in the place of the current ones,
+  // and claim() then asks that the blocks are in use already. false: there is no i-th, and the current state is back in
+  // place but for its roots. compare_space() comes last: of a rollback that is not noted in full yet, the state that it
+  // replaced claims blocks (such snapshots come first).
   Status check_snapshots();
   bool enter_snapshot(usize i);
   usize snapshot_count() const { return snapshots_.size(); }
@@ -128,8 +130,12 @@ class Checker : Pinned {
   Vec<u64 *> bits_;  // claims, a bitmap per group, made when first needed
   Vec<disk::SnapshotItem> snapshots_;
   Vec<u64> snapshot_ids_;
-  u64 in_snapshot_ = 0;  // id; 0: the current state is looked at
+  u64 in_snapshot_ = 0;       // id; 0: the current state is looked at
+  bool in_replaced_ = false;  // that snapshot is the state before a rollback, and its blocks are not all noted yet
+  bool any_damaged_ = false;  // of all trees looked at
   Status claimed_already(Extent e, const char *what, u64 a, u64 b);
+  Status claim_quietly(Extent e);
+  bool may_live_again(const disk::DeadItem &d, u64 death) const;
   u64 judged_[2] = {};  // bytes at which open_super() found and reported a bad copy
   bool damaged_[disk::kTrees] = {};
   bool walked_[disk::kTrees] = {};

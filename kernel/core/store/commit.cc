@@ -38,7 +38,9 @@ void capture(State &s) {
   RootCapture &c = s.capture;
   memcpy(c.blobs, s.blobs, sizeof c.blobs);
   c.next_object_id = s.next_object_id.load(std::memory_order_relaxed);
-  c.node_blocks = s.alloc.node_blocks.load(std::memory_order_relaxed);
+  // After a rollback, and before its blocks have been noted, it is not known well enough to be trusted with its sign.
+  s64 nodes = static_cast<s64>(s.alloc.node_blocks.load(std::memory_order_relaxed));
+  c.node_blocks = static_cast<u64>(max_of<s64>(0, min_of<s64>(nodes, static_cast<s64>(s.geo.total_blocks))));
 }
 
 // Writes the committing transaction's nodes. They are not locked: nobody changes a node of this transaction any more.
@@ -517,8 +519,9 @@ void State::commit_thread() {
     }
     if (due) (void)commit(false).ok();
     constexpr u32 kReclaimItems = 4096;  // in one round, so that a stop is not kept waiting
+    Result<bool> counted = count_turn(kReclaimItems / 16);
     Result<bool> more = reclaim_turn(kReclaimItems);
-    if (more.ok() && *more) kicked.store(true);
+    if ((counted.ok() && *counted) || (more.ok() && *more)) kicked.store(true);
   }
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Opening and closing a volume.
+#include "rollback.h"
 #include "state.h"
 #include "super_io.h"
 #include "tree_ops.h"
@@ -41,6 +42,7 @@ void free_chunks(DeltaChunk *c) {
 }  // namespace open_impl
 
 State::~State() {
+  counting.reset();  // its views are of this volume
   for (Tree &t : trees)
     if (t.root_) cache.unpin(std::exchange(t.root_, nullptr));
   while (Node *n = pool.head) {
@@ -121,8 +123,8 @@ Status State::load_root() {
   return load_snapshots();
 }
 
-Status State::load_tree(u8 id, const disk::TreeRootDisk &root) {
-  if (root.levels == 0) return {};
+Result<Node *> State::read_root(u8 id, const disk::TreeRootDisk &root) {
+  if (root.levels == 0) return static_cast<Node *>(nullptr);
   disk::NodeExpect e{root.node.addr, root.node.birth, id, static_cast<u8>(root.levels - 1)};
   Node *n = VX_TRY(cache.find_or_enter(e.addr));
   TreeOps::load(*this, n, e);
@@ -132,9 +134,32 @@ Status State::load_tree(u8 id, const disk::TreeRootDisk &root) {
     cache.unpin(n);
     return err;
   }
+  if (n->tree != e.tree || n->level != e.level || n->birth != e.birth) {  // it was in memory, as something else
+    LogLine(dev, VX_LOG_ERR).str("tree root at block ").dec(e.addr).str(" is a node of another place");
+    cache.unpin(n);
+    return Errno::corrupt;
+  }
+  return n;
+}
+
+Status State::load_tree(u8 id, const disk::TreeRootDisk &root) {
+  Node *n = VX_TRY(read_root(id, root));
+  if (!n) return {};
   TreeOps::set_root(trees[id], n);
   cache.unpin(n);
   return {};
+}
+
+void State::replace_root(u8 id, Node *n) {
+  Tree &t = trees[id];
+  t.root_lock_.lock();
+  if (n) {
+    TreeOps::set_root(t, n);
+  } else if (Node *old = std::exchange(t.root_, nullptr)) {
+    cache.unpin(old);
+    t.height_.store(0, std::memory_order_relaxed);
+  }
+  t.root_lock_.unlock();
 }
 
 Status State::start() {
@@ -166,6 +191,10 @@ Status State::close() {
     stop.store(true);
     thread_wake.wake();
     vx_thread_join(std::exchange(thread, nullptr));
+  }
+  {
+    Guard g(snapshots.change);
+    counting.reset();
   }
   // Prepare may have begun handles after the commit above had frozen: nothing may stay behind.
   bool more;
@@ -220,6 +249,7 @@ Result<Box<Volume>> Volume::open(vx_bdev *dev, const OpenOptions &options) {
   }
   Box<Volume> v = VX_TRY(Box<Volume>::make(s.get()));
   s.release();
+  VX_TRY(v->apply_rollback());
   return v;
 }
 

@@ -3,6 +3,7 @@
 #include "snapshots.h"
 
 #include "../disk/snapshot_items.h"
+#include "rollback.h"
 #include "state.h"
 #include "tree_ops.h"
 #include "volume.h"
@@ -158,18 +159,40 @@ void describe(u64 id, const disk::SnapshotItem &item, SnapshotInfo *out) {
   out->created_sec = static_cast<s64>(item.created_sec.get());
   out->created_nsec = item.created_nsec;
   out->used_blocks = item.used_blocks;
+  out->replaced_by = item.replaced_by;
+  out->counting = item.replaced_txn != 0;
   memcpy(out->name, item.name, sizeof out->name);
+}
+
+disk::SnapshotRootBlob read_blob(State &s) {
+  disk::SnapshotRootBlob blob;
+  Guard g(s.lock);
+  memcpy(&blob, s.blobs[static_cast<u8>(TreeId::snapshots)], sizeof blob);
+  return blob;
+}
+
+// Is the snapshot one of those that a rollback, asked for or not noted in full, still needs? `pending`: the id of a
+// replaced state whose blocks are to be noted, the oldest first; 0: none.
+Result<bool> needed_by_rollback(State &s, u64 id, u64 *pending) {
+  disk::SnapshotItem item;
+  bool needed = id != 0 && read_blob(s).rollback_to == id;
+  *pending = 0;
+  for (u64 at = 1;; at++) {
+    Result<u64> found = next_item(s, at, &item);
+    if (found.code() == Errno::noent) return needed;
+    if (!found.ok()) return found.error();
+    at = *found;
+    if (item.replaced_txn == 0) continue;
+    if (*pending == 0) *pending = at;
+    needed = needed || id == at || id == item.replaced_by;
+  }
 }
 
 // An item that says "creating", under a number that was never used. From now on a crash leaves something that the next
 // mount cleans up.
-Result<u64> enter(State &s, Bytes name, disk::SnapshotItem *item) {
-  Handle h = VX_TRY(s.begin({.items = 1}));
-  disk::SnapshotRootBlob blob;
-  {
-    Guard g(s.lock);
-    memcpy(&blob, s.blobs[static_cast<u8>(TreeId::snapshots)], sizeof blob);
-  }
+Result<u64> enter(State &s, Bytes name, bool reserve, disk::SnapshotItem *item) {
+  Handle h = VX_TRY(s.begin({.items = 1, .last_reserve = reserve, .freeing = reserve}));
+  disk::SnapshotRootBlob blob = read_blob(s);
   u64 id = max_of<u64>(blob.next_id, 1);
   *item = {};
   item->version = disk::kSnapshotVersion;
@@ -198,6 +221,7 @@ void fill_roots(const State &s, u64 txn, disk::SnapshotItem *item) {
   item->txn = txn;
   item->next_object_id = c.next_object_id;
   item->used_blocks = s.geo.total_blocks - s.alloc.free_blocks();
+  item->node_blocks = c.node_blocks;
   for (u32 i = 0; i < 2; i++) {
     item->trees[i].root.node.addr = c.addr[i];
     item->trees[i].root.node.birth = c.birth[i];
@@ -224,6 +248,7 @@ Status State::load_snapshots() {
     VX_TRY(snapshots.add({id, item.txn, 0, !live}));
   }
   snapshot_txn.store(max_of(snapshot_txn.load(), snapshots.newest()));
+  rollback_txn.store(snapshots_impl::read_blob(*this).rollback_txn);
   return {};
 }
 
@@ -246,19 +271,22 @@ Status State::reload_snapshots() {
     if (live) newest = max_of<u64>(newest, item.txn);
   }
   snapshot_txn.store(newest);
+  rollback_txn.store(snapshots_impl::read_blob(*this).rollback_txn);
   return {};
 }
 
 // ------------------------------------------------------------------------------------------------- what a Volume offers
-Result<u64> Volume::snapshot_create(Bytes name) {
+Result<u64> Volume::snapshot_create(Bytes name) { return s_->make_snapshot(name, false); }
+
+Result<u64> State::make_snapshot(Bytes name, bool reserve) {
   using namespace snapshots_impl;
-  State &s = *s_;
+  State &s = *this;
   if (!(s.super->incompat & disk::kIncompatSnapshots)) return Errno::opnotsupp;
   if (!disk::good_snapshot_name(name)) return Errno::inval;
   Guard g(s.snapshots.change);
-  if (snapshot_find(name).ok()) return Errno::exist;
+  if (find_snapshot(name).ok()) return Errno::exist;
   disk::SnapshotItem item;
-  u64 id = VX_TRY(enter(s, name, &item));
+  u64 id = VX_TRY(enter(s, name, reserve, &item));
   Status st = s.snapshots.add({id, item.txn, 0, true});
   u64 txn = 0, before = s.snapshot_txn.load();
   if (st.ok()) st = s.commit_and_capture(&txn);
@@ -282,6 +310,8 @@ Status Volume::snapshot_delete(u64 id) {
   disk::SnapshotItem item;
   VX_TRY(read_item(s, id, &item));
   if (item.state != static_cast<u8>(disk::SnapshotState::live)) return Errno::noent;
+  u64 pending;
+  if (VX_TRY(needed_by_rollback(s, id, &pending))) return Errno::busy;
   VX_TRY(s.snapshots.leave(id));
   item.state = static_cast<u8>(disk::SnapshotState::deleting);
   Status st = store_state(s, id, item);
@@ -296,7 +326,10 @@ Status Volume::snapshot_delete(u64 id) {
   return st;
 }
 
-Result<bool> Volume::snapshot_reclaim(u32 items) { return s_->reclaim_turn(items); }
+Result<bool> Volume::snapshot_reclaim(u32 items) {
+  bool counting = VX_TRY(s_->count_turn(items));
+  return VX_TRY(s_->reclaim_turn(items)) || counting;
+}
 
 // One turn of giving the space of deleted snapshots back: looks at about so many items of the dead tree.
 Result<bool> State::reclaim_turn(u32 items) {
@@ -332,16 +365,153 @@ Result<bool> State::reclaim_turn(u32 items) {
   return snapshots.first_leaving(&e);
 }
 
+// One turn of noting the blocks of a rollback; whether there is more to note. What fails begins anew.
+Result<bool> State::count_turn(u32 steps) {
+  using namespace snapshots_impl;
+  Guard g(snapshots.change);
+  if (quiet.load() || rollback_txn.load() == 0) return false;
+  if (!counting) {
+    u64 id;
+    VX_TRY(needed_by_rollback(*this, 0, &id));
+    if (id == 0) return false;
+    disk::SnapshotItem item;
+    VX_TRY(read_item(*this, id, &item));
+    counting = VX_TRY(Box<RollbackCount>::make(*this, id, item));
+    Status st = counting->open();
+    if (!st.ok()) {
+      counting.reset();
+      return st.error();
+    }
+  }
+  Result<bool> more = counting->turn(steps);
+  if (more.ok() && *more) return true;
+  counting.reset();
+  if (!more.ok()) {
+    if (!counting_told)
+      LogLine(dev, VX_LOG_ERR)
+          .str("noting the blocks of a rollback failed with error ")
+          .sdec(more.error().negative())
+          .str("; it will be tried again");
+    counting_told = true;
+    return more.error();
+  }
+  return true;  // there may be another
+}
+
+// --------------------------------------------------------------------------------------------------------- going back
+Status Volume::rollback_request(u64 id) {
+  using namespace snapshots_impl;
+  State &s = *s_;
+  if (!(s.super->incompat & disk::kIncompatSnapshots)) return Errno::opnotsupp;
+  Guard g(s.snapshots.change);
+  if (id) {
+    disk::SnapshotItem item;
+    VX_TRY(read_item(s, id, &item));
+    if (item.state != static_cast<u8>(disk::SnapshotState::live)) return Errno::noent;
+  }
+  {
+    Handle h = VX_TRY(s.begin({.items = 1, .last_reserve = true, .freeing = true}));
+    disk::SnapshotRootBlob blob = read_blob(s);
+    blob.rollback_to = id;
+    s.set_blob(TreeId::snapshots, bytes_of(blob).data());
+  }
+  return s.commit(false);
+}
+
+u64 Volume::rollback_requested() const { return snapshots_impl::read_blob(*s_).rollback_to; }
+u64 Volume::rollback_txn() const { return s_->rollback_txn.load(std::memory_order_relaxed); }
+
+// The trees of the snapshot become the current ones; the item of the state that they replace says so. One transaction.
+Status State::take_roots(u64 replaced, u64 target, const disk::SnapshotItem &from) {
+  using namespace snapshots_impl;
+  Node *root[2] = {};
+  for (u8 i = 0; i < 2; i++) {
+    Result<Node *> n = read_root(i, from.trees[i].root);
+    if (!n.ok()) {
+      if (i && root[0]) cache.unpin(root[0]);
+      return n.error();
+    }
+    root[i] = *n;
+  }
+  Status st;
+  {
+    Result<Handle> h = begin({.items = 1, .last_reserve = true, .freeing = true});
+    if (!h.ok()) st = h.error();
+    if (st.ok())
+      st = trees[static_cast<u8>(TreeId::snapshots)].modify(*h, key_of_id(replaced), [&](MutBytes b) -> Status {
+        if (b.size() != sizeof(disk::SnapshotItem)) return Errno::corrupt;
+        auto *item = reinterpret_cast<disk::SnapshotItem *>(b.data());
+        item->replaced_by = target;
+        item->replaced_txn = h->txn();
+        return {};
+      });
+    if (st.ok()) {
+      for (u8 i = 0; i < 2; i++) replace_root(i, root[i]);
+      disk::SnapshotRootBlob blob = read_blob(*this);
+      blob.rollback_to = 0;
+      blob.rollback_txn = h->txn();
+      set_blob(TreeId::snapshots, bytes_of(blob).data());
+      Guard g(lock);
+      memcpy(blobs[0], from.trees[0].blob, disk::kBlobBytes);
+      memcpy(blobs[1], from.trees[1].blob, disk::kBlobBytes);
+      rollback_txn.store(h->txn());
+    }
+  }
+  for (Node *n : root)
+    if (n) cache.unpin(n);
+  return st.ok() ? commit(false) : st;
+}
+
+// A mount for writing does what Volume::rollback_request() asked for. Nobody uses the volume yet.
+Status Volume::apply_rollback() {
+  using namespace snapshots_impl;
+  State &s = *s_;
+  u64 target = rollback_requested();
+  if (target == 0) return {};
+  if (s.read_only.load()) {
+    log(VX_LOG_NOTICE).str("going back to snapshot ").dec(target).str(" waits for a mount that may write");
+    return {};
+  }
+  disk::SnapshotItem item;
+  Status st = read_item(s, target, &item);
+  if (st.ok() && item.state != static_cast<u8>(disk::SnapshotState::live)) st = Errno::noent;
+  for (u8 i = 0; st.ok() && i < 2; i++) {  // before anything is made for it
+    Result<Node *> n = s.read_root(i, item.trees[i].root);
+    if (!n.ok()) st = n.error();
+    if (n.ok() && *n) s.cache.unpin(*n);
+  }
+  u64 replaced = 0;
+  for (u32 tries = 0; st.ok() && replaced == 0; tries++) {
+    char name[disk::kSnapshotNameBytes];
+    Printer p(name);
+    p.str("before-rollback-").dec(s.open_txn.load() + tries);
+    Result<u64> made = s.make_snapshot({reinterpret_cast<const u8 *>(name), p.length()}, true);
+    if (made.ok())
+      replaced = *made;
+    else if (made.code() != Errno::exist || tries == 100)
+      st = made.error();
+  }
+  if (st.ok()) st = s.take_roots(replaced, target, item);
+  if (st.ok()) {
+    log(VX_LOG_NOTICE).str("went back to snapshot ").dec(target).str("; what it replaced is snapshot ").dec(replaced);
+    return {};
+  }
+  log(VX_LOG_ERR).str("going back to snapshot ").dec(target).str(" failed with error ").sdec(st.error().negative());
+  return s.abort_code.load() ? st : Status();  // the request stays
+}
+
 void Volume::quiesce(bool on) {
   s_->quiet.store(on);
   if (on) Guard g(s_->snapshots.change);  // a turn that is under way ends
 }
 
-Result<u64> Volume::snapshot_find(Bytes name) const {
+Result<u64> Volume::snapshot_find(Bytes name) const { return s_->find_snapshot(name); }
+
+Result<u64> State::find_snapshot(Bytes name) {
   using namespace snapshots_impl;
   disk::SnapshotItem item;
   for (u64 id = 1;; id++) {
-    id = VX_TRY(next_item(*s_, id, &item));
+    id = VX_TRY(next_item(*this, id, &item));
     if (item.state == static_cast<u8>(disk::SnapshotState::live) && same_name(item, name)) return id;
   }
 }
@@ -381,6 +551,7 @@ Result<u64> Volume::snapshot_own_blocks(u64 id, FnRef<bool()> stopped) const {
   return blocks;
 }
 
+u64 Volume::view_id() const { return s_->view_id; }
 bool Volume::kept(u64 birth) const { return birth <= s_->snapshot_txn.load(std::memory_order_acquire); }
 
 // ------------------------------------------------------------------------------------------------------------- a view
@@ -399,13 +570,15 @@ Status State::load_view(State &owner, u64 id) {
   return {};
 }
 
-Result<Box<Volume>> Volume::open_snapshot(u64 id, const OpenOptions &options) {
-  State &owner = *s_;
+Result<Box<Volume>> Volume::open_snapshot(u64 id, const OpenOptions &options) { return s_->open_view(id, options); }
+
+Result<Box<Volume>> State::open_view(u64 id, const OpenOptions &options) {
+  State &owner = *this;
   if (!owner.snapshots.use(id)) return Errno::noent;
   Result<Box<Volume>> v = [&]() -> Result<Box<Volume>> {
-    auto super = VX_TRY(Box<disk::SuperDisk>::make(*owner.super));
-    Box<State> s = VX_TRY(Box<State>::make(owner.dev, options, owner.geo, *super));
-    s->super = std::move(super);
+    auto copy = VX_TRY(Box<disk::SuperDisk>::make(*owner.super));
+    Box<State> s = VX_TRY(Box<State>::make(owner.dev, options, owner.geo, *copy));
+    s->super = std::move(copy);
     s->opts.read_only = true;
     s->read_only.store(true);
     VX_TRY(s->load_view(owner, id));

@@ -17,6 +17,8 @@ struct SnapshotInfo {
   u32 created_nsec = 0;
   u64 used_blocks = 0;  // of the whole filesystem, when it was made
   u64 own_blocks = 0;  // needed by this snapshot only: what deleting it gives back (Volume::snapshot_info with account)
+  u64 replaced_by = 0;    // id of the snapshot that a rollback put into its place; 0: it is none of a rollback
+  bool counting = false;  // that rollback's space is still being counted
   char name[64] = {};
 };
 

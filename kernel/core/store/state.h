@@ -4,6 +4,7 @@
 // Lock order: commit_lock > (participants' freeze locks) > Tree::root_lock_ > node locks, parent before child >
 // group stripes > State::lock, cache and space spinlocks (leaves). Nothing but node reads happens under a node lock.
 #pragma once
+#include "../disk/snapshot_items.h"
 #include "alloc.h"
 #include "dead.h"
 #include "log.h"
@@ -55,6 +56,9 @@ struct RootCapture {  // what a commit writes into the root slot
   u64 node_blocks;
 };
 
+class RollbackCount;
+class Volume;
+
 struct State : Pinned {
   State(vx_bdev *device, const OpenOptions &o, const disk::Geometry &g, const disk::SuperDisk &sb);
   ~State();
@@ -62,6 +66,8 @@ struct State : Pinned {
   // ---- open, close (volume.cc, open.cc)
   Status load_root();
   Status load_tree(u8 id, const disk::TreeRootDisk &root);
+  Result<Node *> read_root(u8 id, const disk::TreeRootDisk &root);  // pinned; null: the tree is empty
+  void replace_root(u8 id, Node *n);                                // nobody uses the tree
   Status start();
   Status close();
 
@@ -110,6 +116,11 @@ struct State : Pinned {
   Status load_snapshots();
   Status reload_snapshots();
   Status load_view(State &owner, u64 id);
+  Result<Box<Volume>> open_view(u64 id, const OpenOptions &options);
+  Result<u64> make_snapshot(Bytes name, bool reserve);  // reserve: from what is kept for a full disk
+  Result<u64> find_snapshot(Bytes name);
+  Result<bool> count_turn(u32 steps);
+  Status take_roots(u64 replaced, u64 target, const disk::SnapshotItem &from);
   bool kept_for_snapshot(Extent e, u64 birth, u8 tree);
   void drain_dead(Handle &h);
   Result<bool> reclaim_turn(u32 items);
@@ -141,6 +152,9 @@ struct State : Pinned {
   SnapshotList snapshots;
   std::atomic<u64> snapshot_txn{0};  // of the newest snapshot: what was born at or before it is kept. 0: there is none
   std::atomic<bool> quiet{false};    // nothing is given back: the device is not to change
+  std::atomic<u64> rollback_txn{0};  // of the last rollback; 0: there was none
+  Box<RollbackCount> counting;       // snapshots.change: the rollback whose blocks are being noted
+  bool counting_told = false;        // that it fails, in the log
   u64 reclaim_id = 0;                // snapshots.change: the one being given back, and how far that is
   Key reclaim_at;
   State *view_of = nullptr;  // this is a snapshot of that volume

@@ -58,6 +58,8 @@ class Tree : Pinned {
  private:
   friend struct State;
   friend struct TreeOps;
+  friend class UnsharedWalk;
+  friend class TreeDiff;
   State *state_;
   u8 id_;
   mutable RwSem root_lock_;     // guards root_; taken before any node lock of this tree

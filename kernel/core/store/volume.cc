@@ -76,7 +76,7 @@ SpaceInfo Volume::space() const {
   i.pinned = s.alloc.pinned.load(std::memory_order_relaxed);
   u64 fixed = 2 * s.geo.groups + s.geo.head_blocks() + s.geo.tail_blocks() + s.geo.log_blocks;
   for (u64 g = 1; g < s.geo.groups; g *= 3) fixed += s.geo.super_blocks();
-  i.meta = fixed + s.alloc.node_blocks.load(std::memory_order_relaxed);
+  i.meta = fixed + max_of<s64>(0, static_cast<s64>(s.alloc.node_blocks.load(std::memory_order_relaxed)));
   return i;
 }
 
@@ -162,6 +162,10 @@ Status Volume::set_read_only(bool ro) {
     return s.commit_locked();
   }
   if (s.abort_code.load() || s.ro_features || s.log_ignored || vx_bdev_read_only(s.dev)) return Errno::rofs;
+  if (rollback_requested()) {
+    log(VX_LOG_ERR).str("a rollback waits for the next mount for writing: unmount, and mount again");
+    return Errno::busy;
+  }
   s.opts.read_only = false;
   s.read_only.store(false);
   if (s.stock.target == 0) {

@@ -86,8 +86,18 @@ class Volume : Pinned {
   // What deleting it would free. noent; intr when stopped() says so. Takes time.
   Result<u64> snapshot_own_blocks(u64 id, FnRef<bool()> stopped) const;
   void quiesce(bool on);  // on: no space is given back, so that the device does not change by itself
+  // The next open for writing makes the state of that snapshot the current one, in one commit, after keeping the state
+  // that it replaces as a snapshot "before-rollback-N"; so a rollback can be undone by another. 0: the request is taken
+  // back. The space is counted in the background, as that of deleted snapshots; until then neither of the two can be
+  // deleted (busy). noent, opnotsupp, rofs, nospc, io.
+  Status rollback_request(u64 id);
+  u64 rollback_requested() const;  // 0: none
+  // What was born before this transaction may be shared with a state that a rollback replaced, beyond what the current
+  // one knows of: nothing may be appended to it in place. 0: nothing was.
+  u64 rollback_txn() const;
   // The snapshot as a volume of its own, read-only, on the same device. Must be gone before this volume is.
   Result<Box<Volume>> open_snapshot(u64 id, const OpenOptions &options);  // noent
+  u64 view_id() const;  // of the snapshot that this volume is; 0: it is none
   // Does a snapshot need what was born then? It must not be overwritten; free() knows by itself.
   bool kept(u64 birth) const;
 
@@ -139,6 +149,7 @@ class Volume : Pinned {
   State &state() { return *s_; }  // store's own rooms only
 
  private:
+  Status apply_rollback();
   State *s_;
 };
 

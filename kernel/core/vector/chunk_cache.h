@@ -68,6 +68,8 @@ struct Chunk : Pinned {
   std::atomic<u32> dead_count{0};
   disk::ChunkPiece *pieces = nullptr;  // kChunkPieces of them, once the chunk was appended to
   u32 npieces = 0;
+  bool replace =
+      false;  // a state that a rollback replaced has other rows behind ours in them: the first append moves us
 };
 
 // The chunks of a table, by number. Replaced by a larger one when it is full; the old one is retired. All chunks of a

@@ -49,6 +49,10 @@ Status run(Call &call, u32 cmd) {
       return call.snapshot_create();
     case VEXFS_IOCTL_SNAPSHOT_DELETE:
       return call.snapshot_delete();
+    case VEXFS_IOCTL_SNAPSHOT_ROLLBACK:
+      return call.snapshot_rollback();
+    case VEXFS_IOCTL_SNAPSHOT_DIFF:
+      return call.snapshot_diff();
     case VEXFS_IOCTL_SNAPSHOT_INFO:
       return call.snapshot_info();
     case VEXFS_IOCTL_SNAPSHOT_LIST:

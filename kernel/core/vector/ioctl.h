@@ -53,6 +53,8 @@ class Call : Pinned {
   Status get_stats();
   Status snapshot_create();
   Status snapshot_delete();
+  Status snapshot_rollback();
+  Status snapshot_diff();
   Status snapshot_info();
   Status snapshot_list();
   Status scrub();
@@ -90,6 +92,10 @@ class Call : Pinned {
   Status durable(bool wanted);
   Result<u64> snapshot_id(const vexfs_snapshot &v);
   Status describe_snapshot(u64 id, bool account, vexfs_snapshot *out);
+
+  Status diff_files(const store::Volume &from, const store::Volume &to, vexfs_snapshot_diff &v);
+  Status diff_collections(const store::Volume &from, const store::Volume &to, vexfs_snapshot_diff &v);
+  bool give_change(vexfs_snapshot_diff &v, const vexfs_change &c, Status *st);
 
   Status scrub_some(vexfs_scrub &v, u64 &budget);
   bool report(vexfs_scrub &v, const vexfs_found &f);

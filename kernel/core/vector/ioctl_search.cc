@@ -18,7 +18,9 @@ struct Group {
 
 Status Call::check_search(Collection &c, const vexfs_search &s) {
   if (s.flags & ~(VEXFS_SEARCH_EXACT | VEXFS_SEARCH_LIKE | VEXFS_SEARCH_SKIP_STALE)) return Errno::inval;
-  if (s.reserved0 || s.as_of || !all_zero(s.reserved, 4)) return Errno::inval;
+  if (s.reserved0 || !all_zero(s.reserved, 4)) return Errno::inval;
+  // Of another time: the host opens the snapshot and asks there (a snapshot's own id is what it is).
+  if (s.as_of && s.as_of != engine_.volume().view_id()) return Errno::opnotsupp;
   if (s.nq == 0 || s.nq > VEXFS_QUERIES_MAX || s.k == 0 || s.k > VEXFS_K_MAX || s.ef > VEXFS_EF_MAX)
     return Errno::inval;
   if (!s.hits || (!s.counts && s.nq != 1)) return Errno::inval;

@@ -21,6 +21,11 @@ Bytes name_of(const vexfs_snapshot &v) {
   return {reinterpret_cast<const u8 *>(v.name), n < sizeof v.name ? n : 0};
 }
 
+// What only comes out is zero on the way in.
+bool nothing_out(const vexfs_snapshot &v) {
+  return v.state == 0 && v.replaced_by == 0 && !v.reserved[0] && !v.reserved[1] && !v.reserved[2];
+}
+
 }  // namespace
 }  // namespace ioctl_snapshot_impl
 
@@ -48,6 +53,9 @@ Status Call::describe_snapshot(u64 id, bool account, vexfs_snapshot *out) {
   out->txn = info.txn;
   out->created_sec = static_cast<u64>(info.created_sec);
   out->created_nsec = info.created_nsec;
+  out->state =
+      (volume.rollback_requested() == id ? VEXFS_SNAPSHOT_S_NEXT : 0) | (info.counting ? VEXFS_SNAPSHOT_S_COUNTING : 0);
+  out->replaced_by = info.replaced_by;
   out->used_bytes = info.used_blocks << volume.block_shift();
   out->own_bytes = account ? VX_TRY(volume.snapshot_own_blocks(id, [this] { return interrupted(this); }))
                                  << volume.block_shift()
@@ -60,7 +68,7 @@ Status Call::describe_snapshot(u64 id, bool account, vexfs_snapshot *out) {
 Status Call::snapshot_create() {
   vexfs_snapshot v;
   VX_TRY(read_arg(&v));
-  if (v.flags || v.id || v.reserved0 || !all_zero(v.reserved, 4)) return Errno::inval;
+  if (v.flags || v.id || !ioctl_snapshot_impl::nothing_out(v)) return Errno::inval;
   Bytes name = ioctl_snapshot_impl::name_of(v);
   if (name.empty()) return Errno::inval;
   u64 id = VX_TRY(engine_.filesystem().snapshot_create(name));
@@ -73,15 +81,27 @@ Status Call::snapshot_create() {
 Status Call::snapshot_delete() {
   vexfs_snapshot v;
   VX_TRY(read_arg(&v));
-  if (v.flags || v.reserved0 || !all_zero(v.reserved, 4)) return Errno::inval;
+  if (v.flags || !ioctl_snapshot_impl::nothing_out(v)) return Errno::inval;
   u64 id = VX_TRY(snapshot_id(v));
   return engine_.volume().snapshot_delete(id);
+}
+
+Status Call::snapshot_rollback() {
+  vexfs_snapshot v;
+  VX_TRY(read_arg(&v));
+  if ((v.flags & ~VEXFS_SNAPSHOT_CANCEL) || !ioctl_snapshot_impl::nothing_out(v)) return Errno::inval;
+  if (v.flags & VEXFS_SNAPSHOT_CANCEL)
+    return v.id || v.name[0] ? Status(Errno::inval) : engine_.volume().rollback_request(0);
+  u64 id = VX_TRY(snapshot_id(v));
+  VX_TRY(engine_.volume().rollback_request(id));
+  VX_TRY(describe_snapshot(id, false, &v));
+  return write_arg(v);
 }
 
 Status Call::snapshot_info() {
   vexfs_snapshot v;
   VX_TRY(read_arg(&v));
-  if ((v.flags & ~VEXFS_SNAPSHOT_ACCOUNT) || v.reserved0 || !all_zero(v.reserved, 4)) return Errno::inval;
+  if ((v.flags & ~VEXFS_SNAPSHOT_ACCOUNT) || !ioctl_snapshot_impl::nothing_out(v)) return Errno::inval;
   u64 id = VX_TRY(snapshot_id(v));
   VX_TRY(describe_snapshot(id, v.flags & VEXFS_SNAPSHOT_ACCOUNT, &v));
   return write_arg(v);

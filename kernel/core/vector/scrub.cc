@@ -99,6 +99,7 @@ u64 where(const store::Volume &v, const disk::ChunkItem &item, u64 off) {
   Status st = t.read_pieces(chunk, &item);
   if (st.code() == Errno::noent) return true;  // all of its rows are dead
   VX_TRY(std::move(st));
+  if (item.birth > durable) return true;  // it has just moved, and may not be there yet
   Rows rows;
   Data data;
   VX_TRY(rows.make(t.chunk_rows()));

@@ -83,6 +83,10 @@ class Table : Pinned {
   Status grow_map(u32 number);
   Status grow_memory(Chunk &c, u32 rows);
   Status grow_disk(store::Handle &h, Chunk &c, u64 want_blocks);
+  Status replace_disk(store::Handle &h, Chunk &c, u64 want_blocks, u32 rows);
+  Status take_pieces(store::Handle &h, Chunk &c, u64 want_blocks, u64 *got);
+  Status store_pieces(store::Handle &h, const Chunk &c, bool moved);
+  void free_pieces(store::Handle &h, const disk::ChunkPiece *pieces, u32 n, u64 birth);
   Status start_chunk(u32 number, u32 rows);
   Status room_in(u32 number, u32 rows);
   u64 blocks_of(const Chunk &c) const;

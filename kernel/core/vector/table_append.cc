@@ -13,8 +13,10 @@ u32 pow2_up(u32 v) { return v <= 1 ? 1 : u32{1} << (32 - std::countl_zero(v - 1)
 }  // namespace
 }  // namespace append_impl
 
+// Blocks that the chunk may append to.
 u64 Table::blocks_of(const Chunk &c) const {
   u64 n = 0;
+  if (c.replace) return 0;
   for (u32 i = 0; i < c.npieces; i++) n += c.pieces[i].blocks;
   return n;
 }
@@ -32,8 +34,14 @@ u64 Table::blocks_for(const Chunk &c, u32 rows, bool ahead) const {
 u64 Table::blocks_wanted(u32 n, bool ahead) const {
   u64 bs = volume_.block_size();
   u64 blocks = div_up<u64>(u64{n} * stride_, bs) + 4;
-  if (!ahead) return blocks;
   u32 in_chunk = slots() & (chunk_rows() - 1);
+  if (volume_.rollback_txn()) {  // the rows that are there already may have to move
+    u32 number = slots() >> shift_;
+    ChunkMap *m = map();
+    Chunk *c = m && number < m->cap ? m->chunks[number].load(std::memory_order_acquire) : nullptr;
+    if (!c || !c->pieces || c->replace) blocks += div_up<u64>(u64{in_chunk} * stride_, bs);
+  }
+  if (!ahead) return blocks;
   u64 have = div_up<u64>(u64{in_chunk} * stride_, bs);
   u64 all = div_up<u64>(u64{chunk_rows()} * stride_, bs);
   u64 grow = min_of(all, max_of<u64>(2 * have, append_impl::first_bytes / bs));
@@ -113,52 +121,83 @@ Status Table::room_in(u32 number, u32 rows) {
   if (s.ok()) {
     memcpy(pieces, item.pieces, sizeof item.pieces);
     c.npieces = item.npieces;
+    c.replace = item.birth <= volume_.rollback_txn();
   }
   c.pieces = pieces;
   return {};
 }
 
-// Adds pieces of want_blocks together, or fewer when the disk is nearly full, and stores the item.
-Status Table::grow_disk(store::Handle &h, Chunk &c, u64 want_blocks) {
-  store::Tree &tree = volume_.tree(store::TreeId::collections);
-  Status why;
-  u64 got = 0;
-  while (got < want_blocks) {
-    u64 want = want_blocks - got;
+// Adds pieces of want_blocks together, or fewer when the disk is nearly full; the error says why.
+Status Table::take_pieces(store::Handle &h, Chunk &c, u64 want_blocks, u64 *got) {
+  *got = 0;
+  while (*got < want_blocks) {
+    u64 want = want_blocks - *got;
     u64 goal = c.npieces ? c.pieces[c.npieces - 1].start + c.pieces[c.npieces - 1].blocks : 0;
     Result<store::Extent> whole = volume_.alloc(h, goal, want, want);
     Result<store::Extent> e = whole.code() == Errno::nospc ? volume_.alloc(h, goal, 1, want) : std::move(whole);
-    if (!e.ok()) {
-      why = e.error();
-      break;
-    }
+    if (!e.ok()) return e.error();
     if (c.npieces && e->start == goal) {
       disk::ChunkPiece &last = c.pieces[c.npieces - 1];
       last.blocks = static_cast<u32>(last.blocks + e->count);
     } else if (c.npieces == disk::kChunkPieces) {
       volume_.cancel(*e);
-      why = Errno::nospc;
-      break;
+      return Errno::nospc;
     } else {
       c.pieces[c.npieces].start = e->start;
       c.pieces[c.npieces++].blocks = static_cast<u32>(e->count);
     }
     volume_.publish(h, *e);
-    got += e->count;
+    *got += e->count;
   }
-  if (got == 0) return why;
+  return {};
+}
+
+// moved: the pieces are new, all of them.
+Status Table::store_pieces(store::Handle &h, const Chunk &c, bool moved) {
+  store::Tree &tree = volume_.tree(store::TreeId::collections);
   disk::ChunkItem item{};
   store::Key key = item_key(cid_, VectorItem::chunk, c.number);
   Result<usize> old = tree.get(key, mut_bytes_of(item));
-  if (!old.ok()) item.birth = h.txn();
+  if (!old.ok() || moved) item.birth = h.txn();
   item.npieces = c.npieces;
   memcpy(item.pieces, c.pieces, sizeof item.pieces);
   Status s = tree.upsert(h, key, {bytes_of(item).data(), disk::ChunkItem::bytes(c.npieces)});
-  if (!s.ok()) {
-    h.abort(s.error());
-    return s;
-  }
+  if (!s.ok()) h.abort(s.error());
+  return s;
+}
+
+void Table::free_pieces(store::Handle &h, const disk::ChunkPiece *pieces, u32 n, u64 birth) {
+  for (u32 i = 0; i < n; i++) volume_.free(h, {pieces[i].start, pieces[i].blocks}, birth);
+}
+
+Status Table::grow_disk(store::Handle &h, Chunk &c, u64 want_blocks) {
+  u64 got = 0;
+  Status why = take_pieces(h, c, want_blocks, &got);
+  if (got == 0) return why;
+  VX_TRY(store_pieces(h, c, false));
   disk_blocks_.fetch_add(got, std::memory_order_relaxed);
+  return {};
+}
+
+// New pieces take the place of those that we may not append to; our rows go out to them with this transaction.
+Status Table::replace_disk(store::Handle &h, Chunk &c, u64 want_blocks, u32 rows) {
+  disk::ChunkItem old{};
+  VX_TRY(read_pieces(c.number, &old));
+  c.npieces = 0;
+  u64 got = 0, had = 0;
+  for (u32 i = 0; i < old.npieces; i++) had += old.pieces[i].blocks;
+  Status why = take_pieces(h, c, want_blocks, &got);
+  if (!why.ok() && got < div_up<u64>(u64{rows + 1} * stride_, volume_.block_size())) {
+    free_pieces(h, c.pieces, c.npieces, h.txn());
+    memcpy(c.pieces, old.pieces, sizeof old.pieces);
+    c.npieces = old.npieces;
+    return why;
+  }
+  VX_TRY(store_pieces(h, c, true));
+  free_pieces(h, old.pieces, old.npieces, old.birth);
+  c.replace = false;
+  if (rows) cache_.mark_dirty(c, 0, rows);
+  disk_blocks_.fetch_add(got - had, std::memory_order_relaxed);
   return {};
 }
 
@@ -191,7 +230,7 @@ Result<u32> Table::make_room(store::Handle &h, u32 n, u64 blocks_promised, bool 
   for (u32 i = 0; i < rooms_; i++) {
     Chunk &c = *room_[i];
     u32 begin = c.number == from ? first & (chunk_rows() - 1) : 0, rows = rows_in(c.number);
-    if (u64 more = blocks_for(c, rows, ahead)) s = grow_disk(h, c, more);
+    if (u64 more = blocks_for(c, rows, ahead)) s = c.replace ? replace_disk(h, c, more, begin) : grow_disk(h, c, more);
     u64 hold = blocks_of(c) * volume_.block_size() / stride_;
     u32 ok_rows = static_cast<u32>(min_of<u64>(hold, rows));
     if (ok_rows > begin) fit += ok_rows - begin;

@@ -62,6 +62,41 @@ expect_fail vexctl snapshot delete first "$MNT1"
 expect_fail mount -o remount,rw "$MNT2"
 umount_fs "$MNT2"
 
+say "every snapshot is a directory"
+view=$MNT1/.vexfs/snapshots
+ls -A "$MNT1" | grep -q vexfs && die ".vexfs is listed"
+expect_eq "what is in it" "$(ls "$view")" first
+(cd "$view/first" && sums .) >"$work/now"
+diff "$work/first" "$work/now" || die "another view below .vexfs"
+expect_errno EROFS touch "$view/first/x"
+umount "$view/first" # whoever may look mounts it
+setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all cat "$view/first/small" >/dev/null
+chmod 700 "$MNT1/d/e"
+expect_errno ENOENT ls "$view/second"
+expect_errno EEXIST mkdir "$MNT1/.vexfs"
+expect_errno EPERM rmdir "$MNT1/.vexfs"
+expect_errno EPERM mv -T "$MNT1/d" "$MNT1/.vexfs"
+expect_errno EPERM mv "$MNT1/.vexfs" "$MNT1/x"
+expect_errno EPERM chmod 700 "$MNT1/.vexfs"
+expect_errno EPERM mkdir "$view/x"
+getfattr -d "$MNT1/.vexfs" "$view" "$view/first" >/dev/null
+expect_eq "then" "$(vexctl --json search "$MNT1/d" -q "[1, 2, 3]" -k 5 --as-of first | grep -c '"id"')" 2
+vexctl --json search "$MNT1/d" -q "[1, 2, 3]" -k 1 --as-of first | grep -q '"path": "'"$view/first/d/1"'"' || die "no name from then"
+expect_fail vexctl search "$MNT1/d" -q "[1, 2, 3]" --as-of nope
+id=$(vexctl --json snapshot list "$MNT1" | sed -n 's/.*"id": \([0-9]*\).*/\1/p')
+expect_eq "by ioctl" "$(asof "$MNT1/d" "$id" 1 2 3)" "2 hits"
+expect_eq "by ioctl, now" "$(asof "$MNT1/d" 0 1 2 3)" "1 hits"
+expect_fail asof "$MNT1/d" 999 1 2 3
+vexctl --quiet snapshot create gone "$MNT1"
+ls "$view/gone" >/dev/null
+(cd "$view/gone" && expect_fail vexctl snapshot delete gone "$MNT1")
+ls "$view/gone" >/dev/null
+vexctl --quiet snapshot delete gone "$MNT1" # although somebody has looked at it
+expect_errno ENOENT ls "$view/gone"
+ls "$view/first" >/dev/null
+umount_fs "$MNT1" # takes what is mounted below .vexfs along
+mount_fs "$DEV2" "$MNT1"
+
 say "several, also after a remount and beside each other"
 keep second
 for i in $(seq 20 30); do head -c 70000 /dev/urandom >"$MNT1/d/$i"; done
@@ -98,6 +133,14 @@ wait "$writer" "$writer2"
 for i in $(seq 5); do as_it_was "busy $i"; done
 as_it_was second
 
+say "what has changed"
+vexctl snapshot diff second "$MNT1" --to third >"$work/diff"
+grep -q "^M /d/25  (data" "$work/diff" || die "diff: $(cat "$work/diff")"
+grep -q unwritten "$work/diff" && die "diff: $(cat "$work/diff")"
+vexctl snapshot diff third "$MNT1" >"$work/diff"
+grep -q "^- /unwritten" "$work/diff" || die "diff: $(cat "$work/diff")"
+grep -q "^+ /rw" "$work/diff" || die "diff: $(cat "$work/diff")"
+
 say "errors"
 expect_fail vexctl snapshot create first "$MNT1"
 expect_fail vexctl snapshot create a/b "$MNT1"
@@ -106,6 +149,36 @@ expect_fail mount -t vexfs -o ro,snapshot= "$DEV2" "$MNT2"
 fsfreeze -f "$MNT1"
 expect_fail vexctl snapshot create frozen "$MNT1"
 fsfreeze -u "$MNT1"
+umount_fs "$MNT1"
+check_fs "$DEV2"
+
+say "back to one, and forth again; taken back; held by those that need it"
+mount_fs "$DEV2" "$MNT1"
+sums "$MNT1" >"$work/present"
+vexctl --quiet snapshot rollback third "$MNT1"
+expect_fail vexctl snapshot delete third "$MNT1"
+vexctl --quiet snapshot rollback --cancel "$MNT1"
+remount_cycle "$DEV2" "$MNT1"
+sums "$MNT1" | diff "$work/present" - || die "it went back although that was taken back"
+vexctl --quiet snapshot rollback first "$MNT1"
+remount_cycle "$DEV2" "$MNT1"
+sums "$MNT1" | diff "$work/first" - || die "it did not go back"
+expect_eq "vectors" "$(vexctl --json search "$MNT1/d" -q "[1, 2, 3]" -k 5 | grep -c '"id"')" 2
+for i in $(seq 5); do head -c 50000 /dev/urandom >"$MNT1/d/other$i"; done
+vexctl --quiet add "$MNT1/d" -v "[7, 8, 9]"
+before=$(vexctl --json snapshot list "$MNT1" | sed -n 's/.*"name": "\(before.*\)".*/\1/p')
+vexctl --quiet snapshot rollback "$before" "$MNT1"
+remount_cycle "$DEV2" "$MNT1"
+sums "$MNT1" | diff "$work/present" - || die "the rollback was not undone"
+for name in first second third; do as_it_was "$name"; done
+for _ in $(seq 60); do
+	vexctl --json snapshot list "$MNT1" | grep -q '"counting": true' || break
+	sleep 0.5
+done
+vexctl --json snapshot list "$MNT1" | grep '"counting": true' && die "the space is not counted"
+vexctl --json snapshot list "$MNT1" | sed -n 's/.*"name": "\(before.*\)".*/\1/p' >"$work/befores"
+expect_eq "states that were replaced" "$(wc -l <"$work/befores")" 2
+while read -r name; do vexctl --quiet snapshot delete "$name" "$MNT1"; done <"$work/befores"
 umount_fs "$MNT1"
 check_fs "$DEV2"
 
