@@ -31,7 +31,7 @@ in_guest 6.1 "$summary"'
 	mkfs.vexfs -q -f $DEV1 && mount -t vexfs $DEV1 /mnt/1
 	cp -a /usr/bin /mnt/1/programs
 	cp -a /etc /mnt/1/etc
-	mkdir /mnt/1/many && for n in $(seq 2000); do echo $n >/mnt/1/many/$n; done
+	mkdir /mnt/1/many && for n in $(seq 500); do echo $n >/mnt/1/many/$n; done
 	ln /mnt/1/many/1 /mnt/1/hard && setfattr -n user.colour -v blue /mnt/1/hard
 	truncate -s 1T /mnt/1/sparse && echo end | dd of=/mnt/1/sparse bs=1M seek=1000000 conv=notrunc status=none
 	truncate -s 100M /mnt/1/sparse
