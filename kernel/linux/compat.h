@@ -87,6 +87,17 @@ static inline void inode_set_mtime_to_ts(struct inode *inode, struct timespec64 
 #define VX_ERROR_REMOVE .error_remove_page = generic_error_remove_page
 #endif
 
+/*
+ * Before 6.6 writeback takes every block of a folio that is up to date for one that was written to: clean ones would move
+ * without a promise of space. Folios of one page have few of them.
+ */
+static inline void vx_set_large_folios(struct address_space *mapping)
+{
+#if VX_KERNEL(6, 6)
+	mapping_set_large_folios(mapping);
+#endif
+}
+
 /* A folio of the cache, or NULL: 6.3 turned the miss into an error pointer. */
 static inline struct folio *vx_cached_folio(struct address_space *mapping, pgoff_t index)
 {

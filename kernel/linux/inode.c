@@ -30,7 +30,7 @@ static int vexfs_set_ops(struct inode *inode, dev_t rdev)
 		inode->i_op = &vexfs_file_iops;
 		inode->i_fop = &vexfs_file_fops;
 		inode->i_mapping->a_ops = &vexfs_aops;
-		mapping_set_large_folios(inode->i_mapping);
+		vx_set_large_folios(inode->i_mapping);
 		return 0;
 	case S_IFDIR:
 		inode->i_op = &vexfs_dir_iops;

@@ -48,6 +48,7 @@ struct vexfs_sb {
 	struct workqueue_struct *verify_wq; /* checksums of what was read into the page cache; waits for no folio */
 	struct workqueue_struct *direct_wq; /* of what was read directly, which may wait for the page cache */
 	atomic64_t blocks_verified;
+	atomic_long_t kept_seq; /* snapshots that were made: blocks that could be written over are to be kept */
 	struct delayed_work read_only_work; /* vexfs_check() found that the core has given up */
 	int abort_told; /* in the kernel log */
 	struct vx_shrinker shrinkers[VEXFS_SHRINKERS];
@@ -208,6 +209,16 @@ static inline void vexfs_mapping_cut(struct inode *inode)
 static inline void vexfs_mapping_done(struct inode *inode)
 {
 	atomic_long_inc(&vexfs_i(inode)->done_seq);
+}
+
+/*
+ * Where data is written to holds as long as this is the same: nothing was taken away, nothing that was written has
+ * entered the file (its blocks have checksums then, and are not written over), no snapshot was made.
+ */
+static inline u64 vexfs_write_cookie(struct inode *inode)
+{
+	return atomic_long_read(&vexfs_i(inode)->cut_seq) + atomic_long_read(&vexfs_i(inode)->done_seq) +
+	       atomic_long_read(&vexfs_sb(inode->i_sb)->kept_seq);
 }
 
 /* xattr.c */

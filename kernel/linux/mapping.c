@@ -21,11 +21,6 @@
 /* A buffered write reserves at most this much at a time: a larger write still gets as far as there is space. */
 #define VEXFS_RESERVE_MAX SZ_4M
 
-static u64 vexfs_write_cookie(struct inode *inode)
-{
-	return atomic_long_read(&vexfs_i(inode)->cut_seq) + atomic_long_read(&vexfs_i(inode)->done_seq);
-}
-
 /* Called with the folio locked: may the write go on with the mapping that it looked up before? */
 static bool vexfs_iomap_valid(struct inode *inode, const struct iomap *iomap)
 {
@@ -295,6 +290,23 @@ static int vexfs_zero_begin(struct inode *inode, u64 off, u64 len, unsigned int 
 	return 0;
 }
 
+/*
+ * A page that is being written gets its promise of new blocks when that has ended: before, its blocks are those that are
+ * being written to, and the next write would find no promise. The fault holds the folio locked.
+ */
+static void vexfs_wait_written(struct inode *inode, loff_t pos)
+{
+	struct folio *folio;
+
+	if (!mapping_stable_writes(inode->i_mapping))
+		return;
+	folio = vx_cached_folio(inode->i_mapping, pos >> PAGE_SHIFT);
+	if (!folio)
+		return;
+	folio_wait_writeback(folio);
+	folio_put(folio);
+}
+
 static int vexfs_write_begin(struct inode *inode, loff_t pos, loff_t length, unsigned int flags, struct iomap *iomap,
 			     struct iomap *srcmap)
 {
@@ -315,6 +327,8 @@ static int vexfs_write_begin(struct inode *inode, loff_t pos, loff_t length, uns
 	vexfs_round(inode, pos, length, &off, &len);
 	if (flags & IOMAP_ZERO)
 		return vexfs_zero_begin(inode, off, len, flags, iomap);
+	if (flags & IOMAP_FAULT)
+		vexfs_wait_written(inode, pos);
 	err = vexfs_reserve(inode, off, &len, &m);
 	if (err)
 		return vexfs_check(inode->i_sb, err);

@@ -77,6 +77,7 @@ static int vexfs_create_frozen(struct inode *inode, u32 cmd, struct vexfs_copied
 	if (err)
 		return err;
 	err = vx_ioctl(vexfs_fs(inode), vexfs_core(inode), cmd, a->base, &a->c);
+	atomic_long_inc(&vexfs_sb(sb)->kept_seq); /* a writeback that began before goes on after the thaw */
 	thawed = vx_thaw_super(sb);
 	if (thawed) /* somebody else was quicker: writers have not waited, but there it is */
 		pr_warn("vexfs: %s: thawed while a snapshot was made (%d)\n", sb->s_id, thawed);

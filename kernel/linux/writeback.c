@@ -39,10 +39,10 @@ static void vexfs_finish_ioend(struct iomap_ioend *ioend)
 		done = vx_write_done(vexfs_core(inode), off, round_up(end, bs) - off,
 				     min_t(u64, end, i_size_read(inode)), err, NULL);
 	vexfs_mapping_done(inode);
-	if (err)
-		vexfs_mapping_cut(inode);
-	else
+	if (!err)
 		err = vexfs_check(inode->i_sb, done);
+	if (err) /* the blocks have gone back */
+		vexfs_mapping_cut(inode);
 	trace_vexfs_written(inode, off, end - off, err);
 	/* The last folio of these may be all that keeps the inode: do not touch it any more. */
 	iomap_finish_ioends(ioend, err);
@@ -110,17 +110,21 @@ static bool vexfs_begin_sums(struct inode *inode)
 	return true;
 }
 
+/*
+ * What was looked up for one folio serves the next ones, but not beyond a write that has ended in between: another
+ * thread may have written a folio of this range, and whoever changed it since has been promised other blocks.
+ */
 static int vexfs_map_blocks(VX_MAP_BLOCKS_ARGS)
 {
 	struct iomap *iomap = &wpc->iomap;
-	u64 cut = atomic_long_read(&vexfs_i(inode)->cut_seq);
+	u64 cookie = vexfs_write_cookie(inode);
 	u64 bs = i_blocksize(inode);
 	u64 size = round_up((u64)i_size_read(inode), bs);
 	struct vx_map m;
 	u64 want;
 	int err;
 
-	if (offset >= iomap->offset && offset < iomap->offset + iomap->length && iomap->validity_cookie == cut)
+	if (offset >= iomap->offset && offset < iomap->offset + iomap->length && iomap->validity_cookie == cookie)
 		return 0;
 	want = size > offset ? min_t(u64, size - offset, VEXFS_ALLOCATE_MAX) : bs;
 	err = vx_map_allocate(vexfs_core(inode), offset, want, false, &m);
@@ -137,7 +141,7 @@ static int vexfs_map_blocks(VX_MAP_BLOCKS_ARGS)
 	iomap->addr = m.disk;
 	if (vexfs_begin_sums(inode))
 		iomap->flags = IOMAP_F_SHARED;
-	iomap->validity_cookie = cut;
+	iomap->validity_cookie = cookie;
 	return 0;
 }
 

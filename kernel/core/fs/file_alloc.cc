@@ -10,6 +10,8 @@ namespace {
 
 constexpr u64 kRunMax = 32768;  // blocks of one allocation: 128 MiB with 4 KiB blocks
 constexpr u64 kRunGood = 256;   // a run this long is as good as any
+// Of blocks that nobody was promised, for writeback: no more than a folio or so. What is not written is not given back soon.
+constexpr u64 kUnpromisedMax = 16;
 
 void fill(const Filesystem &fs, MapOut &out, u64 block, u64 count, u64 disk, u32 type, u32 flags) {
   out.off = block << fs.block_shift();
@@ -47,7 +49,7 @@ Status allocate_delayed(Inode &ip, u64 block, Spares &spares) {
 Status allocate_hole(Inode &ip, u64 block, u64 count, bool direct, bool cow, MapOut &out) {
   Spares spares;
   VX_TRY(spares.fill(1));
-  auto run = VX_TRY(alloc_run(ip, block, min_of(count, kRunMax), false));
+  auto run = VX_TRY(alloc_run(ip, block, min_of(count, direct ? kRunMax : kUnpromisedMax), false));
   MapRange *r = spares.take();
   *r = MapRange{};
   r->first = block;

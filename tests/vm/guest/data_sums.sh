@@ -295,6 +295,7 @@ pids+=($!)
 sleep 9
 touch stop
 for pid in "${pids[@]}"; do wait "$pid" || die "reading or writing failed"; done
+rewriters "$MNT1/rewritten" 5 || die "what was written back by several at once is not what was written"
 drop
 cat "$MNT1/scribbled" >/dev/null
 expect_eq "mismatches" "$(mismatches)" 0
