@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // vexctl snapshot diff: what has changed between two snapshots, or since one.
-#include <map>
+#include <algorithm>
 
 #include "context.h"
 
@@ -101,9 +101,11 @@ void diff(Context &ctx, const Options &o) {
   }
   std::vector<std::string> names(changes.size());
   for (bool deleted : {true, false}) {
+    auto wanted = [&](const vexfs_change &c) { return ((c.what & VEXFS_CHANGED_DELETED) != 0) == deleted; };
+    if (std::none_of(changes.begin(), changes.end(), wanted)) continue;
     Names in(ctx, path, deleted ? o.from : o.to);
     for (size_t i = 0; i < changes.size(); i++)
-      if (((changes[i].what & VEXFS_CHANGED_DELETED) != 0) == deleted) names[i] = in.of(ctx, changes[i]);
+      if (wanted(changes[i])) names[i] = in.of(ctx, changes[i]);
   }
   json j = json::array();
   for (size_t i = 0; i < changes.size(); i++) {

@@ -70,16 +70,20 @@ Status RollbackCount::next_phase() {
   return {};
 }
 
-// The part of e that lies in the window enters the bitmap.
+// The part of e that lies in the window: what an item says of its length is not walked through outside of it. Nothing of
+// what is no data: damage, the checker's business.
+Extent RollbackCount::in_window(Extent e) const {
+  const disk::Geometry &g = s_.geo;
+  if (e.count == 0 || !g.is_data(e.start, e.count)) return {};
+  u64 last = min_of(group_ + kWindow, g.groups) - 1;
+  u64 from = max_of(e.start, g.group_start(group_)), to = min_of(e.end(), g.group_start(last) + g.group_len(last));
+  return from < to ? Extent{from, to - from} : Extent{};
+}
+
 Status RollbackCount::mark(Bits &bits, Extent e) {
   const disk::Geometry &g = s_.geo;
-  if (e.count == 0 || !g.is_data(e.start, e.count)) return {};  // damage: the checker's business
   for (u64 block = e.start; block < e.end();) {
     u64 group = g.group_of(block), end = min_of(e.end(), g.group_start(group) + g.group_len(group));
-    if (group < group_ || group >= group_ + bits.size()) {
-      block = end;
-      continue;
-    }
     u64 *&b = bits[group - group_];
     if (!b) b = static_cast<u64 *>(vx_alloc_large(rollback_impl::bits_bytes(g), VX_ALLOC_ZERO));
     if (!b) return Errno::nomem;
@@ -104,7 +108,6 @@ bool RollbackCount::differs(const Bits &in, const Bits &but, u64 block) const {
 
 // Enters what of e died with the replaced state into the dead tree, run by run.
 Status RollbackCount::bury(Extent e, u64 birth) {
-  if (e.count == 0 || !s_.geo.is_data(e.start, e.count)) return {};
   constexpr u32 kBatch = 16;
   Extent runs[kBatch];
   for (u64 block = e.start; block < e.end();) {
@@ -145,7 +148,10 @@ Status RollbackCount::bury(Extent e, u64 birth) {
 Status RollbackCount::see_node(const UnsharedWalk::Found &n) {
   bool before = phase_ != Phase::after;
   Bits &bits = before ? bits_before_ : bits_after_;
-  auto see = [&](Extent e, u64 birth) { return phase_ == Phase::bury ? bury(e, birth) : mark(bits, e); };
+  auto see = [&](Extent whole, u64 birth) {
+    Extent e = in_window(whole);
+    return phase_ == Phase::bury ? bury(e, birth) : mark(bits, e);
+  };
   if (group_ == 0 && phase_ != Phase::bury) nodes_ += before ? -1 : 1;
   VX_TRY(see({n.addr, s_.geo.node_blocks}, n.birth));
   if (n.level) return {};

@@ -28,6 +28,7 @@ class RollbackCount : Pinned {
   void next_walk();
   Status next_phase();
   Status see_node(const UnsharedWalk::Found &n);
+  Extent in_window(Extent e) const;
   Status mark(Bits &bits, Extent e);
   Status bury(Extent e, u64 birth);
   Status revive(const Key &key, const disk::DeadItem &item);

@@ -370,6 +370,7 @@ Result<bool> State::count_turn(u32 steps) {
   using namespace snapshots_impl;
   Guard g(snapshots.change);
   if (quiet.load() || rollback_txn.load() == 0) return false;
+  Status st;
   if (!counting) {
     u64 id;
     VX_TRY(needed_by_rollback(*this, 0, &id));
@@ -377,25 +378,22 @@ Result<bool> State::count_turn(u32 steps) {
     disk::SnapshotItem item;
     VX_TRY(read_item(*this, id, &item));
     counting = VX_TRY(Box<RollbackCount>::make(*this, id, item));
-    Status st = counting->open();
-    if (!st.ok()) {
-      counting.reset();
-      return st.error();
-    }
+    st = counting->open();
   }
-  Result<bool> more = counting->turn(steps);
-  if (more.ok() && *more) return true;
+  if (st.ok()) {
+    Result<bool> more = counting->turn(steps);
+    if (more.ok() && *more) return true;
+    if (!more.ok()) st = more.error();
+  }
   counting.reset();
-  if (!more.ok()) {
-    if (!counting_told)
-      LogLine(dev, VX_LOG_ERR)
-          .str("noting the blocks of a rollback failed with error ")
-          .sdec(more.error().negative())
-          .str("; it will be tried again");
-    counting_told = true;
-    return more.error();
-  }
-  return true;  // there may be another
+  if (st.ok()) return true;  // there may be another
+  if (!counting_told)
+    LogLine(dev, VX_LOG_ERR)
+        .str("noting the blocks of a rollback failed with error ")
+        .sdec(st.error().negative())
+        .str("; it will be tried again");
+  counting_told = true;
+  return st.error();
 }
 
 // --------------------------------------------------------------------------------------------------------- going back

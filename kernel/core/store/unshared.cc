@@ -36,15 +36,9 @@ Result<bool> UnsharedWalk::next(MutBytes buf, Found *out) {
       memcpy(buf.data(), n->buf, s.geo.node_size);
       TreeOps::release(s, n, false);
     }
-    if (fresh_ && range.lo < at_) {  // it began before, and has been seen
+    if (range.lo < at_) {  // it began before, and has been seen
       VX_ASSERT(level_ > 0);
-      for (level_--;; level_--) {
-        Pins pins(s.cache);
-        Node *n = VX_TRY(TreeOps::read_node(*mine_, at_, level_, &range, pins));
-        bool begins = range.lo == at_;
-        TreeOps::release(s, n, false);
-        if (begins || level_ == 0) break;
-      }
+      level_--;
       fresh_ = false;
       continue;
     }

@@ -121,12 +121,7 @@ class Load {
     say('B', 'v', k, g);
     float row[dim];
     fill(k, g, row);
-    vexfs_embedding e{};
-    e.size = sizeof e;
-    e.row.id = k;
-    e.data = reinterpret_cast<__u64>(row);
-    e.dim = dim;
-    e.element = VEXFS_F32;
+    vexfs_embedding e = embedding(k, row);
     e.flags = VEXFS_VEC_DURABLE;
     if (ioctl(dir_fd_, VEXFS_IOCTL_ADD_EMBEDDING, &e) != 0) {
       CHECK(errno == EEXIST);
@@ -137,12 +132,7 @@ class Load {
   // 0: there is none; ~0: none that it ever was.
   uint64_t find_vector(uint64_t k, const std::vector<uint64_t> &possible) {
     float row[dim], want[dim];
-    vexfs_embedding e{};
-    e.size = sizeof e;
-    e.row.id = k;
-    e.data = reinterpret_cast<__u64>(row);
-    e.dim = dim;
-    e.element = VEXFS_F32;
+    vexfs_embedding e = embedding(k, row);
     if (ioctl(dir_fd_, VEXFS_IOCTL_GET_EMBEDDING, &e) != 0) {
       CHECK(errno == ENOENT);
       return 0;
@@ -169,6 +159,15 @@ class Load {
   }
 
  private:
+  static vexfs_embedding embedding(uint64_t k, float *row) {
+    vexfs_embedding e{};
+    e.size = sizeof e;
+    e.row.id = k;
+    e.data = reinterpret_cast<__u64>(row);
+    e.dim = dim;
+    e.element = VEXFS_F32;
+    return e;
+  }
   static void fill(uint64_t k, uint64_t g, float *row) {
     std::mt19937_64 rng(k * 7919 + g);
     for (uint32_t i = 0; i < dim; i++) row[i] = static_cast<float>(rng() % 1000) / 8;
