@@ -17,6 +17,9 @@ TEST(VectorAbi, NumbersAndLayout) {
   EXPECT_EQ(sizeof(vexfs_collection), 264u);
   EXPECT_EQ(sizeof(vexfs_row), 64u);
   EXPECT_EQ(sizeof(vexfs_hit), 64u);
+  EXPECT_EQ(sizeof(vexfs_snapshot), 152u);
+  EXPECT_EQ(sizeof(vexfs_change), 64u);
+  EXPECT_EQ(sizeof(vexfs_snapshot_diff), 96u);
   EXPECT_EQ(offsetof(vexfs_embedding, row), 16u);
   EXPECT_EQ(_IOC_TYPE(VEXFS_IOCTL_VECTOR_SEARCH), 0xB7u);
   EXPECT_EQ(_IOC_NR(VEXFS_IOCTL_VECTOR_SEARCH), 0x50u);

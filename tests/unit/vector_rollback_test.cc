@@ -141,6 +141,43 @@ TEST(VectorRollback, CrashAfterTheFirstAppend) {
   r.go_back(before, true);
 }
 
+// The same differences however few a call may give: files first, then collections, each once.
+TEST(SnapshotDiff, OneAtATimeOrAllAtOnce) {
+  Mount m;
+  vx_inode *kept = m.mkdir(m.root(), "kept"), *gone = m.make(m.root(), "gone");
+  ASSERT_EQ(m.create(kept, 4), 0);
+  vexfs_snapshot s{};
+  s.size = sizeof s;
+  s.name[0] = 's';
+  ASSERT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_SNAPSHOT_CREATE, &s), 0);
+  for (int i = 0; i < 20; i++) ASSERT_EQ(m.write(m.make(kept, "f" + std::to_string(i)), "text"), 0);
+  m.close(gone);
+  ASSERT_EQ(m.unlink(m.root(), "gone"), 0);
+  uint64_t id = 0;
+  for (uint64_t i = 1; i <= 3; i++) ASSERT_EQ(m.add(kept, {1, 2, 3, 4}, &(id = i)), 0);
+  ASSERT_EQ(m.commit(), 0);
+  auto all = [&](uint32_t capacity) {
+    std::vector<std::tuple<uint64_t, uint32_t, uint64_t, uint64_t>> found;
+    std::vector<vexfs_change> some(capacity);
+    vexfs_snapshot_diff d{};
+    d.size = sizeof d;
+    d.from = s.id;
+    d.changes = reinterpret_cast<__u64>(some.data());
+    d.capacity = capacity;
+    d.entry_size = sizeof(vexfs_change);
+    for (int calls = 0; !d.done && calls < 100; calls++) {
+      EXPECT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_SNAPSHOT_DIFF, &d), 0);
+      for (uint32_t i = 0; i < d.count; i++) found.push_back({some[i].ino, some[i].what, some[i].added, some[i].gone});
+    }
+    return found;
+  };
+  auto whole = all(100);
+  ASSERT_EQ(whole.size(), 24u);  // 20 files, their directory and the root, what was deleted, the collection
+  EXPECT_EQ(std::get<1>(whole.back()), VEXFS_CHANGED_COLLECTION);
+  EXPECT_EQ(std::get<2>(whole.back()), 3u);
+  for (uint32_t capacity : {1u, 2u, 7u, 24u}) EXPECT_EQ(all(capacity), whole) << capacity;
+}
+
 class VectorRollbackRuns : public ::testing::TestWithParam<uint16_t> {};
 
 TEST_P(VectorRollbackRuns, BackAndForth) {
