@@ -146,6 +146,7 @@ std::unique_ptr<host::MemDevice> starting_image() {
   auto dev = std::make_unique<host::MemDevice>(6 << 20);
   store::FormatOptions f;
   f.node_size = 4096;
+  f.node_copies = 2;
   f.log_blocks = disk::kLogBytesMin / 4096;
   EXPECT_TRUE(store::format(dev.get(), f, nullptr).ok());
   Mount m(kSmallMount, dev.get());

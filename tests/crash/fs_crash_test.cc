@@ -152,6 +152,7 @@ void every_cut(bool with_log) {
   std::mt19937_64 rng(seed);
   crash::SimDevice dev(12 << 20);
   store::FormatOptions f;
+  f.node_copies = static_cast<u8>(1 + seed % 2);
   f.log_blocks = with_log ? disk::kLogBytesMin / 4096 : 0;
   ASSERT_TRUE(store::format(&dev, f, nullptr).ok());
   { Mounted first(&dev); }  // makes the root directory

@@ -68,9 +68,13 @@ void MixedRun::leave_little_space(Mount &m) {
   vx_inode *filler = m.make(m.root(), "filler");
   vx_time t{1, 0, 0};
   ASSERT_EQ(m.commit(), 0);
-  uint64_t left = m.fs_info().blocks_avail;
+  uint64_t left = m.fs_info().blocks_avail, at = 0;
   ASSERT_GT(left, kBlocksLeft);
-  ASSERT_EQ(vx_fallocate(filler, VX_FALLOC_KEEP_SIZE, 0, (left - kBlocksLeft) * kBlock, 0, &t), 0);
+  // Step by step: each promises space for as many items as there could be, and gives it back.
+  for (uint64_t n; left > kBlocksLeft; at += n, left -= n) {
+    n = std::min<uint64_t>(left - kBlocksLeft, 64);
+    ASSERT_EQ(vx_fallocate(filler, VX_FALLOC_KEEP_SIZE, at * kBlock, n * kBlock, 0, &t), 0);
+  }
   m.close(filler);
   ASSERT_EQ(m.commit(), 0);
 }
@@ -209,6 +213,7 @@ void MixedRun::record() {
   host::seed_random(seed_);
   store::FormatOptions f;
   f.node_size = 4096;
+  f.node_copies = static_cast<u8>(1 + seed_ % 2);
   f.log_blocks = disk::kLogBytesMin / kBlock;
   ASSERT_TRUE(store::format(&dev_, f, nullptr).ok());
   Mount m(kSmallMount, &dev_);

@@ -44,12 +44,13 @@ Model contents(const store::Volume &v) {
 
 class Rollback {
  public:
-  Rollback(u64 seed, bool log) : rng_(seed), log_(log), dev_(6 << 20) {}
+  Rollback(u64 seed, bool log) : rng_(seed), log_(log), copies_(static_cast<u8>(1 + seed / 2 % 2)), dev_(6 << 20) {}
 
   void record() {
     store::FormatOptions f;
     f.block_size = 1024;
     f.node_size = 4096;
+    f.node_copies = copies_;
     f.log_blocks = log_ ? disk::kLogBytesMin / 1024 : 0;
     ASSERT_TRUE(store::format(&dev_, f, nullptr).ok());
     open();
@@ -216,6 +217,7 @@ class Rollback {
 
   std::mt19937_64 rng_;
   bool log_;
+  u8 copies_;  // of tree nodes
   SimDevice dev_;
   Box<store::Volume> vol_;
   Model model_, target_, replaced_;

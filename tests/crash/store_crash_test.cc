@@ -44,12 +44,14 @@ struct Tally {
 
 class Simulation {
  public:
-  Simulation(u64 seed, const Shape &shape) : rng_(seed), shape_(shape), dev_(shape.device_bytes) {}
+  Simulation(u64 seed, const Shape &shape)
+      : rng_(seed), shape_(shape), copies_(static_cast<u8>(1 + seed % 2)), dev_(shape.device_bytes) {}
 
   void record() {
     store::FormatOptions f;
     f.block_size = shape_.block_size;
     f.node_size = shape_.node_size;
+    f.node_copies = copies_;
     f.log_blocks = shape_.syncs_per_commit ? disk::kLogBytesMin / shape_.block_size : 0;
     ASSERT_TRUE(store::format(&dev_, f, nullptr).ok());
     dev_.start_recording();
@@ -243,6 +245,7 @@ class Simulation {
 
   std::mt19937_64 rng_;
   Shape shape_;
+  u8 copies_;  // of tree nodes
   SimDevice dev_;
   Model model_;
   std::vector<Model> history_;

@@ -60,6 +60,7 @@ class Recording {
     store::FormatOptions f;
     f.block_size = 1024;
     f.node_size = node_size;
+    f.node_copies = 2;
     f.log_blocks = 0;
     ok_ = store::format(&dev_, f, nullptr).ok();
   }

@@ -133,6 +133,7 @@ const Template &template_image() {
     store::FormatOptions f;
     f.block_size = kBlock;
     f.node_size = kNode;
+    f.node_copies = 2;
     f.log_blocks = 64;
     f.uuid[0] = 1;
     store::Layout layout;

@@ -20,6 +20,7 @@ store::FormatOptions format_options(const Options &o) {
   store::FormatOptions f;
   f.block_size = o.block_size;
   f.node_size = o.node_size;
+  f.node_copies = o.node_copies;
   if (o.size) f.total_blocks = std::max<uint64_t>(o.size / o.block_size, 1);  // 0 would be all of the device
   if (o.journal_bytes != ~uint64_t{0}) f.log_blocks = (o.journal_bytes + o.block_size - 1) / o.block_size;
   memcpy(f.uuid, o.uuid.data(), sizeof f.uuid);

@@ -98,6 +98,12 @@ void set_extended(Options &o, const std::string &text) {
   }
 }
 
+uint8_t copies(const std::string &text) {
+  if (text == "dup") return 2;
+  if (text == "single") return 1;
+  throw Usage("-m: '" + text + "' is not known (dup, single)");
+}
+
 template <class F>
 uint16_t name(F find, const char *what, const char *text, const std::string &known) {
   const auto v = find(text);
@@ -122,6 +128,7 @@ const std::vector<option> long_options{
     {"block-size", required_argument, nullptr, 'b'},
     {"node-size", required_argument, nullptr, opt_node_size},
     {"dry-run", no_argument, nullptr, 'n'},
+    {"metadata", required_argument, nullptr, 'm'},
     {"journal", required_argument, nullptr, 'J'},
     {"vector", no_argument, nullptr, 'V'},
     {"dim", required_argument, nullptr, 'D'},
@@ -193,6 +200,9 @@ void one_option(Options &o, int opt, const char *arg) {
     case opt_node_size:
       o.node_size = static_cast<uint32_t>(std::min<uint64_t>(size_of(arg, "--node-size", 1), UINT32_MAX));
       break;
+    case 'm':
+      o.node_copies = copies(arg);
+      break;
     case 'J':
       set_journal(o, arg);
       break;
@@ -262,7 +272,7 @@ Options parse_options(int argc, char **argv) {
   o.collection.index = VEXFS_INDEX_HNSW;
   optind = 1;
   opterr = 0;
-  for (int opt; (opt = getopt_long(argc, argv, ":L:U:b:nJ:i:N:VD:M:fFqvKE:h", long_options.data(), nullptr)) != -1;) {
+  for (int opt; (opt = getopt_long(argc, argv, ":L:U:b:nm:J:i:N:VD:M:fFqvKE:h", long_options.data(), nullptr)) != -1;) {
     try {
       one_option(o, opt, optarg);
     } catch (const Usage &e) {
@@ -293,6 +303,7 @@ const char *usage_text() {
          "  -U, --uuid UUID          this UUID, 'random' (default) or 'time'\n"
          "  -b, --block-size BYTES   1024 to 65536, default 4096\n"
          "      --node-size BYTES    size of tree nodes, default 16384\n"
+         "  -m, --metadata dup|single  how many copies of each tree node: two (default from 32 MiB on) or one\n"
          "  -J, --journal size=N     space kept for the intent log, N in MiB or with a unit; 0 for none\n"
          "  -E discard|nodiscard     whether to tell the device that its blocks are unused (default: yes); -K: no\n"
          "  -i BYTES, -N COUNT       accepted and without effect: inodes are made as they are needed\n"

@@ -31,6 +31,7 @@ struct Options {
   std::array<uint8_t, 16> uuid{};         // all zero: random
   uint32_t block_size = 4096;             // bytes
   uint32_t node_size = 0;                 // bytes; 0: default
+  uint8_t node_copies = 0;                // of tree nodes: 1 or 2; 0: default
   uint64_t journal_bytes = ~uint64_t{0};  // ~0: default
   uint64_t bytes_per_inode = 0;           // accepted, without effect
   uint64_t inode_count = 0;               // likewise

@@ -98,7 +98,8 @@ std::string report(const Options &o, const store::Layout &l, uint64_t device_byt
   s += "label             " + (o.label.empty() ? "(none)" : o.label) + "\n";
   s += "size              " + grouped(l.total_blocks) + " blocks of " + grouped(l.block_size) + " bytes (" +
        human(used_bytes) + ")\n";
-  s += "tree nodes        " + grouped(l.node_size) + " bytes, items up to " + grouped(l.max_item) + " bytes\n";
+  s += "tree nodes        " + grouped(l.node_size) + " bytes, items up to " + grouped(l.max_item) + " bytes" +
+       (l.node_copies == 2 ? ", two copies of each" : ", one copy of each") + "\n";
   s += "block groups      " + grouped(l.groups) + " of " + blocks(l, l.group_blocks) + "\n";
   s += "journal           " + (l.log_blocks ? blocks(l, l.log_blocks) + " at block " + grouped(l.log_start) : "none") +
        "\n";

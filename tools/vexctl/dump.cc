@@ -131,7 +131,7 @@ class Inspector {
       throw Usage("node " + std::to_string(block) + ": the filesystem has " + human_count(geo_.total_blocks) +
                   " blocks");
     Block b(geo_.node_size);
-    if (!load_node(block, b)) return;
+    if (!load_node({.addr = block}, b)) return;
     const auto *h = reinterpret_cast<const disk::NodeHeader *>(b.data());
     disk::print_node(b.bytes(), true, print);
     if (items && h->level == 0) print_items(b, h->tree, nullptr);
@@ -147,10 +147,10 @@ class Inspector {
       return;
     }
     struct Step {
-      uint64_t addr;
+      store::NodePlace place;
       unsigned level;
     };
-    std::vector<Step> todo{{t.node.addr.get(), t.levels - 1u}};
+    std::vector<Step> todo{{place_of(t.node), t.levels - 1u}};
     uint64_t nodes = 0;
     Block b(geo_.node_size);
     while (!todo.empty()) {
@@ -158,11 +158,11 @@ class Inspector {
       todo.pop_back();
       if (++nodes > geo_.total_blocks)
         throw client::Error(EUCLEAN, "the tree has more nodes than the device has blocks");
-      if (!load_node(s.addr, b)) continue;
+      if (!load_node(s.place, b)) continue;
       const auto *h = reinterpret_cast<const disk::NodeHeader *>(b.data());
       if (!oid) disk::print_node(b.bytes(), false, print);
       if (h->level != s.level) {
-        std::cout << "node " << s.addr << ": level " << unsigned{h->level} << ", expected " << s.level
+        std::cout << "node " << s.place.addr << ": level " << unsigned{h->level} << ", expected " << s.level
                   << ": not followed\n";
         continue;
       }
@@ -174,7 +174,7 @@ class Inspector {
       for (uint32_t i = h->count; i-- > 0;) {
         const bool last = i + 1 == h->count;
         if (oid && (branch[i].key.oid.get() > *oid || (!last && branch[i + 1].key.oid.get() < *oid))) continue;
-        todo.push_back(Step{branch[i].child.addr.get(), s.level - 1});
+        todo.push_back(Step{place_of(branch[i].child), s.level - 1});
       }
     }
   }
@@ -240,14 +240,27 @@ class Inspector {
     return b;
   }
 
-  bool load_node(uint64_t block, Block &b) {
+  static store::NodePlace place_of(const disk::NodePtr &p) { return {p.addr.get(), p.mirror.get()}; }
+
+  // The first copy, or else the second one. A second copy alone is shown too: it says where the first one lies.
+  bool load_node(const store::NodePlace &place, Block &b) {
+    if (load_copy(place.addr, place.addr, b)) return true;
+    return place.mirror && load_copy(place.mirror, place.addr, b);
+  }
+
+  bool load_copy(uint64_t block, uint64_t self, Block &b) {
     if (block >= geo_.total_blocks || geo_.node_blocks > geo_.total_blocks - block) {
       ctx_.result = exit_damage;
       std::cout << "node " << block << ": beyond the end of the filesystem\n";
       return false;
     }
     read(block, b);
-    disk::Refusal r = disk::verify_header(b.bytes(), disk::Magic::node, geo_.fs_hash, block);
+    disk::Refusal r = disk::verify_header(b.bytes(), disk::Magic::node, geo_.fs_hash, self);
+    if (r.cause == disk::Cause::misplaced && geo_.mirrored) {
+      const uint64_t first = reinterpret_cast<const disk::BlockHeader *>(b.data())->addr;
+      r = disk::verify_header(b.bytes(), disk::Magic::node, geo_.fs_hash, first);
+      if (r.ok()) std::cout << "block " << block << " is the second copy of\n";
+    }
     if (r.ok()) r = disk::verify_node_items(b.bytes(), geo_);
     if (r.ok()) return true;
     ctx_.result = exit_damage;

@@ -40,10 +40,8 @@ Refusal check_branch(Bytes node, const Geometry &geo) {
   u32 n = h->count, cap = branch_capacity(static_cast<u32>(node.size()));
   if (n == 0 || n > cap) return bad("count", n, cap);
   for (u32 i = 0; i < n; i++) {
-    u64 addr = it[i].child.addr;
-    if (addr % geo.node_blocks || !geo.is_data(addr, geo.node_blocks))
-      return {Cause::out_of_bounds, "child address", addr, geo.total_blocks};
-    if (it[i].child.mirror != 0) return bad("child mirror", it[i].child.mirror, 0);
+    if (!sound_pointer(it[i].child, geo))
+      return {Cause::out_of_bounds, "child address", it[i].child.addr, it[i].child.mirror};
     if (it[i].child.birth == 0 || it[i].child.birth > h->header.txn)
       return bad("child birth", it[i].child.birth, h->header.txn);
     if (i && !key_less(it[i - 1].key, it[i].key)) return {Cause::out_of_order, "key of item", i, 0};
@@ -90,7 +88,9 @@ void print_node(Bytes node, bool with_items, TextSink out) {
     if (h->level) {
       const auto *b = reinterpret_cast<const BranchItem *>(at);
       print_key(p, b->key);
-      p.str(" -> ").dec(b->child.addr).str(" birth ").dec(b->child.birth);
+      p.str(" -> ").dec(b->child.addr);
+      if (b->child.mirror) p.str(" mirror ").dec(b->child.mirror);
+      p.str(" birth ").dec(b->child.birth);
     } else {
       const auto *l = reinterpret_cast<const LeafItem *>(at);
       print_key(p, l->key);

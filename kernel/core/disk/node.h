@@ -55,6 +55,7 @@ struct NodeExpect {
   u64 birth = 0;
   u8 tree = 0;
   u8 level = 0;
+  u64 mirror = 0;  // where the second copy lies; 0: there is none
 };
 // Header, checksum, identity, and the whole structure: nothing that reads a verified node can leave its bounds.
 Refusal verify_node(Bytes node, const Geometry &geo, const NodeExpect &expect);

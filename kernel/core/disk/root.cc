@@ -12,12 +12,17 @@ Refusal check_tree(const TreeRootDisk &t, const Geometry &g) {
   if (t.levels > kMaxLevels) return bad("levels", t.levels, kMaxLevels);
   u64 addr = t.node.addr;
   if (t.levels == 0) return addr == 0 ? Refusal{} : bad("root addr of an empty tree", addr, 0);
-  if (addr % g.node_blocks || !g.is_data(addr, g.node_blocks)) return {Cause::out_of_bounds, "tree root", addr, 0};
-  if (t.node.mirror != 0) return bad("mirror", t.node.mirror, 0);
+  if (!sound_pointer(t.node, g)) return {Cause::out_of_bounds, "tree root", addr, t.node.mirror};
   return {};
 }
 }  // namespace
 }  // namespace root_impl
+
+bool sound_pointer(const NodePtr &p, const Geometry &g) {
+  auto place = [&](u64 addr) { return addr % g.node_blocks == 0 && g.is_data(addr, g.node_blocks); };
+  if (!g.mirrored) return place(p.addr) && p.mirror == 0;
+  return place(p.addr) && place(p.mirror) && p.mirror != p.addr;
+}
 
 Refusal verify_root(Bytes block, const Geometry &g, unsigned slot, unsigned mirror) {
   using root_impl::bad;
@@ -70,6 +75,7 @@ void print_root(Bytes block, TextSink out) {
   for (u32 i = 0; i < kTrees; i++) {
     if (r->trees[i].levels == 0) continue;
     p.str("  tree ").dec(i).str(": root ").dec(r->trees[i].node.addr).str(" levels ").dec(r->trees[i].levels);
+    if (r->trees[i].node.mirror) p.str(" mirror ").dec(r->trees[i].node.mirror);
     p.str(" birth ").dec(r->trees[i].node.birth);
     emit();
   }

@@ -9,13 +9,15 @@ inline constexpr u32 kTrees = 8;
 inline constexpr u32 kBlobBytes = 64;
 inline constexpr u32 kMaxLevels = 12;  // of a tree
 
-// A pointer to a tree node. birth must equal the node's own transaction.
+// A pointer to a tree node. birth must equal the node's own transaction. The second copy is the same bytes, so that its
+// header says where the first one lies.
 struct NodePtr {
   le64 addr;    // 0: none
   le64 mirror;  // second copy; 0 unless kIncompatMirroredNodes
   le64 birth;
 };
 static_assert(sizeof(NodePtr) == 24);
+bool sound_pointer(const NodePtr &p, const Geometry &g);  // both places are such as a node can have
 
 struct TreeRootDisk {
   NodePtr node;
@@ -37,7 +39,7 @@ struct RootDisk {
   le64 desc_count;
   le64 next_object_id;
   le64 free_blocks;
-  le64 node_blocks;  // blocks in tree nodes
+  le64 node_blocks;  // blocks in tree nodes, all copies
   le64 commit_sec;
   le32 commit_nsec;
   le32 state;        // kRootState*

@@ -17,7 +17,7 @@ usize text_length(const char (&s)[kSnapshotNameBytes]) {
 const char *verify_tree(const TreeRootDisk &t, u64 txn, const Geometry &g) {
   if (t.levels > kMaxLevels) return "levels";
   if (t.levels == 0) return t.node.addr == 0 ? nullptr : "node";
-  if (!g.is_data(t.node.addr, g.node_blocks)) return "node";
+  if (!sound_pointer(t.node, g)) return "node";
   if (t.node.birth == 0 || t.node.birth > txn) return "birth";
   return nullptr;
 }

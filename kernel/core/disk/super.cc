@@ -109,6 +109,7 @@ Refusal check_log(const SuperDisk &s, Geometry *g) {
   g->log_start = start;
   g->log_blocks = n;
   g->has_log = s.incompat & kIncompatLog;
+  g->mirrored = s.incompat & kIncompatMirroredNodes;
   return {};
 }
 

@@ -22,9 +22,9 @@ inline constexpr u64 kIncompatLog = 1;             // the intent log region is i
 inline constexpr u64 kIncompatSnapshots = 2;       // there can be snapshots, and the dead tree
 inline constexpr u64 kIncompatReflink = 4;         // reserved
 inline constexpr u64 kIncompatEncryption = 8;      // reserved
-inline constexpr u64 kIncompatMirroredNodes = 16;  // NodePtr.mirror is in use (reserved)
+inline constexpr u64 kIncompatMirroredNodes = 16;  // every tree node has a second copy, at NodePtr.mirror
 inline constexpr u64 kIncompatDataSums = 32;       // file data can have checksums
-inline constexpr u64 kIncompatKnown = kIncompatLog | kIncompatSnapshots | kIncompatDataSums;
+inline constexpr u64 kIncompatKnown = kIncompatLog | kIncompatSnapshots | kIncompatMirroredNodes | kIncompatDataSums;
 
 struct SuperDisk {
   u8 magic[8];
@@ -75,10 +75,12 @@ struct Geometry {
   u64 root_slot[2] = {}, root_mirror[2] = {};
   u64 desc_start = 0, desc_count = 0;
   u64 log_start = 0, log_blocks = 0;
-  bool has_log = false;  // ... and it is in use
+  bool has_log = false;   // ... and it is in use
+  bool mirrored = false;  // tree nodes have second copies
   u64 fs_hash = 0;
 
   u64 group_of(u64 block) const { return block / group_blocks; }  // NOLINT(clang-analyzer-core.DivideZero): verified
+  u32 place_blocks() const { return mirrored ? 2 * node_blocks : node_blocks; }  // of a tree node, both copies
   u64 group_start(u64 g) const { return g * group_blocks; }
   u32 group_len(u64 g) const {
     u64 left = total_blocks - group_start(g);

@@ -213,7 +213,8 @@ bool Allocator::usable(u64 g, Errno *why) {
 u64 Allocator::share(u64 n) const {
   u64 item = sizeof(disk::LeafItem) + 32;
   if (s_.super->incompat & disk::kIncompatDataSums) item += sizeof(disk::LeafItem) + 64;
-  return n ? 2 * s_.geo.node_blocks + div_up<u64>(n * 2 * item, s_.geo.block_size) : 0;
+  u64 copies = s_.geo.mirrored ? 2 : 1;
+  return n ? copies * (2 * s_.geo.node_blocks + div_up<u64>(n * 2 * item, s_.geo.block_size)) : 0;
 }
 
 u64 Allocator::free_blocks() const {
@@ -392,21 +393,25 @@ Status Allocator::take_exactly(Extent e) {
 }
 
 // -------------------------------------------------------------- node places
-u32 Allocator::slots_in_group(u64 g, u64 *out, u32 want) {
+// First copies from the beginning of the group on, second ones from its end: on a device of few groups they lie apart, too.
+u32 Allocator::slots_in_group(u64 g, u64 NodePlace::*which, NodePlace *out, u32 want) {
   const disk::Geometry &geo = s_.geo;
   u32 nb = geo.node_blocks, got = 0;
+  bool from_end = which == &NodePlace::mirror;
   Guard l(stripe(g));
   Group &grp = groups_[g];
   GroupBits *b = grp.bits.load(std::memory_order_acquire);
   if (!b) return 0;  // trimmed since it was loaded
   u32 words = div_up(geo.group_len(g), 64u);
-  for (u32 w = 0; w < words && got < want; w++) {
+  for (u32 i = 0; i < words && got < want; i++) {
+    u32 w = from_end ? words - 1 - i : i;
     u64 starts = alloc_impl::free_slot_bits(b->busy[w], nb);
     while (starts && got < want) {
-      u32 at = w * 64 + static_cast<u32>(std::countr_zero(starts));
-      starts &= starts - 1;
+      u32 bit = static_cast<u32>(from_end ? 63 - std::countl_zero(starts) : std::countr_zero(starts)),
+          at = w * 64 + bit;
+      starts &= ~(u64{1} << bit);
       alloc_impl::change_bits(b->busy, at, nb, true);
-      out[got++] = geo.group_start(g) + at;
+      out[got++].*which = geo.group_start(g) + at;
     }
   }
   grp.free.fetch_sub(got * nb, std::memory_order_relaxed);
@@ -414,10 +419,15 @@ u32 Allocator::slots_in_group(u64 g, u64 *out, u32 want) {
 }
 
 // Groups that hold nodes already come first, then emptier ones become node groups, then whatever has room.
-Result<u32> Allocator::take_slots(u64 *out, u32 n) {
+Result<u32> Allocator::take_copies(u64 NodePlace::*which, NodePlace *out, u32 n) {
   const disk::Geometry &geo = s_.geo;
   u32 nb = geo.node_blocks, got = 0;
-  u64 first = meta_rotor_.load(std::memory_order_relaxed) % geo.groups;
+  bool second = which == &NodePlace::mirror;
+  // The half of the groups that this copy should lie in; of one group there are no halves.
+  u64 half = geo.mirrored ? geo.groups / 2 : 0, low = second ? half : 0;
+  u64 high = half && !second ? half : geo.groups;
+  u64 first = meta_rotor_[second].load(std::memory_order_relaxed);
+  if (first < low || first >= high) first = low;
   Errno why = Errno::ok;
   for (u32 pass = 0; pass < 3 && got < n; pass++) {
     for (u64 i = 0; i < geo.groups && got < n; i++) {
@@ -426,21 +436,33 @@ Result<u32> Allocator::take_slots(u64 *out, u32 n) {
       u32 free = grp.free.load(std::memory_order_relaxed);
       bool meta = grp.meta.load(std::memory_order_relaxed);
       if (free < nb || grp.bad.load(std::memory_order_relaxed)) continue;
+      if (pass < 2 && (g < low || g >= high)) continue;
       if (pass == 0 ? !meta : pass == 1 ? free < geo.group_len(g) / 2 : false) continue;
       if (!usable(g, &why)) continue;
       u64 claimed = claim(nb, u64{n - got} * nb, false);
       if (claimed == 0) return got;
-      u32 more = slots_in_group(g, out + got, static_cast<u32>(claimed / nb));
+      u32 more = slots_in_group(g, which, out + got, static_cast<u32>(claimed / nb));
       unclaim(claimed - u64{more} * nb, false);
       if (more) {
         grp.meta.store(true, std::memory_order_relaxed);
-        meta_rotor_.store(g, std::memory_order_relaxed);
+        meta_rotor_[second].store(g, std::memory_order_relaxed);
       }
       got += more;
     }
   }
   if (got == 0 && why != Errno::ok) return why;
   return got;
+}
+
+Result<u32> Allocator::take_slots(NodePlace *out, u32 n) {
+  for (u32 i = 0; i < n; i++) out[i] = {};
+  u32 got = VX_TRY(take_copies(&NodePlace::addr, out, n));
+  if (!s_.geo.mirrored || got == 0) return got;
+  Result<u32> second = take_copies(&NodePlace::mirror, out, got);
+  u32 whole = second.ok() ? *second : 0;
+  for (u32 i = whole; i < got; i++) give_back({out[i].addr, s_.geo.node_blocks}, false);
+  if (!second.ok()) return second.error();
+  return whole;
 }
 
 // ------------------------------------------------------------ committer only

@@ -55,8 +55,9 @@ class Allocator : Pinned {
   void give_back(Extent e, bool promise_again);  // clears busy, counts free
   // Exactly these blocks, inside one group (what a log says was taken). corrupt: some of them are busy. io, nomem.
   Status take_exactly(Extent e);
-  // ---- node places: aligned runs of node_blocks. At most n addresses; fewer when there are no more. nomem, io.
-  Result<u32> take_slots(u64 *out, u32 n);
+  // ---- node places: aligned runs of node_blocks. At most n; fewer when there are no more. nomem, io.
+  // Second copies lie in the upper half of the groups and first ones in the lower, as long as there is room.
+  Result<u32> take_slots(NodePlace *out, u32 n);
 
   // ---- committer only
   Status load(u64 g);
@@ -91,7 +92,8 @@ class Allocator : Pinned {
   void unclaim(u64 n, bool promised);
   Result<Extent> search(u64 goal, u32 min, u32 max);
   Extent search_group(u64 g, const Search &s);
-  u32 slots_in_group(u64 g, u64 *out, u32 n);
+  u32 slots_in_group(u64 g, u64 NodePlace::*which, NodePlace *out, u32 n);
+  Result<u32> take_copies(u64 NodePlace::*which, NodePlace *out, u32 n);
   bool usable(u64 g, Errno *why);  // loaded
   u64 share(u64 promised) const;
 
@@ -101,8 +103,8 @@ class Allocator : Pinned {
   Mutex load_lock_;
   mutable Spin space_lock_;
   u64 free_ = 0, promised_ = 0;
-  std::atomic<u64> data_rotor_{0};  // group of the last data allocation without a goal
-  std::atomic<u64> meta_rotor_{0};
+  std::atomic<u64> data_rotor_{0};           // group of the last data allocation without a goal
+  std::atomic<u64> meta_rotor_[2] = {0, 0};  // of first and second copies
   std::atomic<usize> loaded_{0};
   u64 trim_hand_ = 0;
   u32 touched_ = kNoGroup;

@@ -185,46 +185,57 @@ Result<bool> Checker::tops_sound() {
   for (u8 id = 0; id < disk::kTrees; id++) {
     const disk::TreeRootDisk &t = root().trees[id];
     if (t.levels == 0) continue;
-    const disk::NodeExpect e{t.node.addr, t.node.birth, id, static_cast<u8>(t.levels - 1)};
-    sound = sound && geo_.is_data(e.addr, geo_.node_blocks) && read_blocks(e.addr, {buf, geo_.node_size}).ok() &&
-            disk::verify_node({buf, geo_.node_size}, geo_, e).ok();
+    const disk::NodeExpect e{t.node.addr, t.node.birth, id, static_cast<u8>(t.levels - 1), t.node.mirror};
+    bool any = false;
+    for (u64 addr : {e.addr, e.mirror}) any = any || (addr && read_copy(e, addr, buf).ok());
+    sound = sound && any;
   }
   vx_free_large(buf, geo_.node_size);
   return sound;
 }
 
-// True when the node is sound; reports what is wrong otherwise.
+// One copy of a node. io, corrupt: why. Not reported.
+Status Checker::read_copy(const disk::NodeExpect &e, u64 addr, u8 *buf, disk::Refusal *why) {
+  if (!geo_.is_data(addr, geo_.node_blocks)) return Errno::inval;
+  VX_TRY(read_blocks(addr, {buf, geo_.node_size}));
+  disk::Refusal r = disk::verify_node({buf, geo_.node_size}, geo_, e);
+  if (why) *why = r;
+  return r.ok() ? Status() : Status(Errno::corrupt);
+}
+
+void Checker::report_copy(const disk::NodeExpect &e, u64 addr, Status st, const disk::Refusal &why, bool other_good) {
+  Finding f = error();
+  f.str("tree ").dec(e.tree).str(" node ").dec(addr).str(" level ").dec(e.level);
+  if (addr != e.addr) f.str(", second copy of ").dec(e.addr);
+  if (st.code() == Errno::corrupt)
+    disk::add_refusal(f, why);
+  else
+    f.str(st.code() == Errno::inval ? ": lies outside of the data area" : ": read error");
+  if (other_good) f.str("; its other copy is good");
+}
+
+// True when the node can be used: buf is that of the first sound copy. Reports what is wrong with each.
 Result<bool> Checker::read_node(TreeId id, const disk::NodeExpect &e, u8 *buf) {
   figures_.nodes++;
-  if (!geo_.is_data(e.addr, geo_.node_blocks)) {
-    error()
-        .str("tree ")
-        .dec(static_cast<u8>(id))
-        .str(": node pointer ")
-        .dec(e.addr)
-        .str(" lies outside of the data area");
-    return false;
+  bool seen = walked_[static_cast<u8>(id)];
+  for (u64 addr : {e.addr, e.mirror})
+    if (!seen && addr && geo_.is_data(addr, geo_.node_blocks))
+      VX_TRY(claim({addr, geo_.node_blocks}, "node of tree", static_cast<u8>(id), addr));
+  disk::Refusal why[2];
+  Status first = read_copy(e, e.addr, buf, &why[0]);
+  if (e.mirror == 0 || (seen && first.ok())) {
+    if (!first.ok() && !seen) report_copy(e, e.addr, first, why[0], false);
+    return first.ok();
   }
-  if (!walked_[static_cast<u8>(id)])
-    VX_TRY(claim({e.addr, geo_.node_blocks}, "node of tree", static_cast<u8>(id), e.addr));
-  if (!read_blocks(e.addr, {buf, geo_.node_size}).ok()) {
-    error()
-        .str("tree ")
-        .dec(static_cast<u8>(id))
-        .str(" node ")
-        .dec(e.addr)
-        .str(" level ")
-        .dec(e.level)
-        .str(": read error");
-    return false;
-  }
-  disk::Refusal r = disk::verify_node({buf, geo_.node_size}, geo_, e);
-  if (!r.ok()) {
-    disk::add_refusal(
-        error().str("tree ").dec(static_cast<u8>(id)).str(" node ").dec(e.addr).str(" level ").dec(e.level), r);
-    return false;
-  }
-  return true;
+  // The second copy is looked at, too, but its bytes are wanted only if the first is no good.
+  u8 *other = first.ok() ? static_cast<u8 *>(vx_alloc_large(geo_.node_size, 0)) : buf;
+  if (!other) return Errno::nomem;
+  Status second = read_copy(e, e.mirror, other, &why[1]);
+  if (other != buf) vx_free_large(other, geo_.node_size);
+  if (seen) return second.ok();
+  if (!first.ok()) report_copy(e, e.addr, first, why[0], second.ok());
+  if (!second.ok()) report_copy(e, e.mirror, second, why[1], first.ok());
+  return first.ok() || second.ok();
 }
 
 // Keys are ascending inside a verified node, so its two ends tell whether all of it is where searches look.
@@ -274,7 +285,7 @@ Status Checker::walk_nodes(TreeId id, FnRef<bool(const Key &, Bytes)> visitor) {
       l.size = geo_.node_size;
       if (!l.buf) return Errno::nomem;
     }
-    bool sound = VX_TRY(read_node(id, {ptr.addr, ptr.birth, static_cast<u8>(id), level}, l.buf));
+    bool sound = VX_TRY(read_node(id, {ptr.addr, ptr.birth, static_cast<u8>(id), level, ptr.mirror}, l.buf));
     if (!sound || !check_range(id, l.buf, lo, hi, ptr.addr)) {
       damaged_[static_cast<u8>(id)] = true;
       return {};

@@ -117,6 +117,8 @@ class Checker : Pinned {
   Status check_bitmap(u64 g);
   Status walk_nodes(TreeId id, FnRef<bool(const Key &, Bytes)> visitor);
   Result<bool> read_node(TreeId id, const disk::NodeExpect &e, u8 *buf);
+  Status read_copy(const disk::NodeExpect &e, u64 addr, u8 *buf, disk::Refusal *why = nullptr);
+  void report_copy(const disk::NodeExpect &e, u64 addr, Status st, const disk::Refusal &why, bool other_good);
   bool check_range(TreeId id, const u8 *buf, const Key &lo, const Key *hi, u64 addr);
   Result<u64 *> group_bits(u64 g);
 

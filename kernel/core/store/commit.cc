@@ -66,6 +66,7 @@ Status write_nodes(State &s, u64 txn) {
         }
         disk::seal_block(b, disk::Magic::node, s.geo.fs_hash, group[i]->addr, txn);
         w.add(group[i]->addr, s.geo.node_size, group[i]->buf, VX_IO_META);
+        if (group[i]->mirror) w.add(group[i]->mirror, s.geo.node_size, group[i]->buf, VX_IO_META);
       }
       if (st.ok()) {
         w.submit();
@@ -203,7 +204,8 @@ void fill_root(State &s, u8 *buf, u64 txn, unsigned mirror) {
   r->commit_nsec = nsec;
   r->state = s.root_state.load(std::memory_order_relaxed);
   for (u32 i = 0; i < disk::kTrees; i++) {
-    r->trees[i].node.addr = c.addr[i];
+    r->trees[i].node.addr = c.place[i].addr;
+    r->trees[i].node.mirror = c.place[i].mirror;
     r->trees[i].node.birth = c.birth[i];
     r->trees[i].levels = c.levels[i];
   }
@@ -294,6 +296,7 @@ void each_participant(State &s, F &&fn) {
 }  // namespace commit_impl
 
 void State::run_prepare(Error *first) {
+  heal();
   commit_impl::each_participant(*this, [&](Participant *p) {
     if (!p->prepare) return;
     Status st = p->prepare(p);
@@ -432,7 +435,7 @@ bool State::switch_transaction(u64 txn, Status st) {
   commit_impl::capture(*this);
   for (u32 i = 0; i < disk::kTrees; i++) {
     const Node *r = trees[i].root_;
-    capture.addr[i] = r ? r->addr : 0;
+    capture.place[i] = r ? r->place() : NodePlace{};
     capture.birth[i] = r ? r->birth : 0;
     capture.levels[i] = r ? static_cast<u8>(r->level + 1) : 0;
   }

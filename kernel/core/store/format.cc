@@ -87,6 +87,9 @@ Status fill_super(const FormatOptions &o, u64 device_bytes, SuperDisk *s, Geomet
   }
   s->checksum_kind = 1;
   s->incompat = s->incompat | disk::kIncompatSnapshots | disk::kIncompatDataSums;
+  if (o.node_copies > 2) return Errno::inval;
+  if (o.node_copies == 2 || (o.node_copies == 0 && total * bs >= kMirrorBytes))
+    s->incompat = s->incompat | disk::kIncompatMirroredNodes;
   s->version_major = disk::kVersionMajor;
   s->version_minor = disk::kVersionMinor;
   disk::seal_super(*s, disk::kSuperOffset);
@@ -124,6 +127,7 @@ void describe(const Geometry &g, const SuperDisk &s, Layout *l) {
   memcpy(l->uuid, s.uuid, sizeof l->uuid);
   l->block_size = g.block_size;
   l->node_size = g.node_size;
+  l->node_copies = g.mirrored ? 2 : 1;
   l->total_blocks = g.total_blocks;
   l->group_blocks = g.group_blocks;
   l->groups = g.groups;

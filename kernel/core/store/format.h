@@ -12,6 +12,7 @@ struct FormatOptions {
   u64 total_blocks = 0;      // 0: the whole device
   u64 log_blocks = ~u64{0};  // intent log region (mkfs -J); ~0: 1/64 of the device up to 32 MiB; 0: none
   u32 group_blocks = 0;      // 0: chosen from the size
+  u8 node_copies = 0;        // of tree nodes: 1 or 2; 0: 2, or 1 on a device below kMirrorBytes
   u8 uuid[16] = {};          // all zero: a random (version 4) one
   char label[64] = {};       // UTF-8, NUL-terminated
   u64 feature_compat = 0, feature_ro_compat = 0, feature_incompat = 0;
@@ -23,6 +24,7 @@ struct FormatOptions {
 struct Layout {
   u8 uuid[16] = {};
   u32 block_size = 0, node_size = 0;  // bytes
+  u8 node_copies = 0;                 // of tree nodes
   u64 total_blocks = 0;
   u32 group_blocks = 0;  // blocks of every group but possibly the last
   u64 groups = 0;
@@ -40,6 +42,7 @@ struct Layout {
 // Writes an empty filesystem. Errors: inval (geometry), nospc (the device is too small: see kMinFormatBytes), io,
 // nomem. *out (may be null) is filled also when dry_run.
 inline constexpr u64 kMinFormatBytes = 2u << 20;
+inline constexpr u64 kMirrorBytes = u64{32} << 20;
 Status format(vx_bdev *dev, const FormatOptions &options, Layout *out);
 
 }  // namespace vexfs::store

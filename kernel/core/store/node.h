@@ -4,7 +4,7 @@
 // Life of a Node: free (in the pool) -> hashed (unread, then ready or failed) -> dead (unhashed) -> free.
 // `pins` keep it from being evicted or recycled; a dirty node holds one. Whoever turns pins from 0 to kDead owns it.
 // Its fields are guarded by
-//   lock        buf contents, level, tree, birth, err; addr changes under it, the parent's exclusive lock and a pin
+//   lock        buf contents, level, tree, birth, err; addr and mirror change under it, the parent's exclusive lock and a pin
 //   State.lock  dirty, dirty_txn's changes, superseded
 //   hash stripe hash_next, hashed
 // A node that belongs to the committing transaction (dirty_txn == committing) is never written to: it is copied first.
@@ -37,14 +37,18 @@ struct Node : Pinned {
   RwSem lock;
   Errno err = Errno::ok;  // when failed
   bool hashed = false;
-  bool superseded = false;  // of the committing transaction, already replaced in memory
-  u32 merge_backoff = 0;    // leaf: do not try to merge again before it holds fewer bytes than this
+  bool superseded = false;                      // of the committing transaction, already replaced in memory
+  std::atomic<u8> untold{0};                    // read from the second copy, and nobody has been told yet
+  disk::Cause first_cause = disk::Cause::none;  // why the first copy was refused; none: it could not be read
+  u64 mirror = 0;                               // like addr
+  u32 merge_backoff = 0;                        // leaf: do not try to merge again before it holds fewer bytes than this
   Node *pool_next = nullptr;
   ListHook lru;
   ListHook dirty;
 
   static constexpr u32 kDead = u32{1} << 31;  // in pins: no longer to be found
 
+  NodePlace place() const { return {addr, mirror}; }
   bool ready() const { return state.load(std::memory_order_acquire) == NodeState::ready; }
 };
 

@@ -145,7 +145,7 @@ LeafCut leaf_cut(const u8 *b, u32 at, u32 len) {
   return {taken - 1, false};
 }
 
-void branch_insert(u8 *b, u32 at, const Key &k, u64 addr, u64 birth) {
+void branch_insert(u8 *b, u32 at, const Key &k, const NodePlace &place, u64 birth) {
   NodeHeader &h = node_header(b);
   u32 n = h.count;
   VX_ASSERT(at <= n);
@@ -154,7 +154,7 @@ void branch_insert(u8 *b, u32 at, const Key &k, u64 addr, u64 birth) {
   set_key(it[at].key, k);
   memset(it[at].reserved, 0, sizeof it[at].reserved);
   h.count = n + 1;
-  branch_set_child(b, at, addr, birth);
+  branch_set_child(b, at, place, birth);
 }
 
 void branch_erase(u8 *b, u32 at) {

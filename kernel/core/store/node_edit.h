@@ -4,6 +4,7 @@
 #pragma once
 #include "../disk/node.h"
 #include "key.h"
+#include "types.h"
 
 namespace vexfs::store {
 
@@ -103,12 +104,12 @@ LeafCut leaf_cut(const u8 *b, u32 at, u32 len);
 
 // ---- branches
 inline u32 branch_capacity(u32 size) { return disk::branch_capacity(size); }
-void branch_insert(u8 *b, u32 at, const Key &k, u64 addr, u64 birth);
+void branch_insert(u8 *b, u32 at, const Key &k, const NodePlace &place, u64 birth);
 void branch_erase(u8 *b, u32 at);
-inline void branch_set_child(u8 *b, u32 at, u64 addr, u64 birth) {
+inline void branch_set_child(u8 *b, u32 at, const NodePlace &place, u64 birth) {
   NodePtr &p = branch_items(b)[at].child;
-  p.addr = addr;
-  p.mirror = 0;
+  p.addr = place.addr;
+  p.mirror = place.mirror;
   p.birth = birth;
 }
 // Moves n items from the front of src to the end of dst, or from the end of src to the front of dst.

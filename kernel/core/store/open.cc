@@ -125,7 +125,7 @@ Status State::load_root() {
 
 Result<Node *> State::read_root(u8 id, const disk::TreeRootDisk &root) {
   if (root.levels == 0) return static_cast<Node *>(nullptr);
-  disk::NodeExpect e{root.node.addr, root.node.birth, id, static_cast<u8>(root.levels - 1)};
+  disk::NodeExpect e{root.node.addr, root.node.birth, id, static_cast<u8>(root.levels - 1), root.node.mirror};
   Node *n = VX_TRY(cache.find_or_enter(e.addr));
   TreeOps::load(*this, n, e);
   if (!n->ready()) {
@@ -134,11 +134,13 @@ Result<Node *> State::read_root(u8 id, const disk::TreeRootDisk &root) {
     cache.unpin(n);
     return err;
   }
-  if (n->tree != e.tree || n->level != e.level || n->birth != e.birth) {  // it was in memory, as something else
+  if (n->tree != e.tree || n->level != e.level || n->birth != e.birth ||
+      n->mirror != e.mirror) {  // it was in memory, as something else
     LogLine(dev, VX_LOG_ERR).str("tree root at block ").dec(e.addr).str(" is a node of another place");
     cache.unpin(n);
     return Errno::corrupt;
   }
+  found_cured(*n, e);
   return n;
 }
 
@@ -164,9 +166,9 @@ void State::replace_root(u8 id, Node *n) {
 
 Status State::start() {
   if (read_only.load()) return {};
-  // 1/64 of the volume, within bounds: half for operations that free, half as a head start for metadata.
+  // 1/64 of the volume (twice that with second copies), within bounds: half for operations that free, half as a head start for metadata.
   u64 places = geo.total_blocks / geo.node_blocks;
-  stock.emergency = static_cast<u32>(max_of<u64>(16, min_of<u64>(places / 128, 256)));
+  stock.emergency = static_cast<u32>(max_of<u64>(geo.mirrored ? 32 : 16, min_of<u64>(places / 128, 256)));
   stock.target = 2 * stock.emergency;
   VX_TRY(refill_slots(stock.target));
   VX_TRY(fill_pool(8));

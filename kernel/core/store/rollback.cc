@@ -153,7 +153,8 @@ Status RollbackCount::see_node(const UnsharedWalk::Found &n) {
     return phase_ == Phase::bury ? bury(e, birth) : mark(bits, e);
   };
   if (group_ == 0 && phase_ != Phase::bury) nodes_ += before ? -1 : 1;
-  VX_TRY(see({n.addr, s_.geo.node_blocks}, n.birth));
+  VX_TRY(see({n.place.addr, s_.geo.node_blocks}, n.birth));
+  if (n.place.mirror) VX_TRY(see({n.place.mirror, s_.geo.node_blocks}, n.birth));
   if (n.level) return {};
   Status st;
   for (u32 i = 0, count = node_header(buf_).count; i < count && st.ok(); i++) {
@@ -247,7 +248,8 @@ Status RollbackCount::finish() {
         reinterpret_cast<disk::SnapshotItem *>(b.data())->replaced_txn = 0;
         return {};
       });
-  if (st.ok()) s_.alloc.node_blocks.fetch_add(static_cast<u64>(nodes_ * s_.geo.node_blocks), std::memory_order_relaxed);
+  if (st.ok())
+    s_.alloc.node_blocks.fetch_add(static_cast<u64>(nodes_ * s_.geo.place_blocks()), std::memory_order_relaxed);
   return st;
 }
 

@@ -10,35 +10,21 @@ namespace vexfs::store {
 namespace scrub_impl {
 namespace {
 
-// Compares the node (locked shared, pinned) with its blocks; clean nodes only, for others have none yet.
+// Compares the node (locked shared, pinned) with its blocks, both copies; clean nodes only, for others have none yet.
 void read_again(State &s, const Node &n, MutBytes buf, ScrubbedNode &out) {
   if (n.dirty_txn.load(std::memory_order_acquire)) return;
   out.read = true;
   out.tree = n.tree;
   out.level = n.level;
-  out.block = n.addr;
-  Status st = s.read_bytes(n.addr << s.geo.block_shift, buf, true);
-  if (!st.ok()) {
+  for (u64 addr : {n.addr, n.mirror}) {
+    if (addr == 0 || out.err != Errno::ok) break;
+    out.block = addr;
+    Status st = s.read_bytes(addr << s.geo.block_shift, buf, true);
     out.err = st.code();
-    return;
+    if (!st.ok()) break;
+    out.why = disk::verify_node(buf, s.geo, {n.addr, n.birth, n.tree, n.level});
+    if (!out.why.ok()) out.err = Errno::corrupt;
   }
-  out.why = disk::verify_node(buf, s.geo, {n.addr, n.birth, n.tree, n.level});
-  if (!out.why.ok()) out.err = Errno::corrupt;
-}
-
-// Makes the way from the root to the leaf of the first item from `key` on part of the open transaction: the bad node lies
-// on it.
-bool write_elsewhere(Volume &v, Tree &t, Key key) {
-  if (v.read_only()) return false;
-  bool found = false;
-  auto take = [&](const Key &k, Bytes) {
-    key = k;
-    found = true;
-    return false;
-  };
-  if (!t.scan(key, Key::max(), take).ok() || !found) return false;
-  auto h = v.begin({.items = 1, .freeing = true});
-  return h.ok() && t.modify(*h, key, [](MutBytes) -> Status { return {}; }).ok();
 }
 
 // Goes on to the next level, or the next tree; false: that was all.
@@ -93,7 +79,7 @@ Result<bool> Volume::scrub_node(ScrubPlace &p, MutBytes buf, ScrubbedNode &out) 
       disk::add_refusal(line, out.why);
     else
       line.str(": read error");
-    out.repaired = write_elsewhere(*this, t, first);
+    out.repaired = s.write_anew(p.tree, first);
     if (out.repaired) line.str("; it is written anew");
   }
   if (range.open_end) return next_level(p, false);

@@ -223,7 +223,8 @@ void fill_roots(const State &s, u64 txn, disk::SnapshotItem *item) {
   item->used_blocks = s.geo.total_blocks - s.alloc.free_blocks();
   item->node_blocks = c.node_blocks;
   for (u32 i = 0; i < 2; i++) {
-    item->trees[i].root.node.addr = c.addr[i];
+    item->trees[i].root.node.addr = c.place[i].addr;
+    item->trees[i].root.node.mirror = c.place[i].mirror;
     item->trees[i].root.node.birth = c.birth[i];
     item->trees[i].root.levels = c.levels[i];
     memcpy(item->trees[i].blob, c.blobs[i], disk::kBlobBytes);
@@ -579,10 +580,10 @@ Result<Box<Volume>> State::open_view(u64 id, const OpenOptions &options) {
     s->super = std::move(copy);
     s->opts.read_only = true;
     s->read_only.store(true);
-    VX_TRY(s->load_view(owner, id));
-    Box<Volume> made = VX_TRY(Box<Volume>::make(s.get()));
     s->view_of = &owner;
     s->view_id = id;
+    VX_TRY(s->load_view(owner, id));
+    Box<Volume> made = VX_TRY(Box<Volume>::make(s.get()));
     s.release();
     return made;
   }();

@@ -33,7 +33,7 @@ struct DeltaList {
 
 // Node places taken from the bitmaps ahead of need (busy in memory, unknown to the disk): a ring, oldest first.
 struct SlotStock {
-  Vec<u64> ring;  // size is a power of two, or 0
+  Vec<NodePlace> ring;  // size is a power of two, or 0
   u32 head = 0;
   u32 count = 0;
   u32 reserved = 0;   // promised to open handles
@@ -49,7 +49,8 @@ struct NodePool {
 };
 
 struct RootCapture {  // what a commit writes into the root slot
-  u64 addr[disk::kTrees], birth[disk::kTrees];
+  NodePlace place[disk::kTrees];
+  u64 birth[disk::kTrees];
   u8 levels[disk::kTrees];
   u8 blobs[disk::kTrees][disk::kBlobBytes];
   u64 next_object_id;
@@ -58,6 +59,11 @@ struct RootCapture {  // what a commit writes into the root slot
 
 class RollbackCount;
 class Volume;
+
+struct NodeRead {       // how reading a node went
+  bool second = false;  // the second copy is what was read
+  disk::Refusal why;    // of the last copy that was looked at and refused
+};
 
 struct State : Pinned {
   State(vx_bdev *device, const OpenOptions &o, const disk::Geometry &g, const disk::SuperDisk &sb);
@@ -81,14 +87,16 @@ struct State : Pinned {
   bool stock_whole();
   Status fill_pool(u32 want_free);
   void trim_pool();
-  u64 pop_slot(Handle &h);      // 0: none left (the caller's estimate was wrong)
-  Node *pop_buffer(Handle &h);  // nullptr: no memory at all
+  NodePlace pop_slot(Handle &h);  // none left: the caller's estimate was wrong
+  Node *pop_buffer(Handle &h);    // nullptr: no memory at all
   void push_buffer(Node *n);
-  void add_delta(Extent e, bool is_free);              // cannot fail
-  void free_blocks(Extent e, u64 birth);               // reusable once the open transaction is durable; cannot fail
-  void free_node_place(u64 addr, u64 birth, u8 tree);  // the same for a tree node
-  void set_blob(TreeId owner, const u8 *in);           // kUserBlobBytes of them
-  void node_dirtied(Node *n, u64 txn);                 // under n's exclusive lock
+  void add_delta(Extent e, bool is_free);  // cannot fail
+  void free_blocks(Extent e, u64 birth);   // reusable once the open transaction is durable; cannot fail
+  void free_node_place(const NodePlace &p, u64 birth, u8 tree);  // the same for a tree node
+  void took_place(const NodePlace &p);                           // the transaction owns it now; cannot fail
+  void give_back(const NodePlace &p);                            // that it never owned
+  void set_blob(TreeId owner, const u8 *in);                     // kUserBlobBytes of them
+  void node_dirtied(Node *n, u64 txn);                           // under n's exclusive lock
   bool supersede(Node *n);  // true: n belongs to the committing transaction and stays for the writer
 
   // ---- commits (commit.cc)
@@ -125,10 +133,20 @@ struct State : Pinned {
   void drain_dead(Handle &h);
   Result<bool> reclaim_turn(u32 items);
   Result<bool> reclaim_dead(u64 older, u64 after, u64 upto, Key *cursor, u32 *seen);
-  u32 dead_items(u32 slots) const { return snapshot_txn.load(std::memory_order_relaxed) ? 2 + slots / 64 : 0; }
+  // Notes about `slots` node places are made side by side in the dead tree, those of second copies in another place.
+  u32 dead_items(u32 slots) const {
+    if (!snapshot_txn.load(std::memory_order_relaxed)) return 0;
+    return 2 + slots / (geo.mirrored ? 32 : 64);
+  }
 
   // ---- the log of the last mount (replay.cc)
   Status replay();  // before the commit thread runs
+
+  // ---- second copies of nodes (heal.cc)
+  Status read_node(const disk::NodeExpect &e, MutBytes out, NodeRead *how);
+  void found_cured(Node &n, const disk::NodeExpect &e);  // met where the pointer to it is known to be true
+  void heal();                                           // writes what was found anew, by handles
+  bool write_anew(u8 tree, Key key);  // the nodes on the way to the first item from key on; false: there is none
 
   // ---- I/O
   Status read_bytes(u64 off, MutBytes out, bool meta) const;
@@ -171,6 +189,11 @@ struct State : Pinned {
   SlotStock stock;
   NodePool pool;
   u8 blobs[disk::kTrees][disk::kBlobBytes] = {};
+  struct {
+    u8 tree;
+    Key key;
+  } to_heal[16];  // more are found again when they are read again
+  u32 to_heal_count = 0;
 
   std::atomic<u64> open_txn{0}, durable_txn{0}, committing_txn{0};
   std::atomic<u64> syncs_begun{0};  // commits and syncs; one that begins later than a call covers what was done before

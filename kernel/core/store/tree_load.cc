@@ -23,23 +23,21 @@ void TreeOps::load(State &s, Node *n, const disk::NodeExpect &e) {
   n->lock.lock(lock_class(e.level, false));
   if (n->state.load(std::memory_order_relaxed) == NodeState::unread) {
     MutBytes b(n->buf, s.geo.node_size);
-    Status st = s.read_bytes(e.addr << s.geo.block_shift, b, true);
-    s.counters.nodes_read.fetch_add(1, std::memory_order_relaxed);
-    disk::Refusal r;
-    if (st.ok()) {
-      r = disk::verify_node(b, s.geo, e);
-      if (!r.ok()) st = Errno::corrupt;
-    }
+    NodeRead how;
+    Status st = s.read_node(e, b, &how);
     n->level = e.level;
     n->tree = e.tree;
     n->birth = e.birth;
+    n->mirror = e.mirror;
+    n->first_cause = how.why.cause;
+    n->untold.store(st.ok() && how.second, std::memory_order_relaxed);
     n->err = st.code();
     n->merge_backoff = 0;
     if (!st.ok()) {
       // Believed only when a descent that still holds the parent meets it: a reader that lost a race may have come here
       // by a pointer that is no longer true.
       n->state.store(NodeState::failed, std::memory_order_release);
-      LogLine(s.dev, VX_LOG_DEBUG).str("node ").dec(e.addr).str(": ").str(disk::cause_name(r.cause));
+      LogLine(s.dev, VX_LOG_DEBUG).str("node ").dec(e.addr).str(": ").str(disk::cause_name(how.why.cause));
     } else {
       n->state.store(NodeState::ready, std::memory_order_release);
     }
@@ -64,7 +62,7 @@ Error report_failed(State &s, Node *n, const disk::NodeExpect &e) {
   if (err == Errno::corrupt) {
     // Verified once more for the message, on the buffer as it was read.
     disk::Refusal r = disk::verify_node({n->buf, s.geo.node_size}, s.geo, e);
-    s.log_refusal("tree node", e.addr, r);
+    s.log_refusal(e.mirror ? "both copies of a tree node, the first" : "tree node", e.addr, r);
     s.counters.corrupt_nodes.fetch_add(1, std::memory_order_relaxed);
   } else {
     LogLine(s.dev, VX_LOG_ERR)
@@ -90,13 +88,15 @@ Result<Node *> TreeOps::child(Tree const &t, Node *p, u32 i, Missing *missing) {
   u64 addr = ptr.addr;
   Node *n = s.cache.find(addr);
   if (n && n->ready()) [[likely]] {
-    if (n->level + 1 != p->level || n->tree != t.id_ || n->birth != ptr.birth) {
+    if (n->level + 1 != p->level || n->tree != t.id_ || n->birth != ptr.birth || n->mirror != ptr.mirror) {
       s.cache.unpin(n);
       return damaged(s, p, "a child is not what its pointer says");
     }
+    if (n->untold.load(std::memory_order_relaxed)) [[unlikely]]
+      s.found_cured(*n, {addr, ptr.birth, t.id_, static_cast<u8>(p->level - 1), ptr.mirror});
     return n;
   }
-  disk::NodeExpect e{addr, ptr.birth, t.id_, static_cast<u8>(p->level - 1)};
+  disk::NodeExpect e{addr, ptr.birth, t.id_, static_cast<u8>(p->level - 1), ptr.mirror};
   if (n && n->state.load(std::memory_order_acquire) == NodeState::failed) {
     bool real = n->err != Errno::corrupt || !disk::verify_node({n->buf, s.geo.node_size}, s.geo, e).ok();
     if (real) return tree_load_impl::report_failed(s, n, e);

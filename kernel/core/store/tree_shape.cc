@@ -8,10 +8,12 @@ namespace tree_shape_impl {
 namespace {
 
 // Identity in the buffer; the rest of the header is filled when the node is written.
-void stamp(Node *n, u64 addr, u64 txn) {
-  node_header(n->buf).header.addr = addr;
+void stamp(Node *n, const NodePlace &place, u64 txn) {
+  node_header(n->buf).header.addr = place.addr;
   node_header(n->buf).header.txn = txn;
   n->birth = txn;
+  n->mirror = place.mirror;
+  n->untold.store(0, std::memory_order_relaxed);
 }
 
 // Copies what is in use of a node, the block header excepted: the committer may be sealing the original right now.
@@ -65,13 +67,14 @@ Result<Node *> TreeOps::own(Tree &t, Handle &h, Node *parent, u32 slot, Node *n)
   State &s = *t.state_;
   u64 txn = h.txn_;
   if (n->dirty_txn.load(std::memory_order_acquire) == txn) return n;
-  u64 addr = s.pop_slot(h), old = n->addr, born = n->birth;
-  if (addr == 0) return Errno::nospc;
+  const NodePlace place = s.pop_slot(h), old = n->place();
+  u64 born = n->birth;
+  if (!place) return Errno::nospc;
   Node *copy = nullptr;
   if (n->dirty_txn.load(std::memory_order_acquire) != 0) {
     copy = claim_buffer(s, h, n->tree, n->level);
     if (!copy) {
-      s.alloc.give_back({addr, s.geo.node_blocks}, false);
+      s.give_back(place);
       return Errno::nomem;
     }
     if (!s.supersede(n)) {  // it was written in the meantime
@@ -81,20 +84,20 @@ Result<Node *> TreeOps::own(Tree &t, Handle &h, Node *parent, u32 slot, Node *n)
   }
   if (copy) {
     copy_contents(n->buf, copy->buf, s.geo.node_size);
-    stamp(copy, addr, txn);
-    s.cache.enter(copy, addr);
+    stamp(copy, place, txn);
+    s.cache.enter(copy, place.addr);
     s.counters.node_copies.fetch_add(1, std::memory_order_relaxed);
   } else {
-    s.cache.move(n, addr);
-    stamp(n, addr, txn);
+    s.cache.move(n, place.addr);
+    stamp(n, place, txn);
     s.counters.readdressed.fetch_add(1, std::memory_order_relaxed);
   }
   Node *mine = copy ? copy : n;
   s.node_dirtied(mine, txn);
-  s.add_delta({addr, s.geo.node_blocks}, false);
+  s.took_place(place);
   s.free_node_place(old, born, t.id_);
   if (parent) {
-    branch_set_child(parent->buf, slot, addr, txn);
+    branch_set_child(parent->buf, slot, place, txn);
   } else if (copy) {
     set_root(t, copy);
   }
@@ -105,25 +108,25 @@ Result<Node *> TreeOps::own(Tree &t, Handle &h, Node *parent, u32 slot, Node *n)
 Result<Node *> TreeOps::new_node(Tree &t, Handle &h, u8 level) {
   using namespace tree_shape_impl;
   State &s = *t.state_;
-  u64 addr = s.pop_slot(h);
-  if (addr == 0) return Errno::nospc;
+  const NodePlace place = s.pop_slot(h);
+  if (!place) return Errno::nospc;
   Node *n = claim_buffer(s, h, t.id_, level);
   if (!n) {
-    s.alloc.give_back({addr, s.geo.node_blocks}, false);
+    s.give_back(place);
     return Errno::nomem;
   }
   node_init(n->buf, s.geo.node_size, t.id_, level);
-  stamp(n, addr, h.txn_);
-  s.cache.enter(n, addr);
+  stamp(n, place, h.txn_);
+  s.cache.enter(n, place.addr);
   s.node_dirtied(n, h.txn_);
-  s.add_delta({addr, s.geo.node_blocks}, false);
-  s.alloc.node_blocks.fetch_add(s.geo.node_blocks, std::memory_order_relaxed);
+  s.took_place(place);
+  s.alloc.node_blocks.fetch_add(s.geo.place_blocks(), std::memory_order_relaxed);
   return n;
 }
 
 void TreeOps::free_node(State &s, Node *n) {
-  s.free_node_place(n->addr, n->birth, n->tree);
-  s.alloc.node_blocks.fetch_sub(s.geo.node_blocks, std::memory_order_relaxed);
+  s.free_node_place(n->place(), n->birth, n->tree);
+  s.alloc.node_blocks.fetch_sub(s.geo.place_blocks(), std::memory_order_relaxed);
   bool was_dirty = false;
   if (!s.supersede(n)) {
     {
@@ -146,7 +149,7 @@ Status TreeOps::grow_root(Tree &t, Handle &h, Node *&root) {
   State &s = *t.state_;
   if (root->level + 1u >= disk::kMaxLevels) return damaged(s, root, "the tree is too deep");
   Node *top = VX_TRY(new_node(t, h, static_cast<u8>(root->level + 1)));
-  branch_insert(top->buf, 0, Key::min(), root->addr, root->birth);
+  branch_insert(top->buf, 0, Key::min(), root->place(), root->birth);
   set_root(t, top);
   s.counters.root_grows.fetch_add(1, std::memory_order_relaxed);
   root = top;
@@ -164,7 +167,7 @@ Status TreeOps::split_leaf(Tree &t, Handle &h, Mutation &m, Place &p, u32 *at, b
   leaf_erase(p.leaf->buf, size, c.cut, n - c.cut);
   bool leads = c.new_right && *at == c.cut;  // the new item will be the right leaf's first
   Key sep = leads ? m.key : key_of(leaf_items(right->buf)[0].key);
-  branch_insert(p.parent->buf, p.slot + 1, sep, right->addr, right->birth);
+  branch_insert(p.parent->buf, p.slot + 1, sep, right->place(), right->birth);
   s.counters.splits.fetch_add(1, std::memory_order_relaxed);
   if (c.new_right) {
     release(s, p.leaf, true);
@@ -184,7 +187,7 @@ Result<Node *> TreeOps::split_branch(Tree &t, Handle &h, Node *parent, u32 slot,
   // Ascending inserts keep hitting the last child: leave the left branch nearly full.
   u32 moved = at_end ? max_of(count / 8, 2u) : count / 2;
   branch_move_end_to_front(n->buf, right->buf, moved);
-  branch_insert(parent->buf, slot + 1, key_of(branch_items(right->buf)[0].key), right->addr, right->birth);
+  branch_insert(parent->buf, slot + 1, key_of(branch_items(right->buf)[0].key), right->place(), right->birth);
   s.counters.splits.fetch_add(1, std::memory_order_relaxed);
   return right;
 }
@@ -222,12 +225,12 @@ void TreeOps::merge_leaf(State &s, Handle &h, Place &p, Node *sibling, bool righ
   leaf_append(scratch->buf, size, second->buf, 0, node_header(second->buf).count);
   std::swap(p.leaf->buf, scratch->buf);
   s.push_buffer(scratch);
-  tree_shape_impl::stamp(p.leaf, p.leaf->addr, p.leaf->birth);
+  tree_shape_impl::stamp(p.leaf, p.leaf->place(), p.leaf->birth);
   p.leaf->merge_backoff = 0;
   if (right) {
     branch_erase(p.parent->buf, p.slot + 1);
   } else {
-    branch_set_child(p.parent->buf, p.slot - 1, p.leaf->addr, p.leaf->birth);
+    branch_set_child(p.parent->buf, p.slot - 1, p.leaf->place(), p.leaf->birth);
     branch_erase(p.parent->buf, p.slot);
     p.slot--;
   }
@@ -268,7 +271,7 @@ Step TreeOps::thicken(Tree &t, Handle &h, Node *parent, u32 *slot, Node *n, Miss
       branch_erase(parent->buf, other);
     } else {
       branch_move_end_to_front(lower, upper, ln);
-      branch_set_child(parent->buf, other, n->addr, n->birth);
+      branch_set_child(parent->buf, other, n->place(), n->birth);
       branch_erase(parent->buf, *slot);
       *slot = other;
     }

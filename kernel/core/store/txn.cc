@@ -61,8 +61,8 @@ u32 State::slots_for(u32 items) const {
 // -------------------------------------------------------------- node places
 // Fetches node places until `want` are in stock. ok also when there are not that many; the caller looks.
 Status State::refill_slots(u32 want) {
-  u64 got[txn_impl::kSlotBatch / 2];
-  constexpr u32 kStep = txn_impl::kSlotBatch / 2;
+  constexpr u32 kStep = txn_impl::kSlotBatch / 4;
+  NodePlace got[kStep];
   for (;;) {
     u32 have;
     u32 cap;
@@ -73,7 +73,7 @@ Status State::refill_slots(u32 want) {
     }
     if (have >= want) return {};
     if (want + kStep > cap) {
-      Vec<u64> bigger;
+      Vec<NodePlace> bigger;
       VX_TRY(bigger.resize(std::bit_ceil(usize{want} + kStep * 4)));
       Guard g(lock);
       if (bigger.size() > stock.ring.size()) {
@@ -91,7 +91,7 @@ Status State::refill_slots(u32 want) {
         stock.count++;
       }
     }
-    for (u32 i = kept; i < n; i++) alloc.give_back({got[i], geo.node_blocks}, false);
+    for (u32 i = kept; i < n; i++) give_back(got[i]);
     if (n == 0 || kept < n) return {};
   }
 }
@@ -113,19 +113,19 @@ bool State::stock_whole() {
 bool State::drain_slots() {
   bool any = false;
   for (;;) {
-    u64 addr;
+    NodePlace place;
     {
       Guard g(lock);
       if (stock.count <= stock.reserved + stock.emergency) return any;
       stock.count--;
-      addr = stock.ring[(stock.head + stock.count) & (stock.ring.size() - 1)];
+      place = stock.ring[(stock.head + stock.count) & (stock.ring.size() - 1)];
     }
-    alloc.give_back({addr, geo.node_blocks}, false);
+    give_back(place);
     any = true;
   }
 }
 
-u64 State::pop_slot(Handle &h) {
+NodePlace State::pop_slot(Handle &h) {
   {
     Guard g(lock);
     bool own = h.slots_ > 0;
@@ -135,17 +135,17 @@ u64 State::pop_slot(Handle &h) {
         stock.reserved--;
       }
       VX_ASSERT(stock.count > 0);
-      u64 addr = stock.ring[stock.head];
+      NodePlace place = stock.ring[stock.head];
       stock.head = (stock.head + 1) & static_cast<u32>(stock.ring.size() - 1);
       stock.count--;
-      return addr;
+      return place;
     }
   }
   // The operation turned out larger than it said, and nothing is in stock: one place straight from the bitmaps, even if
   // one must be read for that.
-  u64 addr;
-  Result<u32> n = alloc.take_slots(&addr, 1);
-  return n.ok() && *n == 1 ? addr : 0;
+  NodePlace place;
+  Result<u32> n = alloc.take_slots(&place, 1);
+  return n.ok() && *n == 1 ? place : NodePlace{};
 }
 
 // ------------------------------------------------------------- node buffers
@@ -405,11 +405,23 @@ void State::free_blocks(Extent e, u64 birth) {
   add_delta(e, true);
 }
 
-void State::free_node_place(u64 addr, u64 birth, u8 tree) {
-  Extent e{addr, geo.node_blocks};
-  if (kept_for_snapshot(e, birth, tree)) return;
-  alloc.pinned.fetch_add(e.count, std::memory_order_relaxed);
-  add_delta(e, true);
+void State::free_node_place(const NodePlace &p, u64 birth, u8 tree) {
+  for (u64 addr : {p.addr, p.mirror}) {
+    Extent e{addr, geo.node_blocks};
+    if (addr == 0 || kept_for_snapshot(e, birth, tree)) continue;
+    alloc.pinned.fetch_add(e.count, std::memory_order_relaxed);
+    add_delta(e, true);
+  }
+}
+
+void State::took_place(const NodePlace &p) {
+  add_delta({p.addr, geo.node_blocks}, false);
+  if (p.mirror) add_delta({p.mirror, geo.node_blocks}, false);
+}
+
+void State::give_back(const NodePlace &p) {
+  alloc.give_back({p.addr, geo.node_blocks}, false);
+  if (p.mirror) alloc.give_back({p.mirror, geo.node_blocks}, false);
 }
 
 void State::set_blob(TreeId owner, const u8 *in) {

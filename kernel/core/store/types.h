@@ -14,6 +14,13 @@ struct Extent {
   u64 end() const { return start + count; }
 };
 
+// Where a tree node lies: the first block of it, and of its second copy (0: nodes have none).
+struct NodePlace {
+  u64 addr = 0;
+  u64 mirror = 0;
+  explicit operator bool() const { return addr != 0; }
+};
+
 enum class TreeId : u8 { fs = 0, collections = 1, snapshots = 2, refcounts = 3, dead = 4 };
 inline constexpr u32 kTreeCount = 8;       // root slots on disk; 5..7 are reserved
 inline constexpr u32 kUserBlobBytes = 64;  // bytes of the root that each tree's owner may use
@@ -44,6 +51,7 @@ struct Counters {
   C commits{0}, commits_empty{0}, commits_forced{0}, commit_ns{0}, freeze_ns{0};
   C handles{0}, handle_waits{0};
   C nodes_read{0}, nodes_written{0}, read_errors{0}, corrupt_nodes{0};
+  C mirror_reads{0}, nodes_cured{0};  // nodes whose first copy was bad and the second good; written anew since
   C cache_misses{0}, cache_evictions{0};
   C escalations{0}, restarts{0};  // descents that began again: for more exclusive locks, after reading a node
   C splits{0}, merges{0}, rebalances{0}, compactions{0}, node_copies{0}, readdressed{0}, root_grows{0}, root_shrinks{0};

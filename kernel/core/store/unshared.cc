@@ -16,7 +16,7 @@ Result<bool> UnsharedWalk::shared(const Found &n, MutBytes buf) const {
   Range range;
   Node *same = VX_TRY(TreeOps::read_node(*other_, inside, n.level, &range, pins));
   if (!same) return false;
-  bool yes = same->addr == n.addr && same->birth == n.birth;
+  bool yes = same->addr == n.place.addr && same->birth == n.birth;
   TreeOps::release(s, same, false);
   return yes;
 }
@@ -32,7 +32,7 @@ Result<bool> UnsharedWalk::next(MutBytes buf, Found *out) {
       Pins pins(s.cache);
       Node *n = VX_TRY(TreeOps::read_node(*mine_, at_, level_, &range, pins));
       VX_ASSERT(n);
-      *out = {n->addr, n->birth, n->level};
+      *out = {n->place(), n->birth, n->level};
       memcpy(buf.data(), n->buf, s.geo.node_size);
       TreeOps::release(s, n, false);
     }

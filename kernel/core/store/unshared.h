@@ -15,7 +15,8 @@ namespace vexfs::store {
 class UnsharedWalk {
  public:
   struct Found {
-    u64 addr = 0, birth = 0;
+    NodePlace place;
+    u64 birth = 0;
     u8 level = 0;  // 0: a leaf
   };
   // Walks `mine`, a tree of the one, in which `other` of the other view is left out. From the beginning.

@@ -68,7 +68,7 @@ SpaceInfo Volume::space() const {
     u32 held = s.stock.reserved + s.stock.target;
     surplus = s.stock.count > held ? s.stock.count - held : 0;
   }
-  u64 nb = s.geo.node_blocks;
+  u64 nb = s.geo.place_blocks();
   i.total = s.geo.total_blocks;
   i.free = s.alloc.free_blocks() + stocked * nb;
   i.avail = s.alloc.avail() + surplus * nb;

@@ -40,6 +40,8 @@ void Volume::print_stats(TextSink out) const {
       {"nodes_written", c.nodes_written},
       {"read_errors", c.read_errors},
       {"corrupt_nodes", c.corrupt_nodes},
+      {"mirror_reads", c.mirror_reads},
+      {"nodes_cured", c.nodes_cured},
       {"restarts", c.restarts},
       {"escalations", c.escalations},
       {"splits", c.splits},
