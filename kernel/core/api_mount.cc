@@ -32,19 +32,21 @@ void take_apart(vx_fs &m) {
 }
 
 // On top of m.volume.
-Status put_together(vx_fs &m, const vx_mount_opts &o) {
+Status put_together(vx_fs &m, const vx_mount_opts &o, vector::Engine *present) {
   m.fs = VX_TRY(fs::Filesystem::open(*m.volume, fs::Options{.data_sums = !o.no_data_sums}));
   m.fs->handle = &m;
   vector::EngineOptions eo;
   eo.cache_bytes = o.vector_cache_bytes;
   eo.threads = o.nvector_threads;
+  eo.present = present;
   m.engine = VX_TRY(vector::Engine::create(*m.fs, eo));
   VX_TRY(m.engine->start());
   VX_TRY(m.fs->recover());
   return m.engine->recover();
 }
 
-int mount(Result<Box<Volume>> volume, const vx_mount_opts &o, vx_fs **out) {
+// present: of the filesystem that the volume is a snapshot of.
+int mount(Result<Box<Volume>> volume, const vx_mount_opts &o, vector::Engine *present, vx_fs **out) {
   if (!volume.ok()) return volume.error().negative();
   auto made = Box<vx_fs>::make();
   if (!made.ok()) {
@@ -53,7 +55,7 @@ int mount(Result<Box<Volume>> volume, const vx_mount_opts &o, vx_fs **out) {
   }
   Box<vx_fs> m = made.take();
   m->volume = volume.take();
-  Status st = put_together(*m, o);
+  Status st = put_together(*m, o, present);
   if (!st.ok()) {
     take_apart(*m);
     return st.to_c();
@@ -87,7 +89,7 @@ const char *vx_simd_level_name(void) { return vexfs::simd::level_name(vexfs::sim
 vx_u32 vx_simd_width_bits(void) { return vexfs::simd::level_width_bits(vexfs::simd::level()); }
 
 int vx_fs_mount(vx_bdev *dev, const vx_mount_opts *o, vx_fs **out) {
-  return vexfs::api_mount_impl::mount(Volume::open(dev, vexfs::api_mount_impl::volume_options(*o)), *o, out);
+  return vexfs::api_mount_impl::mount(Volume::open(dev, vexfs::api_mount_impl::volume_options(*o)), *o, nullptr, out);
 }
 
 int vx_snapshot_find(vx_fs *of, const char *name, size_t len, vx_u64 *id) {
@@ -108,7 +110,7 @@ int vx_snapshot_next(vx_fs *of, vx_u64 *id, char name[64]) {
 
 int vx_snapshot_mount(vx_fs *of, vx_u64 id, const vx_mount_opts *o, vx_fs **out) {
   return vexfs::api_mount_impl::mount(of->volume->open_snapshot(id, vexfs::api_mount_impl::volume_options(*o)), *o,
-                                      out);
+                                      of->engine.get(), out);
 }
 
 void vx_fs_unmount(vx_fs *fs) {

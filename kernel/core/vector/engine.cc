@@ -31,6 +31,7 @@ void CollectionRef::reset() {
 
 Engine::Engine(fs::Filesystem &fs, const EngineOptions &o)
     : fs_(fs),
+      present_(o.present),
       volume_(fs.volume()),
       tree_(volume_.tree(store::TreeId::collections)),
       refs_(volume_),

@@ -12,9 +12,12 @@
 
 namespace vexfs::vector {
 
+class Engine;
+
 struct EngineOptions {
-  u64 cache_bytes = 0;  // 0: 1 GiB
-  u32 threads = 0;      // background index threads
+  u64 cache_bytes = 0;        // 0: 1 GiB
+  u32 threads = 0;            // background index threads
+  Engine *present = nullptr;  // of a snapshot: the engine of the filesystem that it is one of; outlives this one
 };
 
 struct CollectionParams {
@@ -70,6 +73,7 @@ class Engine : Pinned {
   store::Volume &volume() const { return volume_; }
   ChunkCache &cache() { return cache_; }
   VectorStats &stats() { return stats_; }
+  Engine *present() const { return present_; }  // EngineOptions::present
 
   // ---- finding collections. noent; io, corrupt, nomem.
   Result<CollectionRef> find(u32 cid);
@@ -134,6 +138,7 @@ class Engine : Pinned {
   CollectionRef next_open(u32 after);
 
   fs::Filesystem &fs_;
+  Engine *const present_;
   store::Volume &volume_;
   store::Tree &tree_;
   OwnerRefs refs_;

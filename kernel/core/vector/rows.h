@@ -28,9 +28,10 @@ struct RowView {
   const ChunkRef *chunks = nullptr;
   u32 nchunks = 0;
   u32 shift = 0;
-  u32 stride = 0;         // bytes from row to row, >= the space's row_bytes
-  s32 aux_off = 0;        // bytes from a chunk's first row to its aux words (negative: before it); 0: rows have none
-  bool any_dead = false;  // a hint that lets a walk without dead rows skip asking; true is always right
+  u32 stride = 0;          // bytes from row to row, >= the space's row_bytes
+  s32 aux_off = 0;         // bytes from a chunk's first row to its aux words (negative: before it); 0: rows have none
+  bool show_dead = false;  // nothing counts as dead: the caller knows by itself
+  bool any_dead = false;   // a hint that lets a walk without dead rows skip asking; true is always right
   void *ctx = nullptr;
   // Makes chunks[chunk].data non-null. io, nomem, intr, corrupt; noent: no such rows.
   Status (*fault)(RowView &, u32 chunk) = nullptr;
@@ -61,6 +62,7 @@ struct RowView {
     return v;
   }
   bool dead(u32 slot) const {
+    if (show_dead) return false;
     u32 c = slot >> shift;
     if (c >= nchunks) return false;
     const std::atomic<u64> *bits = chunks[c].dead.load(std::memory_order_acquire);

@@ -18,6 +18,7 @@ constexpr u32 rounds_max = 4;        // looks for rows that replaced others mean
 Status Searcher::init() {
   VX_TRY(storage_.resize(usize{o_.k} * group_max));
   for (u32 i = 0; i < group_max; i++) tops_[i].hits = storage_.data() + usize{i} * o_.k;
+  find_present();
   return {};
 }
 
@@ -182,7 +183,7 @@ Status Searcher::deliver(TopK &top, vexfs_hit *out, u32 *count) {
   *count = 0;
   for (u32 i = 0; i < top.n; i++) {
     u32 slot = top.hits[i].slot;
-    const RowMeta *m = VX_TRY(c_.table().meta(slot));
+    const RowMeta *m = VX_TRY(meta(slot));
     vexfs_hit hit{};
     hit.id = m->id;
     hit.owner = m->owner;
@@ -216,7 +217,7 @@ Status Searcher::run(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *co
   {
     u64 updates = c_.updates();  // before the view: an update in between is looked at again
     View view(c_.table());
-    if (c_.table().live() != 0) s = search(view, queries, n);
+    if (c_.table().live() != 0) s = search_snapshot(view, queries, n);
     if (s.ok() && c_.updates() != updates) s = catch_up(view, queries, n, updates);
     if (s.ok() && trouble_ != Errno::ok) s = trouble_;
     for (u32 j = 0; j < n && s.ok(); j++) s = deliver(tops_[j], hits + usize{j} * o_.k, &counts[j]);

@@ -51,6 +51,19 @@ class Searcher : Pinned {
   Status grow_notes();
   Result<bool> below(u64 ino, u32 filter, u64 top);
   bool need_accept(u32 upto, u32 n) const;
+  // ---- of a snapshot, by way of the present (search_past.cc)
+  void find_present();
+  bool only_then(u32 slot) const;
+  bool seen_then(u32 slot);
+  Result<const RowMeta *> meta(u32 slot);
+  Status search_snapshot(View &then, const simd::Query *q, u32 nq);
+  Result<bool> search_past(View &then, const simd::Query *q, u32 nq);
+  Result<bool> walk_past(View &then, View &now, const simd::Query *q, u32 nq, LiveIndex &l);
+  Result<bool> find_apart(LiveIndex &l, u32 upto);
+  Result<bool> find_died(LiveIndex *l, u32 upto, u32 most);
+  Status scan_past(View &then, View &now, const simd::Query *q, u32 nq, u32 begin, u32 end);
+  Status score_named(View &then, View &now, const simd::Query *q, u32 nq);
+
   Result<bool> choose_slots(View &view);
   Status add_slots(u32 slot, u32 count, u32 limit);
   Status scan_all(View &view, const simd::Query *q, u32 nq, u32 begin, u32 end);
@@ -63,6 +76,7 @@ class Searcher : Pinned {
 
   Engine &engine_;
   Collection &c_;
+  CollectionRef present_;  // what c_ is now, if c_ is a snapshot's and the live one may answer for it
   SearchOptions o_;
   Scratch scratch_;
   SearchStats stats_;
@@ -70,7 +84,8 @@ class Searcher : Pinned {
   u32 limit_ = slot_none;  // accept: slots below this
   u32 upto_ = 0;           // slots below are reached by the index
   bool accepting_ = false;
-  Errno trouble_ = Errno::ok;  // in accept(), which cannot say so itself
+  bool walking_ = false, walk_dead_ = false;  // of a snapshot, in the live graph; what died since is accepted there
+  Errno trouble_ = Errno::ok;                 // in accept(), which cannot say so itself
   TopK tops_[group_max];
   Vec<Hit> storage_;
   Vec<u32> slots_;  // chosen by filters

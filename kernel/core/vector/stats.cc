@@ -59,6 +59,7 @@ bool Engine::print(const char *what, TextSink out) {
     stats_impl::line(out, "vector_distances", stats_impl::value_of(stats_.distances));
     stats_impl::line(out, "vector_hops", stats_impl::value_of(stats_.hops));
     stats_impl::line(out, "vector_scanned", stats_impl::value_of(stats_.scanned));
+    stats_impl::line(out, "vector_past_searches", stats_impl::value_of(stats_.past_searches));
     stats_impl::line(out, "vector_exact_fallbacks", stats_impl::value_of(stats_.exact_fallbacks));
     stats_impl::line(out, "vector_inserts", stats_impl::value_of(stats_.inserts));
     stats_impl::line(out, "vector_insert_ns", stats_impl::value_of(stats_.insert_ns));

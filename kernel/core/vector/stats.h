@@ -21,6 +21,7 @@ struct Histogram {
 
 struct VectorStats {
   std::atomic<u64> searches{0}, queries{0}, search_ns{0}, distances{0}, hops{0}, scanned{0}, exact_fallbacks{0};
+  std::atomic<u64> past_searches{0};  // of a snapshot, by way of the live index
   std::atomic<u64> inserts{0}, insert_ns{0}, deletes{0}, owners_gone{0};
   std::atomic<u64> indexed{0}, checkpoints{0}, checkpoint_ns{0}, index_dropped{0};
   Histogram search_latency, insert_latency;

@@ -231,7 +231,8 @@ bool Table::set_dead(u32 slot) {
 }
 
 // --------------------------------------------------------------------------------------------------------------- views
-View::View(Table &t) : t_(t), token_(t.cache().enter()) {
+View::View(Table &t, bool show_dead) : t_(t), token_(t.cache().enter()) {
+  view_.show_dead = show_dead;
   slots_ = t.slots();
   view_.shift = t.shift();
   view_.stride = t.stride();

@@ -34,6 +34,8 @@ class Table : Pinned {
   u32 live() const { return live_.load(std::memory_order_relaxed); }
   u64 disk_bytes() const { return disk_blocks_.load(std::memory_order_relaxed) * volume_.block_size(); }
   u64 resident_bytes();
+  // Dead rows whose bytes are not what was stored. Nobody looks at them but searches of snapshots.
+  u32 bad_dead_rows() const { return bad_dead_.load(std::memory_order_relaxed); }
   u32 damaged_count() const { return damaged_count_.load(std::memory_order_relaxed); }
 
   // ---- reading, in a view
@@ -108,13 +110,14 @@ class Table : Pinned {
   u32 rooms_ = 0;
   Mutex damaged_lock_{"vexfs_damaged_rows"};
   Vec<u32> damaged_;
-  std::atomic<u32> damaged_count_{0};
+  std::atomic<u32> damaged_count_{0}, bad_dead_{0};
 };
 
 // A reader's section: the rows that were published when it began stay readable until it ends. May sleep inside.
 class View : Pinned {
  public:
-  explicit View(Table &t);
+  // show_dead: what is dead looks alive, for a caller that knows better.
+  explicit View(Table &t, bool show_dead = false);
   ~View();
   RowView &rows() { return view_; }
   u32 slots() const { return slots_; }  // published when the view began, or was refreshed

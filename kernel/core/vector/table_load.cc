@@ -77,7 +77,10 @@ Status Table::check_rows(Chunk &c, u32 rows, ChunkBuf &b, const u32 *crcs) {
       continue;
     u32 slot = (c.number << shift_) + i;
     auto *dead = c.dead.load(std::memory_order_acquire);
-    if (dead && (dead[i >> 6].load(std::memory_order_relaxed) >> (i & 63) & 1) && !is_damaged(slot)) continue;
+    if (dead && (dead[i >> 6].load(std::memory_order_relaxed) >> (i & 63) & 1) && !is_damaged(slot)) {
+      bad_dead_.fetch_add(1, std::memory_order_relaxed);
+      continue;
+    }
     cache_.damaged_rows.fetch_add(1, std::memory_order_relaxed);
     volume_.log(VX_LOG_ERR)
         .str("collection ")

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Searching a snapshot by way of the present: the live index and the live table's rows in memory, seen through what the
+// snapshot knows of which rows there were.
+//
+// Rows are never overwritten and slots never given out twice. So the rows of a snapshot are those below its number of
+// slots that its own bitmaps do not call dead, and they are the same bytes in the live table. The live graph holds them
+// too: a row that died since is still a node of it, one that came since is walked through and not returned. What died and
+// is not in the graph (it was built anew in between) is scored one by one; what the live table has given up is read from
+// the snapshot's own. So nothing is copied that the present has in memory, and the answer is that of the snapshot: bit for bit when exact.
+//
+// Not after a rollback: slots of the state that was replaced were given out again. Then, and when too much has died, or
+// the collection is gone, the snapshot's own index is what is searched.
+#include "search.h"
+
+namespace vexfs::vector {
+
+namespace past_impl {
+namespace {
+
+// So many rows that have died since are scored one by one: what was inserted since then took care to link the living.
+constexpr u32 died_max = 8192;
+// More rows than this that the graph does not have are not: the snapshot's own index is better.
+u32 apart_max(u32 live) { return max_of<u32>(4096, live / 4); }
+
+// As wide a walk as finds, among all nodes that there are now, as many of those that were there then; and wider where it
+// is to find dead ones, to which fewer links lead.
+u32 ef_now(u32 ef, u32 nodes, u32 then, bool dead) {
+  u64 wide = u64{ef} * max_of(nodes, then) / max_of<u32>(then, 1);
+  if (nodes != then) wide += wide / 2;
+  return static_cast<u32>(min_of<u64>(dead ? 2 * wide : wide, VEXFS_EF_MAX));
+}
+
+bool same_rows(const Table &then, const Table &now) {
+  const simd::Space &a = then.space(), &b = now.space();
+  return a.dim() == b.dim() && a.element() == b.element() && a.metric() == b.metric() && then.shift() == now.shift() &&
+         then.stride() == now.stride() && then.slots() <= now.slots();
+}
+
+}  // namespace
+}  // namespace past_impl
+
+void Searcher::find_present() {
+  Engine *present = engine_.present();
+  if (!present || present->volume().rollback_txn() > engine_.volume().durable_txn()) return;
+  Result<CollectionRef> r = present->find(c_.cid());
+  if (!r.ok()) return;
+  Collection &now = **r;
+  if (now.dropped() || !past_impl::same_rows(c_.table(), now.table())) return;
+  present_ = r.take();
+}
+
+// Has the live table given the chunk's data up, or may it at any moment?
+bool Searcher::only_then(u32 slot) const {
+  return !present_.get() || present_->table().chunk_all_dead(slot >> c_.table().shift());
+}
+
+bool Searcher::seen_then(u32 slot) {
+  if (c_.table().hidden(slot)) return false;
+  Table &now = present_->table();
+  if (walking_ && !walk_dead_ && now.hidden(slot)) return false;  // scored apart
+  return !now.damaged_count() || !now.is_damaged(slot);
+}
+
+Result<const RowMeta *> Searcher::meta(u32 slot) {
+  return only_then(slot) ? c_.table().meta(slot) : present_->table().meta(slot);
+}
+
+// Rows that are named, from wherever they are.
+Status Searcher::score_named(View &then, View &now, const simd::Query *q, u32 nq) {
+  usize first = 0, n = slots_.size();
+  while (first < n) {
+    bool own = only_then(slots_[first]);
+    usize end = first + 1;
+    while (end < n && only_then(slots_[end]) == own) end++;
+    for (u32 j = 0; j < nq; j++)
+      VX_TRY(scan_slots(own ? then.rows() : now.rows(), c_.space(), q[j], slots_.data() + first,
+                        static_cast<u32>(end - first), params(), scratch_, &tops_[j], &stats_));
+    first = end;
+  }
+  return {};
+}
+
+Status Searcher::scan_past(View &then, View &now, const simd::Query *q, u32 nq, u32 begin, u32 end) {
+  const Table &t = c_.table();
+  for (u32 at = begin; at < end;) {
+    u32 to = min_of(end, (at | (t.chunk_rows() - 1)) + 1);
+    bool own = only_then(at);
+    while (to < end && only_then(to) == own && !t.chunk_all_dead(to >> t.shift()))
+      to = min_of(end, (to | (t.chunk_rows() - 1)) + 1);
+    if (!t.chunk_all_dead(at >> t.shift()))
+      VX_TRY(scan_exact(own ? then.rows() : now.rows(), c_.space(), q, nq, at, to, params(), scratch_, tops_, &stats_));
+    at = to;
+  }
+  return {};
+}
+
+// Rows below `upto` that were there then and that the walk is not to look for: all that died since, or, if those are many,
+// the ones that are not in the graph any more. False: there are too many even of them.
+Result<bool> Searcher::find_apart(LiveIndex &l, u32 upto) {
+  walk_dead_ = false;
+  if (VX_TRY(find_died(nullptr, upto, past_impl::died_max))) return true;
+  walk_dead_ = true;
+  return find_died(&l, upto, past_impl::apart_max(c_.table().live()));
+}
+
+// Rows that died since; l: only those that are not in its graph. False: more than `most`.
+Result<bool> Searcher::find_died(LiveIndex *l, u32 upto, u32 most) {
+  slots_.clear();
+  const Table &then = c_.table();
+  Table &now = present_->table();
+  for (u32 at = 0; at < upto;) {
+    u32 number = at >> then.shift(), to = min_of(upto, (at | (then.chunk_rows() - 1)) + 1);
+    bool any = now.chunk_any_dead(number) && !then.chunk_all_dead(number);
+    for (; any && at < to; at++) {
+      if (then.hidden(at) || !now.hidden(at) || (l && l->index->contains(at))) continue;
+      if (slots_.size() == most) return false;
+      VX_TRY(slots_.push(at));
+    }
+    at = to;
+  }
+  return true;
+}
+
+// False: the snapshot's own index is to be asked.
+Result<bool> Searcher::walk_past(View &then, View &now, const simd::Query *q, u32 nq, LiveIndex &l) {
+  const u32 n = then.slots(), upto = min_of(n, l.upto.load(std::memory_order_acquire));
+  if (!VX_TRY(find_apart(l, upto))) return false;
+  bool thin = false;
+  limit_ = upto;
+  walking_ = true;
+  SearchParams p = params();
+  p.ef = past_impl::ef_now(o_.ef, l.index->counts().nodes, c_.table().live(), walk_dead_);
+  for (u32 j = 0; j < nq; j++) {
+    tops_[j].n = VX_TRY(l.index->search(now.rows(), q[j], p, scratch_, tops_[j].hits, &stats_));
+    thin = thin || tops_[j].n + slots_.size() < min_of(o_.k, c_.table().live());
+  }
+  walking_ = false;
+  limit_ = n;
+  upto_ = upto;
+  if (thin) {  // filters, or what came since, hide most of what the walk meets
+    plan_ = VEXFS_PLAN_SCAN;
+    engine_.stats().exact_fallbacks.fetch_add(1, std::memory_order_relaxed);
+    for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
+    VX_TRY(scan_past(then, now, q, nq, 0, n));
+    return true;
+  }
+  VX_TRY(score_named(then, now, q, nq));
+  VX_TRY(scan_past(then, now, q, nq, upto, n));
+  return true;
+}
+
+// As search(), through the present. False: it cannot tell.
+Result<bool> Searcher::search_past(View &then, const simd::Query *q, u32 nq) {
+  View now(present_->table(), true);
+  const u32 n = then.slots();
+  upto_ = 0;
+  limit_ = n;
+  accepting_ = true;
+  plan_ = VEXFS_PLAN_SCAN;
+  if (VX_TRY(choose_slots(then))) {
+    VX_TRY(score_named(then, now, q, nq));
+    return true;
+  }
+  LiveIndex *l = o_.exact || n < walked_slots_min ? nullptr : present_->index().acquire();
+  if (!l) {
+    if (!o_.exact && n >= walked_slots_min && c_.index().backlog() < n) return false;  // there was an index then
+    VX_TRY(scan_past(then, now, q, nq, 0, n));
+    return true;
+  }
+  plan_ = VEXFS_PLAN_INDEX;
+  Result<bool> r = walk_past(then, now, q, nq, *l);
+  if (!r.ok()) (void)present_->index().blame(l, r.error());
+  present_->index().release(l);
+  return r;
+}
+
+Status Searcher::search_snapshot(View &then, const simd::Query *q, u32 nq) {
+  if (present_.get() && present_->table().bad_dead_rows() == 0) {
+    Result<bool> r = search_past(then, q, nq);
+    if (r.ok() && *r && trouble_ == Errno::ok && present_->table().bad_dead_rows() == 0) {
+      engine_.stats().past_searches.fetch_add(nq, std::memory_order_relaxed);
+      return {};
+    }
+    if (r.code() == Errno::intr || r.code() == Errno::nomem) return r.error();
+    present_.reset();
+    walking_ = false;
+    trouble_ = Errno::ok;
+    for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
+  }
+  return search(then, q, nq);
+}
+
+}  // namespace vexfs::vector
