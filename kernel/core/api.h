@@ -187,8 +187,9 @@ struct vx_map {
 enum {
   VX_MAP_F_NEW = 1 /* freshly allocated: parts not written must be zeroed */,
   VX_MAP_F_INFLIGHT = 2,
-  VX_MAP_F_KEPT = 4,  /* a write goes elsewhere: a snapshot needs these blocks, or they have checksums */
-  VX_MAP_F_SUMMED = 8 /* they have checksums */
+  VX_MAP_F_KEPT = 4, /* a write goes elsewhere: a snapshot or another file needs these blocks, or they have checksums */
+  VX_MAP_F_SUMMED = 8, /* they have checksums */
+  VX_MAP_F_SHARED = 16 /* another file may have them too */
 };
 /* The crc32c of a block's contents (standard: seed and result inverted), or that there is none. */
 typedef vx_u64 vx_sum;
@@ -232,6 +233,16 @@ enum { VX_FALLOC_KEEP_SIZE = 1, VX_FALLOC_PUNCH = 2, VX_FALLOC_ZERO = 4 };
 /* off, len: block-aligned for PUNCH and ZERO (the host zeroes the edges through its cache). */
 int vx_fallocate(struct vx_inode *ip, unsigned mode, vx_u64 off, vx_u64 len, vx_u64 new_size,
                  const struct vx_time *now);
+/* The range of dst becomes one of src by sharing blocks; both in one filesystem, or in one file where they do not overlap.
+ * Offsets are block-aligned; len too, unless both files end there or before. The host has written back what is dirty of
+ * both ranges and waited for it, lets nobody change either, has zeroed what the last block of dst has behind its end if
+ * it grows, and forgets what it has of dst. *done: so many bytes have been done, also when an error is returned; fewer than
+ * len without one: call again for the rest. dedupe: the host has seen that the contents are equal, neither times nor the
+ * content version change. -EINVAL (also: one has checksums, the other none), -EOPNOTSUPP (made without the feature),
+ * -EBUSY (in flight), -EMLINK, -ENOSPC, -EFBIG, -EROFS. */
+int vx_clone_range(struct vx_inode *src, vx_u64 src_off, struct vx_inode *dst, vx_u64 dst_off, vx_u64 len,
+                   vx_bool dedupe, const struct vx_time *now, vx_u64 *done);
+vx_bool vx_can_clone(struct vx_fs *fs); /* it was made with the feature */
 /* On-disk size is at least this, without data (the host's buffered extension of a hole). */
 int vx_set_size(struct vx_inode *ip, vx_u64 size);
 /* Host without a page cache (lib, FUSE, tests): whole read/write through the calls above, serialised per inode. */
@@ -239,6 +250,8 @@ int vx_pread(struct vx_inode *ip, void *buf, size_t n, vx_u64 off, size_t *done)
 int vx_pwrite(struct vx_inode *ip, const void *buf, size_t n, vx_u64 off, const struct vx_time *now, size_t *done);
 int vx_ptruncate(struct vx_inode *ip, vx_u64 size,
                  const struct vx_time *now); /* vx_truncate, zeroing the tail itself */
+int vx_pclone(struct vx_inode *src, vx_u64 src_off, struct vx_inode *dst, vx_u64 dst_off, vx_u64 len,
+              const struct vx_time *now); /* all of vx_clone_range, zeroing the tail itself */
 
 /* ----------------------------------------------------------------- vectors */
 /* Who calls, and how to reach the caller's memory and rights. All calls may sleep. */

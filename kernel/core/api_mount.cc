@@ -177,6 +177,8 @@ void vx_fs_info(vx_fs *fs, struct vx_fs_info *out) {
   out->aborted = v.aborted();
 }
 
+vx_bool vx_can_clone(vx_fs *fs) { return fs->fs->can_share(); }
+
 size_t vx_fs_cache_count(vx_fs *fs, int kind) {
   return kind == 0 ? fs->volume->cache_count() : kind == 1 ? fs->engine->cache().shrinkable() : 0;
 }

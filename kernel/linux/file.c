@@ -220,6 +220,7 @@ const struct file_operations vexfs_file_fops = {
 	.get_unmapped_area = thp_get_unmapped_area,
 	.fsync = vexfs_fsync,
 	.fallocate = vexfs_fallocate,
+	.remap_file_range = vexfs_remap_file_range,
 	.unlocked_ioctl = vexfs_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
 	.uring_cmd = vexfs_uring_cmd,

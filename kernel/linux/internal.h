@@ -172,6 +172,12 @@ ssize_t vexfs_buffered_write(struct kiocb *iocb, struct iov_iter *from);
 ssize_t vexfs_write_prepare(struct kiocb *iocb, struct iov_iter *from);
 int vexfs_set_size(struct inode *inode, loff_t size);
 long vexfs_fallocate(struct file *file, int mode, loff_t offset, loff_t len);
+int vexfs_flush_to(struct inode *inode, loff_t old, loff_t size);
+void vexfs_forget_inflight(struct inode *inode, u64 off, u64 end);
+
+/* reflink.c */
+loff_t vexfs_remap_file_range(struct file *file_in, loff_t pos_in, struct file *file_out, loff_t pos_out, loff_t len,
+			      unsigned int flags);
 
 /* read.c, direct_read.c */
 int vexfs_read_folio(struct file *file, struct folio *folio);

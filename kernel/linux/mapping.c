@@ -54,6 +54,8 @@ static void vexfs_fill_iomap(struct inode *inode, const struct vx_map *m, unsign
 	iomap->addr = m->type == VX_MAP_MAPPED || m->type == VX_MAP_UNWRITTEN ? m->disk : IOMAP_NULL_ADDR;
 	if (iomap->type == IOMAP_HOLE || iomap->type == IOMAP_DELALLOC)
 		iomap->addr = IOMAP_NULL_ADDR;
+	if ((flags & IOMAP_REPORT) && (m->flags & VX_MAP_F_SHARED))
+		iomap->flags |= IOMAP_F_SHARED;
 }
 
 /* [*off, *off + *len) becomes whole blocks. */

@@ -12,7 +12,7 @@
  * crash must not leave zeros in its place), and, if it grows, the zeros that follow the old end in its block, where
  * something that was cut off earlier may still be.
  */
-static int vexfs_flush_to(struct inode *inode, loff_t old, loff_t size)
+int vexfs_flush_to(struct inode *inode, loff_t old, loff_t size)
 {
 	u64 bs = i_blocksize(inode);
 	struct vx_attr a;
@@ -28,7 +28,7 @@ static int vexfs_flush_to(struct inode *inode, loff_t old, loff_t size)
  * Writeback asks for blocks ahead of the folios that it has seen. Where the cache has been emptied, all I/O is over, so
  * what is still in flight of [off, end) was never started and goes back.
  */
-static void vexfs_forget_inflight(struct inode *inode, u64 off, u64 end)
+void vexfs_forget_inflight(struct inode *inode, u64 off, u64 end)
 {
 	u64 bs = i_blocksize(inode);
 	u64 first = round_up(off, bs);

@@ -40,6 +40,15 @@ constexpr Operation kOperations[] = {
     {"zero a block of A/foo", [](Session &s) { s.fallocate("A/foo", VX_FALLOC_ZERO, 0, 4096); }},
     {"fallocate A/foo, size kept", [](Session &s) { s.fallocate("A/foo", VX_FALLOC_KEEP_SIZE, 12288, 16384); }},
     {"fallocate A/foo", [](Session &s) { s.fallocate("A/foo", 0, 8192, 16384); }},
+    {"clone A/foo as A/bar",
+     [](Session &s) {
+       s.make("A", "bar", kFile);
+       s.clone("A/foo", 0, "A/bar", 0);
+     }},
+    {"clone A/foo over B/foo", [](Session &s) { s.clone("A/foo", 0, "B/foo", 0); }},
+    {"clone B/foo behind A/foo", [](Session &s) { s.clone("B/foo", 0, "A/foo", 16384); }},
+    {"clone a block within A/foo", [](Session &s) { s.clone("A/foo", 0, "A/foo", 4096, 4096); }},
+    {"clone A/bar over A/foo", [](Session &s) { s.clone("A/bar", 0, "A/foo", 0); }},
     {"link A/foo as B/bar", [](Session &s) { s.link("A/foo", "B", "bar"); }},
     {"link B/foo as A/bar", [](Session &s) { s.link("B/foo", "A", "bar"); }},
     {"unlink A/foo", [](Session &s) { s.unlink("A", "foo"); }},

@@ -126,7 +126,17 @@ void MixedRun::change_file(Session &s) {
   std::string f = file();
   if (f == "filler") return;
   uint64_t block = rng_() % 12;
-  switch (rng_() % 10) {
+  switch (rng_() % 13) {
+    case 10:
+    case 11:
+    case 12: {
+      std::string from = file();
+      if (from == "filler") return;
+      uint64_t first = rng_() % 12;
+      for (uint64_t n = 1 + rng_() % 4; n; n--, block++, first++)
+        if (from != f || first != block) s.clone(from, first * kBlock, f, block * kBlock, kBlock);
+      return;
+    }
     case 0:
     case 1:
     case 2:

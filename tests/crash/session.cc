@@ -104,6 +104,15 @@ void Session::fallocate(const std::string &path, unsigned mode, uint64_t off, ui
   done(vx_fallocate(f.get(), mode, off, n, off + n, &t));
 }
 
+void Session::clone(const std::string &source, uint64_t from, const std::string &path, uint64_t to, uint64_t n) {
+  At a(*this, source), b(*this, path);
+  if (!a || !b) return;
+  vx_attr x{};
+  vx_getattr(a.get(), &x);
+  vx_time t = time();
+  done(vx_pclone(a.get(), from, b.get(), to, n || from > x.size ? n : x.size - from, &t));
+}
+
 void Session::link(const std::string &path, const std::string &dir, const std::string &name) {
   At d(*this, dir), f(*this, path);
   if (!d || !f) return;

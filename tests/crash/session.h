@@ -17,6 +17,8 @@ struct Session {
   void append(const std::string &path, size_t n);
   void truncate(const std::string &path, uint64_t size);
   void fallocate(const std::string &path, unsigned mode, uint64_t off, uint64_t n);
+  // The blocks become those of the other file; n 0: all of them from `from` on.
+  void clone(const std::string &source, uint64_t from, const std::string &path, uint64_t to, uint64_t n = 0);
   void link(const std::string &path, const std::string &dir, const std::string &name);
   void unlink(const std::string &dir, const std::string &name, bool rmdir = false);
   void rename(const std::string &from, const std::string &a, const std::string &to, const std::string &b,

@@ -279,6 +279,29 @@ void Driver::do_fallocate() {
   }
 }
 
+// A range of one file, or all of it, becomes one of another by sharing blocks; or they are equal, and share from then on.
+void Driver::do_clone() {
+  uint64_t from = pick_file(), to = pick_file();
+  if (!from) return do_create();
+  const std::string data = model_.at(from).data, old = model_.at(to).data;
+  uint64_t src = pick(3) ? 0 : pick(data.size() / block + 1) * block;
+  uint64_t dst = pick(3) ? src : pick(40) * block;
+  if (src >= data.size()) return;
+  uint64_t len = pick(2) ? data.size() - src : (1 + pick(12)) * block;
+  if (src + len > data.size()) len = data.size() - src;
+  uint64_t whole = (len + block - 1) / block * block;
+  if (dst + len > o_.max_file) return;
+  bool dedupe = pick(4) == 0 && dst + len <= old.size() && data.substr(src, len) == old.substr(dst, len);
+  int want = 0;
+  if (len % block && dst + len < old.size()) want = EINVAL;
+  if (from == to && src < dst + whole && dst < src + whole) want = EINVAL;
+  int64_t now = tick();
+  if (want == 0 && dst > old.size()) changed_in_place(to, old.size());
+  auto r = fs::clone_file(*inode(from), *inode(to), {src, dst, len, dedupe}, when(now));
+  expect("clone", want, r.code());
+  if (want == 0 && !dedupe) model_.write(to, dst, data.substr(src, len), now);
+}
+
 void Driver::do_xattr() {
   uint64_t node = pick_node();
   std::string name = "user.x" + std::to_string(pick(12));
@@ -344,7 +367,10 @@ void Driver::do_readdir() {
 void Driver::step() {
   step_++;
   if (extra_step()) return;
-  switch (pick(20)) {
+  switch (pick(22)) {
+    case 20:
+    case 21:
+      return do_clone();
     case 0:
     case 1:
     case 2:

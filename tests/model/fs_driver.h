@@ -67,6 +67,7 @@ class Driver {
   void do_write(bool buffered);
   void do_truncate();
   void do_fallocate();
+  void do_clone();
   void do_xattr();
   void do_setattr();
   void do_open_close();

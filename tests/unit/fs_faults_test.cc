@@ -83,6 +83,25 @@ std::vector<Named> operations() {
          map_unreserve(*f, 1 << 20, 65536);
          return st.code();
        }},
+      {"clone",
+       [=](TestFs &t, Inode &root) {
+         return code(
+             clone_file(*file(t, root, "big"), *file(t, root, "target"), {0, 4096, 196608, false}, TestFs::now()));
+       }},
+      {"clone small",
+       [=](TestFs &t, Inode &root) {
+         return code(
+             clone_file(*file(t, root, "small"), *file(t, root, "target"), {0, 65536, 10, false}, TestFs::now()));
+       }},
+      {"dedupe",
+       [=](TestFs &t, Inode &root) {
+         return code(clone_file(*file(t, root, "big"), *file(t, root, "copy"), {0, 0, 200000, true}, TestFs::now()));
+       }},
+      {"write over shared",
+       [=](TestFs &t, Inode &root) { return put(*file(t, root, "twin"), std::string(70000, 'w'), 99); }},
+      {"truncate shared",
+       [=](TestFs &t, Inode &root) { return code(truncate_file(*file(t, root, "twin"), 777, TestFs::now())); }},
+      {"unlink shared", [](TestFs &, Inode &root) { return code(unlink(root, B("twin"), TestFs::now())); }},
       {"setxattr",
        [=](TestFs &t, Inode &root) {
          return code(xattr_set(*file(t, root, "small"), B("user.y"), B(std::string(9000, 'y')), 0, TestFs::now()));
@@ -117,6 +136,10 @@ void populate(TestFs &t) {
   auto root = t.root();
   TestFs::write(*t.must_make(*root, "small"), "small file");
   TestFs::write(*t.must_make(*root, "big"), std::string(200000, 'b'));
+  TestFs::write(*t.must_make(*root, "copy"), std::string(200000, 'b'));
+  TestFs::write(*t.must_make(*root, "target"), std::string(20000, 't'));
+  EXPECT_TRUE(
+      clone_file(*t.open(*root, "big"), *t.must_make(*root, "twin"), {0, 0, 200000, false}, TestFs::now()).ok());
   EXPECT_TRUE(xattr_set(*t.open(*root, "small"), B("user.x"), B(std::string(8000, 'x')), 0, TestFs::now()).ok());
   t.mkdir(*root, "dir");
   t.mkdir(*root, "empty");
@@ -138,7 +161,8 @@ TEST(FsFaults, EveryAllocationFailsOnce) {
         t.remount();
         auto root = t.root();
         std::vector<InodeRef> keep;
-        for (const char *name : {"small", "big", "dir", "empty"}) keep.push_back(t.open(*root, name));
+        for (const char *name : {"small", "big", "copy", "target", "twin", "dir", "empty"})
+          keep.push_back(t.open(*root, name));
         host::fail_alloc_after(n);
         Errno e = op.run(t, *root);
         injected = host::alloc_failed();

@@ -169,6 +169,7 @@ void print_json(const Options &o, const store::Checker &c, const Outcome &out, c
   j["xattrs"] = r.files.xattrs;
   j["inline_files"] = r.files.inline_files;
   j["summed_blocks"] = r.files.summed_blocks;
+  j["shared_blocks"] = r.files.shared_blocks;
   j["collections"] = r.vectors.collections;
   j["rows"] = r.vectors.rows;
   j["dead_rows"] = r.vectors.dead;

@@ -7,8 +7,6 @@ namespace vexfs::fsck {
 Status check_rooms(store::Checker &c, RoomFigures *figures) {
   VX_TRY(fs::check(c, {}, &figures->files));
   VX_TRY(vector::check(c, &figures->vectors));
-  // A tree that no room of this version writes: its nodes are checked and counted all the same.
-  VX_TRY(c.walk(store::TreeId::refcounts, [](const store::Key &, Bytes) { return true; }));
   VX_TRY(c.check_snapshots());
   // Each snapshot as if it were the current state; what it refers to has to be in use.
   for (usize i = 0; c.enter_snapshot(i); i++) {

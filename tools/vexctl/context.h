@@ -139,6 +139,7 @@ void add_index_commands(CLI::App &app, Context &ctx);
 void add_status_commands(CLI::App &app, Context &ctx);
 void add_snapshot_commands(CLI::App &app, Context &ctx);
 void add_snapshot_diff_command(CLI::App &group, Context &ctx);
+void add_clone_command(CLI::App &app, Context &ctx);
 void add_scrub_command(CLI::App &app, Context &ctx);
 void add_image_commands(CLI::App &app, Context &ctx);
 void add_completion_command(CLI::App &app, Context &ctx);

@@ -9,6 +9,7 @@
 #include "../../kernel/core/disk/group.h"
 #include "../../kernel/core/disk/log.h"
 #include "../../kernel/core/disk/node.h"
+#include "../../kernel/core/disk/refcount_items.h"
 #include "../../kernel/core/disk/snapshot_items.h"
 #include "../../kernel/core/disk/vector_items.h"
 #include "../../kernel/core/store/log_reader.h"
@@ -283,6 +284,8 @@ class Inspector {
         disk::print_vector_item(p, k.oid, k.type, k.off, value);
       else if (tree == 2)
         disk::print_snapshot_item(p, k.oid, k.type, value);
+      else if (tree == 3)
+        disk::print_refcount_item(p, k.oid, k.type, value);
       else if (tree == 4)
         disk::print_dead_item(p, k.oid, k.type, k.off, value);
       else

@@ -95,6 +95,7 @@ int run(int argc, char **argv) {
   add_eval_command(app, ctx);
   add_index_commands(app, ctx);
   add_snapshot_commands(app, ctx);
+  add_clone_command(app, ctx);
   add_scrub_command(app, ctx);
   add_image_commands(app, ctx);
   add_completion_command(app, ctx);

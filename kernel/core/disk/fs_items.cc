@@ -80,8 +80,8 @@ const char *verify_extent(u64 first, Bytes v, const FsLimits &limits) {
   if (v.size() != sizeof(DiskExtent)) return "extent: wrong length";
   const auto &d = *item_as<DiskExtent>(v);
   if (d.count == 0 || d.count > kExtentMaxBlocks) return "extent: impossible length";
-  if (d.flags & ~(kExtentUnwritten | kExtentSummed) || d.flags == (kExtentUnwritten | kExtentSummed))
-    return "extent: unknown flags";
+  if (d.flags & ~(kExtentUnwritten | kExtentSummed | kExtentShared)) return "extent: unknown flags";
+  if ((d.flags & kExtentUnwritten) && d.flags != kExtentUnwritten) return "extent: unwritten, and more than that";
   if (d.checksum || d.reserved) return "extent: reserved bytes not zero";
   if (d.disk == 0 || d.disk >= limits.total_blocks || d.count > limits.total_blocks - d.disk)
     return "extent: outside the device";
@@ -201,6 +201,7 @@ void print_fs_item(Printer &p, u64 oid, u8 type, u64 off, Bytes v) {
       if (const auto *d = item_as<DiskExtent>(v)) {
         p.str(" disk ").dec(d->disk).str(" count ").dec(d->count).str(" birth ").dec(d->birth);
         p.flag(d->flags & kExtentUnwritten, "unwritten").flag(d->flags & kExtentSummed, "summed");
+        p.flag(d->flags & kExtentShared, "shared");
       }
       break;
     case FsItem::extent_checksum:

@@ -113,7 +113,7 @@ struct DiskExtent {
 };
 static_assert(sizeof(DiskExtent) == 32);
 inline constexpr u32 kExtentUnwritten = 1;  // allocated, reads as zeroes
-inline constexpr u32 kExtentShared = 2;     // reserved: counted in the refcounts tree
+inline constexpr u32 kExtentShared = 2;     // other extents may refer to its blocks: see refcount_items.h
 inline constexpr u32 kExtentSummed = 4;     // each block has a checksum in an EXTENT_CHECKSUM item
 inline constexpr u32 kExtentMaxBlocks = 1u << 31;
 

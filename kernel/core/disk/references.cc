@@ -14,7 +14,7 @@ void of_fs_item(u8 type, Bytes item, FnRef<void(const BlockRef &)> fn) {
   if (type != static_cast<u8>(FsItem::extent) || item.size() != sizeof(DiskExtent)) return;
   DiskExtent e;
   memcpy(&e, item.data(), sizeof e);
-  fn({e.disk, e.count, e.birth});
+  fn({e.disk, e.count, e.birth, (e.flags & kExtentShared) != 0});
 }
 
 void of_chunk(Bytes item, FnRef<void(const BlockRef &)> fn) {

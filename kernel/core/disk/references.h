@@ -8,7 +8,8 @@ namespace vexfs::disk {
 
 struct BlockRef {
   u64 start = 0, count = 0;
-  u64 birth = 0;  // transaction, as the item's owner would name it when it frees the blocks
+  u64 birth = 0;        // transaction, as the item's owner would name it when it frees the blocks
+  bool shared = false;  // other items of the tree may refer to them too: the refcounts tree knows
 };
 
 // Calls fn for each run of blocks that the item (oid, type) of that tree refers to; both rooms' trees, 0 and 1. What is

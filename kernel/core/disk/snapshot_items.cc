@@ -57,7 +57,7 @@ const char *verify_snapshot(Bytes item, u64 id, const Geometry &g) {
   if (s.node_blocks > g.total_blocks) return "node_blocks";
   for (const SnapshotTree &t : s.trees)
     if (const char *bad = snapshot_items_impl::verify_tree(t.root, s.txn, g)) return bad;
-  return nullptr;
+  return snapshot_items_impl::verify_tree(s.refcounts, s.txn, g);
 }
 
 const char *verify_dead(Bytes item, u64 death, u64 start, const Geometry &g) {
@@ -88,6 +88,13 @@ void print_snapshot_item(Printer &out, u64 id, u8 type, Bytes item) {
         .dec(s.trees[i].root.node.birth)
         .str(" levels ")
         .dec(s.trees[i].root.levels);
+  if (s.refcounts.levels)
+    out.str(" refcounts at ")
+        .dec(s.refcounts.node.addr)
+        .str(" born ")
+        .dec(s.refcounts.node.birth)
+        .str(" levels ")
+        .dec(s.refcounts.levels);
   if (s.replaced_by) out.str(" replaced by ").dec(s.replaced_by);
   if (s.replaced_txn) out.str(" in ").dec(s.replaced_txn).str(", blocks still to be noted");
 }

@@ -10,7 +10,7 @@
 //   (death, 1 dead,     first block) -> DeadItem: blocks that transaction `death` let go of, born in item.birth. They are
 //                                       needed as long as there is a snapshot with birth <= its txn < death.
 //
-// A snapshot is the state of the fs and collections trees as of the end of transaction `txn`. Whatever the current state
+// A snapshot is the state of the fs, collections and refcounts trees as of the end of transaction `txn`. Whatever the current state
 // lets go of that was born at or before the newest snapshot's txn enters the dead tree instead of becoming free; so
 // bitmaps say "in use" exactly for what the current state refers to, or the dead tree lists. The blocks for which a
 // snapshot S is the newest that needs them died after S and not after the next newer snapshot: deleting S means to look at
@@ -50,14 +50,22 @@ struct SnapshotItem {
   le64 next_object_id;
   le64 used_blocks;  // when it was made
   char name[kSnapshotNameBytes];
-  SnapshotTree trees[2];  // fs, collections
-  le64 replaced_by;       // made by a rollback to the snapshot of that id; 0: was not
-  le64 replaced_txn;      // by that transaction, and blocks have not all been noted yet; 0: there is nothing to do
-  le64 node_blocks;       // in tree nodes when it was made; 0: not known
-  le64 reserved[5];
+  SnapshotTree trees[2];   // fs, collections
+  le64 replaced_by;        // made by a rollback to the snapshot of that id; 0: was not
+  le64 replaced_txn;       // by that transaction, and blocks have not all been noted yet; 0: there is nothing to do
+  le64 node_blocks;        // in tree nodes when it was made; 0: not known
+  TreeRootDisk refcounts;  // whose blob nobody uses. Empty in what a version without it has made
 };
 static_assert(sizeof(SnapshotItem) == 384 && offsetof(SnapshotItem, txn) == 8 && offsetof(SnapshotItem, name) == 48 &&
-              offsetof(SnapshotItem, trees) == 112 && offsetof(SnapshotItem, replaced_by) == 320);
+              offsetof(SnapshotItem, trees) == 112 && offsetof(SnapshotItem, replaced_by) == 320 &&
+              offsetof(SnapshotItem, refcounts) == 344);
+
+// The trees whose state a snapshot keeps, in the order in which they are gone through.
+inline constexpr u8 kKeptTrees[] = {0, 1, 3};  // fs, collections, refcounts
+constexpr bool tree_is_kept(u8 tree) { return tree < 2 || tree == 3; }
+constexpr const TreeRootDisk &kept_root(const SnapshotItem &s, u8 tree) {
+  return tree == 3 ? s.refcounts : s.trees[tree].root;
+}
 
 // Root blob of the snapshots tree.
 struct SnapshotRootBlob {

@@ -20,11 +20,12 @@ inline constexpr u64 kCompatKnown = 0;
 inline constexpr u64 kRoCompatKnown = 0;
 inline constexpr u64 kIncompatLog = 1;             // the intent log region is in use and must be replayed
 inline constexpr u64 kIncompatSnapshots = 2;       // there can be snapshots, and the dead tree
-inline constexpr u64 kIncompatReflink = 4;         // reserved
+inline constexpr u64 kIncompatReflink = 4;         // files can share blocks, counted in the refcounts tree
 inline constexpr u64 kIncompatEncryption = 8;      // reserved
 inline constexpr u64 kIncompatMirroredNodes = 16;  // every tree node has a second copy, at NodePtr.mirror
 inline constexpr u64 kIncompatDataSums = 32;       // file data can have checksums
-inline constexpr u64 kIncompatKnown = kIncompatLog | kIncompatSnapshots | kIncompatMirroredNodes | kIncompatDataSums;
+inline constexpr u64 kIncompatKnown =
+    kIncompatLog | kIncompatSnapshots | kIncompatReflink | kIncompatMirroredNodes | kIncompatDataSums;
 
 struct SuperDisk {
   u8 magic[8];

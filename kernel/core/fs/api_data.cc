@@ -67,6 +67,19 @@ int vx_fallocate(vx_inode *ip, unsigned mode, vx_u64 off, vx_u64 len, vx_u64 new
   return vexfs::fs::fallocate(vexfs::fs::inode(ip), mode, off, len, new_size, vexfs::fs::to_time(now)).to_c();
 }
 
+int vx_clone_range(vx_inode *src, vx_u64 src_off, vx_inode *dst, vx_u64 dst_off, vx_u64 len, vx_bool dedupe,
+                   const vx_time *now, vx_u64 *done) {
+  return vexfs::fs::clone_range(vexfs::fs::inode(src), vexfs::fs::inode(dst), {src_off, dst_off, len, dedupe},
+                                vexfs::fs::to_time(now), *done)
+      .to_c();
+}
+
+int vx_pclone(vx_inode *src, vx_u64 src_off, vx_inode *dst, vx_u64 dst_off, vx_u64 len, const vx_time *now) {
+  auto r = vexfs::fs::clone_file(vexfs::fs::inode(src), vexfs::fs::inode(dst), {src_off, dst_off, len, false},
+                                 vexfs::fs::to_time(now));
+  return r.ok() ? 0 : r.error().negative();
+}
+
 int vx_set_size(vx_inode *ip, vx_u64 size) { return vexfs::fs::set_size(vexfs::fs::inode(ip), size).to_c(); }
 
 int vx_pread(vx_inode *ip, void *buf, size_t n, vx_u64 off, size_t *done) {

@@ -5,6 +5,7 @@
 #include "../api.h"
 #include "../base/siphash.h"
 #include "attributes.h"
+#include "check_shared.h"
 
 namespace vexfs::fs {
 namespace check_impl {
@@ -64,7 +65,7 @@ struct Current {
 
 class Walk : Pinned {
  public:
-  Walk(Checker &c, const CheckOptions &o, CheckFigures &f) : c_(c), options_(o), figures_(f) {
+  Walk(Checker &c, const CheckOptions &o, CheckFigures &f) : c_(c), options_(o), figures_(f), shared_(c) {
     limits_ = {c.geometry().total_blocks, c.geometry().block_size};
   }
   Status run();
@@ -103,6 +104,7 @@ class Walk : Pinned {
   Vec<Name> names_;
   Vec<u64> orphans_;  // ascending
   Vec<ChunkedValue> values_;
+  SharedCheck shared_;
   Vec<BlockRun> summed_;  // of the current inode, ascending: blocks whose checksums are still to come
   usize summed_at_ = 0;   // those before are done with
   Status failure_;
@@ -139,6 +141,7 @@ Status Walk::run() {
   VX_TRY(c_.walk(store::TreeId::fs, [this](const store::Key &k, Bytes v) { return item(k, v); }));
   VX_TRY(std::move(failure_));
   if (cur_.any) VX_TRY(finish());
+  VX_TRY(shared_.judge());
   c_.progress("files", 1, 3);
   match_names();
   c_.progress("files", 2, 3);
@@ -295,6 +298,7 @@ Status Walk::extent(const store::Key &key, Bytes v) {
   cur_.extent_end = max_of(cur_.extent_end, key.off + e.count);
   cur_.blocks += e.count;
   figures_.extents++;
+  if (e.flags & disk::kExtentShared) figures_.shared_blocks += e.count;
   if (e.flags & disk::kExtentSummed) {
     figures_.summed_blocks += e.count;
     if (!summed_.empty() && summed_[summed_.size() - 1].end == key.off)
@@ -302,6 +306,7 @@ Status Walk::extent(const store::Key &key, Bytes v) {
     else
       VX_TRY(summed_.push({key.off, key.off + e.count}));
   }
+  if (e.flags & disk::kExtentShared) return shared_.add(key.oid, key.off, e);
   return c_.claim({e.disk, e.count}, "file data of inode", key.oid, key.off);
 }
 

@@ -24,11 +24,11 @@ constexpr store::Key truncate_key(u64 ino) { return fs_key(0, FsItem::truncate, 
 Status erase_items(Filesystem &fs, u64 ino, bool has_inode_item) {
   bool counted = !has_inode_item;
   for (;;) {
-    auto h = VX_TRY(fs.volume().begin({.items = kErasePiece + 2, .freeing = true}));
-    usize n = VX_TRY(erase_piece(fs, h, first_item(ino), last_item(ino), nullptr));
+    auto h = VX_TRY(fs.volume().begin({.items = kErasePieceItems + 2, .freeing = true}));
+    bool more = VX_TRY(erase_piece(fs, h, first_item(ino), last_item(ino), nullptr));
     if (!counted) fs.count_inodes(h, -1);
     counted = true;
-    if (n < kErasePiece) {
+    if (!more) {
       Status st = fs.tree().erase(h, orphan_key(ino));
       if (st.code() == Errno::noent) return {};  // a damaged image can have one that was never on the list
       return must(h, std::move(st));
@@ -38,11 +38,66 @@ Status erase_items(Filesystem &fs, u64 ino, bool has_inode_item) {
   }
 }
 
+// The first of the next kErasePiece items that is an extent of blocks which other files may have; noent. *nth: how many
+// items come before it.
+Result<store::Key> next_shared(Filesystem &fs, const store::Key &first, const store::Key &last, disk::DiskExtent *out,
+                               u32 *nth) {
+  bool found = false;
+  store::Key at;
+  auto limits = fs.limits();
+  *nth = 0;
+  auto look = [&](const store::Key &key, Bytes value) {
+    const auto *e = disk::item_as<disk::DiskExtent>(value);
+    found = key.type == static_cast<u8>(FsItem::extent) && !disk::verify_extent(key.off, value, limits) &&
+            (e->flags & disk::kExtentShared);
+    if (found) at = key, *out = *e;
+    return !found && ++*nth < kErasePiece;
+  };
+  VX_TRY(fs.tree().scan(first, last, look));
+  if (!found) return Errno::noent;
+  return at;
+}
+
+// The front of one shared extent goes, as much of it as one handle may. Returns how many blocks.
+Result<u64> erase_shared(Filesystem &fs, store::Handle &h, const store::Key &key, const disk::DiskExtent &e) {
+  store::Extent gone{e.disk, e.count};
+  {
+    Guard g(fs.shares().lock);
+    gone.count = VX_TRY(fs.shares().bounded(gone));
+    VX_TRY(fs.shares().drop(h, gone, e.birth));
+  }
+  VX_TRY(must(h, fs.tree().erase(h, key)));
+  if (gone.count < e.count) {
+    disk::DiskExtent rest = e;
+    rest.disk = e.disk + gone.count;
+    rest.count = static_cast<u32>(e.count - gone.count);
+    VX_TRY(must(h, fs.tree().insert(h, {key.oid, key.type, key.off + gone.count}, bytes_of(rest))));
+  }
+  return gone.count;
+}
+
 }  // namespace
 }  // namespace erase_impl
 
-Result<usize> erase_piece(Filesystem &fs, store::Handle &h, const store::Key &first, const store::Key &last,
-                          u64 *freed) {
+Result<bool> erase_piece(Filesystem &fs, store::Handle &h, const store::Key &first, const store::Key &upto,
+                         u64 *freed) {
+  store::Key last = upto;
+  bool more = false;
+  if (fs.can_share() && first.type <= static_cast<u8>(FsItem::extent)) {
+    disk::DiskExtent e;
+    u32 nth;
+    auto shared = erase_impl::next_shared(fs, first, last, &e, &nth);
+    if (!shared.ok() && shared.code() != Errno::noent) return shared.error();
+    if (shared.ok() && nth == 0) {
+      u64 n = VX_TRY(erase_impl::erase_shared(fs, h, *shared, e));
+      if (freed) *freed = n;
+      return true;
+    }
+    more = shared.ok();
+    if (more)
+      last = shared->off ? store::Key{shared->oid, shared->type, shared->off - 1}
+                         : store::Key{shared->oid, static_cast<u8>(shared->type - 1), ~u64{0}};
+  }
   erase_impl::Doomed doomed[kErasePiece];
   u32 n = 0;
   bool bad = false;
@@ -68,7 +123,7 @@ Result<usize> erase_piece(Filesystem &fs, store::Handle &h, const store::Key &fi
   }
   if (bad) (void)fs.damaged(first.oid, "a damaged extent was dropped; its blocks stay allocated");
   if (freed) *freed = blocks;
-  return *r;
+  return more || *r == kErasePiece;
 }
 
 void release_overlay(Inode &ip) {
@@ -101,17 +156,17 @@ Status finish_truncate(Inode &ip) {
   Filesystem &fs = ip.filesystem();
   u64 first = div_up<u64>(ip.size(), fs.block_size());
   for (;;) {
-    auto h = VX_TRY(fs.volume().begin({.items = 2 * kErasePiece + 2, .freeing = true}));
+    auto h = VX_TRY(fs.volume().begin({.items = kErasePieceItems + kErasePiece + 2, .freeing = true}));
     u64 freed = 0;
-    usize n = VX_TRY(
+    bool more = VX_TRY(
         erase_piece(fs, h, fs_key(ip.ino(), FsItem::extent, first), fs_key(ip.ino(), FsItem::extent, ~u64{0}), &freed));
     if (freed)
       VX_TRY(must(h, ip.change(h, [freed](Attributes &a) -> Status {
         a.blocks -= min_of(a.blocks, freed);
         return {};
       })));
-    if (n < kErasePiece) n = VX_TRY(erase_sums(h, ip, first, ~u64{0}));
-    if (n < kErasePiece) {
+    if (!more) more = VX_TRY(erase_sums(h, ip, first, ~u64{0}));
+    if (!more) {
       Status st = fs.tree().erase(h, erase_impl::truncate_key(ip.ino()));
       if (st.code() == Errno::noent) return {};
       return must(h, std::move(st));

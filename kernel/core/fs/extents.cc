@@ -23,13 +23,19 @@ Result<Mapped> unpack(Inode &ip, Result<store::Tree::Found> found, const disk::D
                 item.disk,
                 item.birth,
                 (item.flags & disk::kExtentUnwritten) != 0,
-                (item.flags & disk::kExtentSummed) != 0};
+                (item.flags & disk::kExtentSummed) != 0,
+                (item.flags & disk::kExtentShared) != 0};
+}
+
+u32 flags_of(const Mapped &e) {
+  return (e.unwritten ? disk::kExtentUnwritten : 0) | (e.summed ? disk::kExtentSummed : 0) |
+         (e.shared ? disk::kExtentShared : 0);
 }
 
 void pack(const Mapped &e, disk::DiskExtent &item) {
   item.disk = e.disk;
   item.count = static_cast<u32>(e.count);
-  item.flags = (e.unwritten ? disk::kExtentUnwritten : 0) | (e.summed ? disk::kExtentSummed : 0);
+  item.flags = flags_of(e);
   item.birth = e.birth;
   item.checksum = 0;
   item.reserved = 0;
@@ -54,7 +60,7 @@ Status erase(store::Handle &h, Inode &ip, const Mapped &e) {
 // Does b continue a, in the file and on the device?
 bool joins(const Mapped &a, const Mapped &b) {
   return a.end() == b.first && a.disk + a.count == b.disk && a.unwritten == b.unwritten && a.summed == b.summed &&
-         a.birth == b.birth && a.count + b.count <= disk::kExtentMaxBlocks;
+         a.shared == b.shared && a.birth == b.birth && a.count + b.count <= disk::kExtentMaxBlocks;
 }
 
 // Learns where the last extent ends, once per inode in memory.
@@ -123,7 +129,7 @@ Status put_extent(store::Handle &h, Inode &ip, const Mapped &e) {
   return set_count(h, ip, left, all.count);
 }
 
-Status cut_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end, bool keep) {
+Status cut_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end) {
   using namespace extents_impl;  // NOLINT: of this file
   u64 from = max_of(first, e.first), to = min_of(end, e.end());
   VX_ASSERT(from < to);
@@ -132,11 +138,33 @@ Status cut_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 e
   else
     VX_TRY(set_count(h, ip, e, from - e.first));
   if (to < e.end()) {
-    VX_TRY(insert(h, ip, {to, e.end() - to, e.disk + (to - e.first), e.birth, e.unwritten, e.summed}));
+    VX_TRY(insert(h, ip, {to, e.end() - to, e.disk + (to - e.first), e.birth, e.unwritten, e.summed, e.shared}));
     ip.filesystem().stats().extents_split.fetch_add(1, std::memory_order_relaxed);
   }
-  if (!keep) ip.filesystem().volume().free(h, {e.disk + (from - e.first), to - from}, e.birth);
   return {};
+}
+
+Result<u64> drop_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end) {
+  Filesystem &fs = ip.filesystem();
+  u64 from = max_of(first, e.first), to = min_of(end, e.end());
+  VX_ASSERT(from < to);
+  store::Extent gone{e.disk + (from - e.first), to - from};
+  if (e.shared) {
+    Guard g(fs.shares().lock);
+    gone.count = VX_TRY(fs.shares().bounded(gone));
+    VX_TRY(fs.shares().drop(h, gone, e.birth));
+  }
+  VX_TRY(cut_extent(h, ip, e, from, from + gone.count));
+  if (!e.shared) fs.volume().free(h, gone, e.birth);
+  return from + gone.count;
+}
+
+Status mark_shared(store::Handle &h, Inode &ip, const Mapped &e) {
+  if (e.shared) return {};
+  le32 flags;
+  flags = extents_impl::flags_of(e) | disk::kExtentShared;
+  return must(h, ip.filesystem().tree().patch(h, extents_impl::key_of(ip, e.first), offsetof(disk::DiskExtent, flags),
+                                              bytes_of(flags)));
 }
 
 Status convert_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end, Become what) {
@@ -144,7 +172,7 @@ Status convert_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u
   if (e.unwritten == unwritten) return {};
   if (!unwritten) ip.filesystem().volume().data_written();
   u64 from = max_of(first, e.first), to = min_of(end, e.end());
-  VX_TRY(cut_extent(h, ip, e, from, to, true));
+  VX_TRY(cut_extent(h, ip, e, from, to));
   return put_extent(h, ip, {from, to - from, e.disk + (from - e.first), e.birth, unwritten, summed});
 }
 

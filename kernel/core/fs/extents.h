@@ -3,6 +3,7 @@
 // for finding).
 #pragma once
 #include "inode.h"
+#include "shares.h"
 
 namespace vexfs::fs {
 
@@ -13,6 +14,7 @@ struct Mapped {
   u64 birth = 0;  // transaction
   bool unwritten = false;
   bool summed = false;  // its blocks have checksums (sums.h)
+  bool shared = false;  // other extents may refer to its blocks (shares.h)
   u64 end() const { return first + count; }
 };
 
@@ -25,10 +27,17 @@ Result<Mapped> extent_before(Inode &ip, u64 block);
 // a change abort the volume.
 inline constexpr u32 kPutExtentItems = 3;
 Status put_extent(store::Handle &h, Inode &ip, const Mapped &e);
-// Removes what is mapped in first .. end of the one extent `e` (which overlaps it), and frees those blocks unless
-// `keep`.
+// Removes what is mapped in first .. end of the one extent `e` (which overlaps it); the blocks are the caller's then.
 inline constexpr u32 kCutExtentItems = 2;
-Status cut_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end, bool keep);
+Status cut_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end);
+// The same, and the file lets go of the blocks: they become free, unless another extent refers to them. Of a shared extent
+// one handle may not get to the end: returns up to where it got, min(end, e.end()) if all is done. An error that comes
+// before a change does not abort the volume.
+inline constexpr u32 kDropExtentItems = kCutExtentItems;
+inline constexpr u32 kDropSharedItems = kCutExtentItems + kShareItems;
+Result<u64> drop_extent(store::Handle &h, Inode &ip, const Mapped &e, u64 first, u64 end);
+// From now on other extents may refer to its blocks. One tree mutation, or none.
+Status mark_shared(store::Handle &h, Inode &ip, const Mapped &e);
 // Turns first .. end of the one extent `e` (which overlaps it) into written, with checksums or without, or unwritten.
 inline constexpr u32 kConvertExtentItems = kCutExtentItems + kPutExtentItems;
 enum class Become : u8 { unwritten, written, summed };

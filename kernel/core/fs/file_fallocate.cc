@@ -73,31 +73,36 @@ Status fill_holes(Inode &ip, u64 first, u64 end) {
 
 // The checksums of what was punched: in the way of nobody, but nobody will ask for them again.
 Status forget_sums(Inode &ip, u64 first, u64 end) {
-  for (usize n = kErasePiece; n == kErasePiece;) {
+  for (bool more = true; more;) {
     auto h = VX_TRY(ip.filesystem().volume().begin({.items = kErasePiece, .freeing = true}));
-    n = VX_TRY(erase_sums(h, ip, first, end));
+    more = VX_TRY(erase_sums(h, ip, first, end));
   }
   return {};
 }
 
-// Every mapping in the range goes, a bounded number of extents in each transaction.
-Status punch(Inode &ip, u64 first, u64 end) {
+}  // namespace
+}  // namespace file_fallocate_impl
+
+// Some extents in each transaction, or (a part of) one that is shared.
+Status punch_locked(Inode &ip, u64 first, u64 end) {
   Filesystem &fs = ip.filesystem();
   for (;;) {
     auto e = find_extent(ip, first);
-    if (e.code() == Errno::noent || (e.ok() && e->first >= end)) return forget_sums(ip, first, end);
+    if (e.code() == Errno::noent || (e.ok() && e->first >= end))
+      return file_fallocate_impl::forget_sums(ip, first, end);
     if (!e.ok()) return e.error();
-    auto h = VX_TRY(fs.volume().begin({.items = 8 * kCutExtentItems + 1, .freeing = true}));
+    constexpr u32 kItems = max_of(8 * kDropExtentItems, kDropSharedItems) + 1;
+    auto h = VX_TRY(fs.volume().begin({.items = kItems, .freeing = true}));
     u64 freed = 0;
     for (u32 i = 0; i < 8; i++) {
       if (i) {
         auto next = find_extent(ip, first);
-        if (next.code() == Errno::noent || (next.ok() && next->first >= end)) break;
+        if (next.code() == Errno::noent || (next.ok() && (next->first >= end || next->shared))) break;
         if (!next.ok()) return must(h, next.error());
         *e = *next;
       }
-      freed += min_of(e->end(), end) - max_of(e->first, first);
-      VX_TRY(cut_extent(h, ip, *e, first, end, false));
+      freed += VX_TRY(drop_extent(h, ip, *e, first, end)) - max_of(e->first, first);
+      if (e->shared) break;
     }
     VX_TRY(must(h, ip.change(h, [freed](Attributes &a) -> Status {
       a.blocks -= min_of(a.blocks, freed);
@@ -107,6 +112,9 @@ Status punch(Inode &ip, u64 first, u64 end) {
     vx_yield();
   }
 }
+
+namespace file_fallocate_impl {
+namespace {
 
 // Every written mapping in the range becomes unwritten; one whose blocks must not be written over becomes a hole, for what
 // is unwritten is written in place, and a crash before the next commit would bring the mapping back.
@@ -118,10 +126,12 @@ Status unwrite(Inode &ip, u64 first, u64 end) {
     if (!e.ok()) return e.error();
     at = min_of(end, e->end());
     if (e->unwritten) continue;
-    auto h = VX_TRY(fs.volume().begin({.items = kConvertExtentItems + 1, .freeing = true}));
+    constexpr u32 kItems = max_of(kConvertExtentItems, kDropSharedItems) + 1;
+    auto h = VX_TRY(fs.volume().begin({.items = kItems, .freeing = true}));
     if (write_moves(ip, *e)) {
-      u64 freed = at - max_of(first, e->first);
-      VX_TRY(cut_extent(h, ip, *e, first, end, false));
+      u64 from = max_of(first, e->first);
+      at = VX_TRY(drop_extent(h, ip, *e, from, end));
+      u64 freed = at - from;
       VX_TRY(must(h, ip.change(h, [freed](Attributes &a) -> Status {
         a.blocks -= min_of(a.blocks, freed);
         return {};
@@ -154,7 +164,7 @@ Status fallocate(Inode &ip, u32 mode, u64 off, u64 len, u64 new_size, Time now) 
   Guard g(ip.data_lock);
   VX_TRY(uninline_locked(ip));
   if (punching || zeroing) VX_TRY(drop_overlay(ip, first, end));
-  if (punching) VX_TRY(punch(ip, first, end));
+  if (punching) VX_TRY(punch_locked(ip, first, end));
   if (zeroing) VX_TRY(unwrite(ip, first, end));
   if (!punching) VX_TRY(fill_holes(ip, first, end));
   bool grow = !keep && !punching && new_size > ip.size();

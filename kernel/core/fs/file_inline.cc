@@ -49,12 +49,10 @@ Result<usize> inline_read(Inode &ip, MutBytes out) {
   return file_inline_impl::load(ip, out);
 }
 
-Status inline_write(Inode &ip, Bytes data) {
+Result<usize> inline_load_locked(Inode &ip, MutBytes out) { return file_inline_impl::load(ip, out); }
+
+Status inline_store_locked(Inode &ip, Bytes data, FnRef<void(Attributes &)> also) {
   Filesystem &fs = ip.filesystem();
-  if (!ip.is_file()) return Errno::inval;
-  if (data.size() > fs.inline_max()) return Errno::fbig;
-  Timed t(fs.stats(), Op::inline_write);
-  Guard g(ip.data_lock);
   if (!ip.is_inline()) {
     auto e = find_extent(ip, 0);
     if (e.ok()) return Errno::busy;
@@ -63,7 +61,6 @@ Status inline_write(Inode &ip, Bytes data) {
   for (MapRange *r = ip.overlay.find(0); r; r = ip.overlay.next(*r))
     if (r->state == RangeState::inflight) return Errno::busy;
   bool was = ip.is_inline(), is = !data.empty();
-  bool rewrite = was && ip.overlay.empty();  // else it is writeback of what map_reserve() has counted as a change
   {
     auto h = VX_TRY(fs.volume().begin({.items = 2, .freeing = true}));
     if (is)
@@ -73,11 +70,24 @@ Status inline_write(Inode &ip, Bytes data) {
     VX_TRY(must(h, ip.change(h, [&](Attributes &a) -> Status {
       a.size = data.size();
       a.flags = is ? a.flags | VX_INODE_INLINE : a.flags & ~u32{VX_INODE_INLINE};
+      also(a);
       return {};
     })));
   }
-  if (rewrite) ip.bump_version();
   return drop_overlay(ip, 0, ~u64{0});  // whole ranges, none in flight: needs no memory
+}
+
+Status inline_write(Inode &ip, Bytes data) {
+  Filesystem &fs = ip.filesystem();
+  if (!ip.is_file()) return Errno::inval;
+  if (data.size() > fs.inline_max()) return Errno::fbig;
+  Timed t(fs.stats(), Op::inline_write);
+  Guard g(ip.data_lock);
+  bool rewrite =
+      ip.is_inline() && ip.overlay.empty();  // else it is writeback of what map_reserve() has counted as a change
+  VX_TRY(inline_store_locked(ip, data, [](Attributes &) {}));
+  if (rewrite) ip.bump_version();
+  return {};
 }
 
 Status inline_resize_locked(Inode &ip, u64 size, FnRef<void(Attributes &)> also) {

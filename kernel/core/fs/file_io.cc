@@ -156,15 +156,9 @@ Status zero_tail(Inode &ip) {
   return write_span(ip, m, bounce, bs, size, {});
 }
 
-}  // namespace
-}  // namespace file_io_impl
-
-Result<usize> read_file(Inode &ip, MutBytes out, u64 off) {
-  using namespace file_io_impl;  // NOLINT: of this file
+// Under io_lock().
+Result<usize> read_quietly(Inode &ip, MutBytes out, u64 off) {
   Filesystem &fs = ip.filesystem();
-  if (!ip.is_file()) return ip.is_dir() ? Errno::isdir : Errno::inval;
-  Timed t(fs.stats(), Op::read);
-  SharedGuard g(fs.io_lock(ip.ino()));
   u64 size = ip.size();
   if (off >= size) return usize{0};
   out = out.subspan(0, static_cast<usize>(min_of<u64>(out.size(), size - off)));
@@ -174,6 +168,49 @@ Result<usize> read_file(Inode &ip, MutBytes out, u64 off) {
   VX_TRY(bounce.make(static_cast<usize>(off % fs.block_size()) + out.size(), fs.block_size()));
   for (usize done = 0; done < out.size();) done += VX_TRY(read_piece(ip, off + done, out.subspan(done), bounce));
   return out.size();
+}
+
+// The locks of both files, which may be one and the same.
+class BothIo : Pinned {
+ public:
+  BothIo(Filesystem &fs, u64 a, u64 b) : low_(fs.io_lock(a)), high_(fs.io_lock(b)) {
+    if (&low_ > &high_) std::swap(first_, second_);
+    first_->lock(0);
+    if (first_ != second_) second_->lock(1);
+  }
+  ~BothIo() {
+    if (first_ != second_) second_->unlock();
+    first_->unlock();
+  }
+
+ private:
+  RwSem &low_, &high_;
+  RwSem *first_ = &low_, *second_ = &high_;
+};
+
+Result<bool> same_contents(Inode &a, Inode &b, const CloneRange &r) {
+  Vec<u8> left, right;
+  usize piece = static_cast<usize>(min_of<u64>(r.len, kBounce));
+  VX_TRY(left.resize(piece));
+  VX_TRY(right.resize(piece));
+  for (u64 at = 0; at < r.len; at += piece) {
+    usize n = static_cast<usize>(min_of<u64>(piece, r.len - at));
+    usize i = VX_TRY(read_quietly(a, {left.data(), n}, r.src_off + at));
+    usize j = VX_TRY(read_quietly(b, {right.data(), n}, r.dst_off + at));
+    if (i != n || j != n || memcmp(left.data(), right.data(), n) != 0) return false;
+  }
+  return true;
+}
+
+}  // namespace
+}  // namespace file_io_impl
+
+Result<usize> read_file(Inode &ip, MutBytes out, u64 off) {
+  Filesystem &fs = ip.filesystem();
+  if (!ip.is_file()) return ip.is_dir() ? Errno::isdir : Errno::inval;
+  Timed t(fs.stats(), Op::read);
+  SharedGuard g(fs.io_lock(ip.ino()));
+  return file_io_impl::read_quietly(ip, out, off);
 }
 
 Result<usize> write_file(Inode &ip, Bytes in, u64 off, Time now) {
@@ -208,6 +245,28 @@ Result<usize> write_file(Inode &ip, Bytes in, u64 off, Time now) {
   }
   ip.touch(times);
   return done;
+}
+
+Result<bool> clone_file(Inode &src, Inode &dst, const CloneRange &r, Time now) {
+  using namespace file_io_impl;  // NOLINT: of this file
+  Filesystem &fs = src.filesystem();
+  if (!src.is_file() || !dst.is_file()) return src.is_dir() || dst.is_dir() ? Errno::isdir : Errno::inval;
+  if (fs.volume().read_only()) return Errno::rofs;
+  SharedGuard whole(fs.whole_lock);
+  BothIo locks(fs, src.ino(), dst.ino());
+  if (r.src_off > src.size() || r.len > src.size() - r.src_off) return Errno::inval;
+  if (r.dedupe && (r.dst_off > dst.size() || r.len > dst.size() - r.dst_off)) return Errno::inval;
+  if (r.dedupe && !VX_TRY(same_contents(src, dst, r))) return false;
+  if (!r.dedupe && r.dst_off > dst.size()) VX_TRY(zero_tail(dst));
+  CloneRange rest = r;
+  while (rest.len) {
+    u64 done;
+    VX_TRY(clone_range(src, dst, rest, now, done));
+    rest.src_off += done;
+    rest.dst_off += done;
+    rest.len -= done;
+  }
+  return true;
 }
 
 Status truncate_file(Inode &ip, u64 size, Time now) {

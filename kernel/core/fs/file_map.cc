@@ -83,7 +83,8 @@ Status map_extent(Inode &ip, u64 block, u64 stop, u32 hole_type, MapOut &out) {
   if (e.ok() && e->first <= block)
     fill(fs, out, block, min_of(stop, e->end()), e->disk + (block - e->first),
          e->unwritten ? VX_MAP_UNWRITTEN : VX_MAP_MAPPED,
-         (write_moves(ip, *e) ? VX_MAP_F_KEPT : 0) | (e->summed ? VX_MAP_F_SUMMED : 0));
+         (write_moves(ip, *e) ? VX_MAP_F_KEPT : 0) | (e->summed ? VX_MAP_F_SUMMED : 0) |
+             (e->shared ? VX_MAP_F_SHARED : 0));
   else
     fill(fs, out, block, e.ok() ? min_of(stop, e->first) : stop, 0, hole_type, 0);
   return {};

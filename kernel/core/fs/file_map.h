@@ -39,6 +39,24 @@ Status uninline_locked(Inode &ip);
 // changes further attributes in the same handle.
 Status inline_resize_locked(Inode &ip, u64 size, FnRef<void(Attributes &)> also);
 
+// Under data_lock: the whole contents into out, which holds inline_max bytes; and inline_write() with further attributes,
+// which does not count as a new version.
+Result<usize> inline_load_locked(Inode &ip, MutBytes out);
+Status inline_store_locked(Inode &ip, Bytes data, FnRef<void(Attributes &)> also);
+
+// --- clone.cc
+struct CloneRange {
+  u64 src_off = 0, dst_off = 0;  // bytes, multiples of the block size
+  u64 len = 0;                   // bytes; not whole blocks only if both files end there, or before
+  bool dedupe = false;           // the contents are the same already: nothing that can be seen changes
+};
+// The range of dst becomes one of src, by sharing blocks. `done` says how far it got, also after an error; without one the
+// caller goes on behind it until that is all. The host has written back what is dirty of both ranges, keeps both from being
+// changed, and (dst grows) has zeroed what its last block has behind the end. inval: not aligned, ranges of one file
+// that overlap, one file with checksums and one without; opnotsupp: made without the feature; busy: being written; mlink,
+// nospc, rofs, fbig.
+Status clone_range(Inode &src, Inode &dst, const CloneRange &r, Time now, u64 &done);
+
 // --- file_truncate.cc
 Status truncate(Inode &ip, u64 size, Time now);
 Status set_size(Inode &ip, u64 size);
@@ -48,10 +66,15 @@ Status drop_overlay(Inode &ip, u64 first, u64 end);
 
 // --- file_fallocate.cc
 Status fallocate(Inode &ip, u32 mode, u64 off, u64 len, u64 new_size, Time now);
+// Every mapping of the blocks first .. end goes, in as many transactions as it takes. data_lock held exclusively, nothing of
+// them is in the overlay.
+Status punch_locked(Inode &ip, u64 first, u64 end);
 
 // --- file_io.cc: hosts without a page cache
 Result<usize> read_file(Inode &ip, MutBytes out, u64 off);
 Result<usize> write_file(Inode &ip, Bytes in, u64 off, Time now);
+// Clones all of it; or with r.dedupe if the contents are the same: false, if they differ.
+Result<bool> clone_file(Inode &src, Inode &dst, const CloneRange &r, Time now);
 Status truncate_file(Inode &ip, u64 size,
                      Time now);  // truncate, and the tail of the last block is zeroed on the device
 

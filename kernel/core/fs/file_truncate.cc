@@ -17,20 +17,26 @@ Status shrink(Inode &ip, u64 size, Time now, bool &more) {
   u64 first = div_up<u64>(size, fs.block_size());
   auto e = find_extent(ip, first);
   if (!e.ok() && e.code() != Errno::noent) return e.error();
-  auto h = VX_TRY(fs.volume().begin({.items = kCutExtentItems + 2 * kErasePiece + 2, .freeing = true}));
+  constexpr u32 kItems = kDropSharedItems + kErasePieceItems + kErasePiece + 2;
+  auto h = VX_TRY(fs.volume().begin({.items = kItems, .freeing = true}));
   u64 freed = 0;
   more = false;
   if (e.ok()) {
     u64 from = e->first;
     if (from < first) {
-      freed += e->end() - first;
-      VX_TRY(cut_extent(h, ip, *e, first, e->end(), false));
+      u64 to = VX_TRY(drop_extent(h, ip, *e, first, e->end()));
+      freed += to - first;
+      more = to < e->end();
     }
     u64 n = 0;
-    more = VX_TRY(erase_piece(fs, h, fs_key(ip.ino(), FsItem::extent, first), fs_key(ip.ino(), FsItem::extent, ~u64{0}),
-                              &n)) == kErasePiece;
+    if (!more) {
+      const store::Key begin = fs_key(ip.ino(), FsItem::extent, first), end = fs_key(ip.ino(), FsItem::extent, ~u64{0});
+      auto piece = erase_piece(fs, h, begin, end, &n);
+      if (!piece.ok()) return from < first ? must(h, piece.error()) : Status(piece.error());
+      more = *piece;
+    }
     freed += n;
-    if (!more) more = VX_TRY(erase_sums(h, ip, first, ~u64{0})) == kErasePiece;
+    if (!more) more = VX_TRY(erase_sums(h, ip, first, ~u64{0}));
     u64 bound = ip.extent_bound.load(std::memory_order_relaxed);
     ip.extent_bound.store(min_of(bound, first), std::memory_order_relaxed);
   }

@@ -14,6 +14,7 @@ Filesystem::Filesystem(store::Volume &volume, const Options &options)
       tree_(volume.tree(store::TreeId::fs)),
       options_(options),
       root_lock_("vexfs_root"),
+      shares_(*this),
       flush_lock_("vexfs_flush"),
       lazy_lock_("vexfs_lazy") {
   participant_.prepare = prepare_commit;

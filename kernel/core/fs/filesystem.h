@@ -4,10 +4,12 @@
 // Life: Volume::open -> Filesystem::open -> (the vector room registers its hooks) -> recover -> ... -> shutdown ->
 // (the vector room lets go) -> ~Filesystem -> Volume::close.
 #pragma once
+#include "../disk/super.h"
 #include "../store/volume.h"
 #include "hooks.h"
 #include "inode.h"
 #include "inode_cache.h"
+#include "shares.h"
 #include "stats.h"
 
 namespace vexfs::fs {
@@ -40,6 +42,8 @@ class Filesystem : Pinned {
   u32 xattr_piece() const { return static_cast<u32>(min_of<usize>(disk::kXattrPiece, volume_.max_item())); }
   u32 symlink_piece() const { return static_cast<u32>(min_of<usize>(disk::kSymlinkPiece, volume_.max_item())); }
   Stats &stats() { return stats_; }
+  Shares &shares() { return shares_; }
+  bool can_share() const { return volume_.feature_incompat() & disk::kIncompatReflink; }  // files may share blocks
   bool data_sums() const { return data_sums_.load(std::memory_order_relaxed); }
   void set_data_sums(bool on);
 
@@ -113,6 +117,7 @@ class Filesystem : Pinned {
   Mutex root_lock_;  // orders changes of the inode count
   Hooks hooks_;
   InodeCache cache_;
+  Shares shares_;
   Stats stats_;
 
   IoLock io_locks_[kIoLocks];

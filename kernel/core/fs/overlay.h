@@ -2,7 +2,7 @@
 // What a file promises beyond its extent items: ranges that are delayed, allocated ahead, or in flight.
 //
 // A range never overlaps an extent item (an inline file's delayed block 0 is no exception: it has no extents), unless it
-// is marked cow: then a snapshot needs what is mapped there, readers find it until the new data is on the device, and
+// is marked cow: then a snapshot or another file needs what is mapped there, readers find it until the new data is on the device, and
 // write_done() puts the new blocks in its place. Ranges never overlap each other. Everything here is guarded by the inode's data_lock, held exclusively for changes;
 // blocks() alone may be read without it. Nothing here allocates except Spares.
 //

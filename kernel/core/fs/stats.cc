@@ -28,9 +28,9 @@ u64 quantile(const u64 (&h)[Stats::kBuckets], u64 total, u64 permille) {
 
 const char *Stats::name(Op op) {
   static constexpr const char *kNames[kOpCount] = {
-      "get",      "lookup",    "create",    "tmpfile",    "link",   "unlink",  "rename",   "readdir",    "readlink",
-      "setattr",  "xattr_get", "xattr_set", "xattr_list", "map",    "reserve", "allocate", "write_done", "inline_write",
-      "truncate", "fallocate", "read",      "write",      "commit", "sync",    "erase"};
+      "get",      "lookup",    "create",    "tmpfile",    "link",  "unlink",  "rename",   "readdir",    "readlink",
+      "setattr",  "xattr_get", "xattr_set", "xattr_list", "map",   "reserve", "allocate", "write_done", "inline_write",
+      "truncate", "fallocate", "clone",     "read",       "write", "commit",  "sync",     "erase"};
   return kNames[static_cast<u32>(op)];
 }
 

@@ -30,6 +30,7 @@ enum class Op : u8 {
   inline_write,
   truncate,
   fallocate,
+  clone,
   read,
   write,
   commit,

@@ -45,7 +45,7 @@ bool wants_sums(const Inode &ip) {
 }
 
 bool write_moves(const Inode &ip, const Mapped &e) {
-  return e.summed || ip.filesystem().volume().kept(e.birth) || (!e.unwritten && wants_sums(ip));
+  return e.summed || e.shared || ip.filesystem().volume().kept(e.birth) || (!e.unwritten && wants_sums(ip));
 }
 
 Status read_sums(Inode &ip, u64 first, u64 count, std::span<vx_sum> out) {
@@ -83,10 +83,10 @@ Status put_sums(store::Handle &h, Inode &ip, u64 first, std::span<const vx_sum> 
   return {};
 }
 
-Result<usize> erase_sums(store::Handle &h, Inode &ip, u64 first, u64 end) {
+Result<bool> erase_sums(store::Handle &h, Inode &ip, u64 first, u64 end) {
   using namespace sums_impl;  // NOLINT: of this file
   u64 from = align_up<u64>(first, kSumsPerItem), to = end == ~u64{0} ? end : base_of(end);
-  if (from >= to) return usize{0};
+  if (from >= to) return false;
   return erase_piece(ip.filesystem(), h, key_of(ip, from), key_of(ip, to - 1), nullptr);
 }
 

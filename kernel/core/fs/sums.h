@@ -11,7 +11,8 @@ namespace vexfs::fs {
 
 // Is new data of this file to have checksums?
 bool wants_sums(const Inode &ip);
-// Does a write to what `e` maps go to new blocks? A snapshot needs these, or they have checksums, or ought to have.
+// Does a write to what `e` maps go to new blocks? A snapshot or another file needs these, or they have checksums, or ought
+// to have.
 bool write_moves(const Inode &ip, const Mapped &e);
 
 // Those of count blocks from `first` on, all of which a summed extent maps. data_lock held. corrupt: some are missing.
@@ -23,8 +24,8 @@ constexpr u32 put_sums_items(u64 blocks) {
 }
 // data_lock held exclusively. Failures after a change abort the volume.
 Status put_sums(store::Handle &h, Inode &ip, u64 first, std::span<const vx_sum> sums);
-// Erases items that speak of nothing outside first .. end, at most kErasePiece of them; returns how many.
-Result<usize> erase_sums(store::Handle &h, Inode &ip, u64 first, u64 end);
+// Erases items that speak of nothing outside first .. end, at most kErasePiece of them; returns whether there may be more.
+Result<bool> erase_sums(store::Handle &h, Inode &ip, u64 first, u64 end);
 
 // Has each block at data the checksum in `sums`, or none? Else what vx_sum_mismatch() says of the first that has not.
 Status check_sums(Inode &ip, const struct ::vx_map &m, Bytes data, std::span<const vx_sum> sums);

@@ -12,13 +12,14 @@ namespace {
 // One thing to do in the tree.
 struct Unit {
   u64 first, count;
-  u64 disk;      // publish: the blocks
-  bool publish;  // else: what is mapped there becomes written
+  u64 disk;             // publish: the blocks
+  bool publish;         // else: what is mapped there becomes written
+  bool shared = false;  // they take the place of blocks that other files may have: not always all in one handle
 };
 constexpr u32 kUnits = 8;           // per handle
 constexpr u64 kSummedBlocks = 256;  // per handle, where they have checksums
 // An extent that should not be there is cut out first; what is published may then join its neighbours.
-constexpr u32 kUnitItems = kCutExtentItems + kPutExtentItems + 1;
+constexpr u32 kUnitItems = kDropExtentItems + kPutExtentItems + 1;
 
 // What has been written: blocks first .. end, and (or null) the checksum of each.
 struct Written {
@@ -33,7 +34,7 @@ struct Written {
   }
 };
 
-// Collects up to kUnits things to do from `at` on; returns where to go on.
+// Collects up to kUnits things to do from `at` on, or one that is shared; returns where to go on.
 Result<u64> collect(Inode &ip, u64 at, const Written &w, Unit (&units)[kUnits], u32 &n) {
   u64 end = w.sums ? min_of(w.end, at + kSummedBlocks) : w.end;
   while (at < end && n < kUnits) {
@@ -44,6 +45,11 @@ Result<u64> collect(Inode &ip, u64 at, const Written &w, Unit (&units)[kUnits], 
         auto e = find_extent(ip, at);
         if (!e.ok() && e.code() != Errno::noent) return e.error();
         if (e.ok() && e->end() < stop) return ip.filesystem().damaged(ip.ino(), "extents are not what they were");
+        if (e.ok() && e->first < stop && e->shared) {
+          if (n) return at;
+          units[n++] = {at, stop - at, r->disk + (at - r->first), true, true};
+          return stop;
+        }
       }
       if (r->state == RangeState::inflight) units[n++] = {at, stop - at, r->disk + (at - r->first), true};
       at = stop;
@@ -63,14 +69,18 @@ Result<u64> collect(Inode &ip, u64 at, const Written &w, Unit (&units)[kUnits], 
   return at;
 }
 
-// The blocks of u take the place of whatever is mapped there: nothing, or what a snapshot needs.
-Status publish(store::Handle &h, Inode &ip, const Unit &u, const Written &w, u64 &replaced) {
+// The blocks of u take the place of whatever is mapped there: nothing, or what a snapshot or another file needs. u ends
+// where this handle may not go on. An error aborts the volume, unless it comes before anything has changed.
+Status publish(store::Handle &h, Inode &ip, Unit &u, const Written &w, u64 &replaced, bool changed) {
   for (u64 limit = u.count + 1; limit; limit--) {
     auto e = find_extent(ip, u.first);
     if (!e.ok() && e.code() != Errno::noent) return must(h, e.error());
     if (!e.ok() || e->first >= u.first + u.count) break;
-    replaced += min_of(e->end(), u.first + u.count) - max_of(e->first, u.first);
-    VX_TRY(cut_extent(h, ip, *e, u.first, u.first + u.count, false));
+    auto to = drop_extent(h, ip, *e, u.first, u.first + u.count);
+    if (!to.ok()) return changed ? must(h, to.error()) : Status(to.error());
+    changed = true;
+    replaced += *to - max_of(e->first, u.first);
+    if (*to < min_of(e->end(), u.first + u.count)) u.count = *to - u.first;
   }
   ip.filesystem().volume().publish(h, {u.disk, u.count});
   bool summed = w.summed(u);
@@ -106,10 +116,10 @@ void forget(Inode &ip, u64 first, u64 end, bool cancel, bool &direct) {
   }
 }
 
-// One transaction's worth. `last`: the size grows too.
-Status apply(Inode &ip, const Unit (&units)[kUnits], u32 n, const Written &w, bool last, u64 new_size) {
+// One transaction's worth, up to `next`, which falls if it has to. With the last one the size grows too.
+Status apply(Inode &ip, Unit (&units)[kUnits], u32 n, const Written &w, u64 &next, u64 new_size) {
   Filesystem &fs = ip.filesystem();
-  u32 items = n * kUnitItems + 1;
+  u32 items = n * kUnitItems + 1 + (n && units[0].shared ? kShareItems : 0);
   for (u32 i = 0; i < n && w.sums; i++) items += put_sums_items(units[i].count);
   auto h = VX_TRY(fs.volume().begin({.items = items, .freeing = true}));
   u64 added = 0, replaced = 0;
@@ -117,8 +127,9 @@ Status apply(Inode &ip, const Unit (&units)[kUnits], u32 n, const Written &w, bo
   fs.volume().data_written();
   for (u32 i = 0; i < n; i++) {
     if (units[i].publish) {
-      VX_TRY(publish(h, ip, units[i], w, replaced));
+      VX_TRY(publish(h, ip, units[i], w, replaced, i > 0));
       added += units[i].count;
+      if (units[i].shared) next = units[i].first + units[i].count;
     } else {
       VX_TRY(convert(h, ip, units[i], w));
     }
@@ -126,7 +137,7 @@ Status apply(Inode &ip, const Unit (&units)[kUnits], u32 n, const Written &w, bo
   return must(h, ip.change(h, [&](Attributes &a) -> Status {
     a.blocks += added;
     a.blocks -= min_of(a.blocks, replaced);
-    if (last) a.size = max_of(a.size, new_size);
+    if (next >= w.end) a.size = max_of(a.size, new_size);
     return {};
   }));
 }
@@ -136,8 +147,7 @@ Status complete(Inode &ip, const Written &w, u64 new_size, bool &direct) {
     Unit units[kUnits];
     u32 n = 0;
     u64 next = VX_TRY(collect(ip, at, w, units, n));
-    bool last = next >= w.end;
-    if (n || (last && new_size > ip.size())) VX_TRY(apply(ip, units, n, w, last, new_size));
+    if (n || (next >= w.end && new_size > ip.size())) VX_TRY(apply(ip, units, n, w, next, new_size));
     forget(ip, at, next, false, direct);
     at = next;
   }

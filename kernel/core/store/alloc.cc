@@ -213,6 +213,8 @@ bool Allocator::usable(u64 g, Errno *why) {
 u64 Allocator::share(u64 n) const {
   u64 item = sizeof(disk::LeafItem) + 32;
   if (s_.super->incompat & disk::kIncompatDataSums) item += sizeof(disk::LeafItem) + 64;
+  // What is written over may be one of many in an entry of shared blocks, which is cut in two then.
+  if (s_.trees[static_cast<u8>(TreeId::refcounts)].height() > 0) item += sizeof(disk::LeafItem) + 16;
   u64 copies = s_.geo.mirrored ? 2 : 1;
   return n ? copies * (2 * s_.geo.node_blocks + div_up<u64>(n * 2 * item, s_.geo.block_size)) : 0;
 }

@@ -86,9 +86,9 @@ bool Checker::enter_snapshot(usize i) {
   in_snapshot_ = snapshot_ids_[i];
   r->header.txn = s.txn;
   r->next_object_id = s.next_object_id;
-  for (u8 t = 0; t < 2; t++) {
-    r->trees[t] = s.trees[t].root;
-    memcpy(r->blobs[t], s.trees[t].blob, disk::kBlobBytes);
+  for (u8 t : disk::kKeptTrees) {
+    r->trees[t] = disk::kept_root(s, t);
+    if (t < 2) memcpy(r->blobs[t], s.trees[t].blob, disk::kBlobBytes);
     walked_[t] = damaged_[t] = false;
   }
   return true;

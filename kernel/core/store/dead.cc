@@ -80,7 +80,7 @@ void State::drain_dead(Handle &h) {
 bool State::kept_for_snapshot(Extent e, u64 birth, u8 tree) {
   u64 newest = snapshot_txn.load(std::memory_order_acquire);  // 0: there is none
   if (newest == 0 || birth > newest) return false;
-  if (tree != static_cast<u8>(TreeId::fs) && tree != static_cast<u8>(TreeId::collections)) return false;
+  if (!disk::tree_is_kept(tree)) return false;
   u64 death = open_txn.load(std::memory_order_relaxed);
   while (e.count) {  // an item stays within a group
     u64 g = geo.group_of(e.start);

@@ -86,7 +86,7 @@ Status fill_super(const FormatOptions &o, u64 device_bytes, SuperDisk *s, Geomet
     s->root_mirror[i] = total - f.tail + i * u64{f.root_blocks};
   }
   s->checksum_kind = 1;
-  s->incompat = s->incompat | disk::kIncompatSnapshots | disk::kIncompatDataSums;
+  s->incompat = s->incompat | disk::kIncompatSnapshots | disk::kIncompatReflink | disk::kIncompatDataSums;
   if (o.node_copies > 2) return Errno::inval;
   if (o.node_copies == 2 || (o.node_copies == 0 && total * bs >= kMirrorBytes))
     s->incompat = s->incompat | disk::kIncompatMirroredNodes;

@@ -2,6 +2,7 @@
 // Noting the blocks of a rollback, a few nodes at a time.
 #include "rollback.h"
 
+#include "../disk/refcount_items.h"
 #include "../disk/references.h"
 #include "../disk/snapshot_items.h"
 #include "volume.h"
@@ -24,7 +25,11 @@ void RollbackCount::free_bits() {
   for (Bits *bits : {&bits_before_, &bits_after_})
     for (u64 *&b : *bits)
       if (b) vx_free_large(std::exchange(b, nullptr), rollback_impl::bits_bytes(s_.geo));
+  for (u32 *&c : counts_)
+    if (c) vx_free_large(std::exchange(c, nullptr), count_bytes());
 }
+
+usize RollbackCount::count_bytes() const { return usize{s_.geo.group_blocks} * sizeof(u32); }
 
 Status RollbackCount::open() {
   SnapshotList::Entry e;
@@ -35,8 +40,12 @@ Status RollbackCount::open() {
   after_ = VX_TRY(s_.open_view(target_, o));
   buf_ = static_cast<u8 *>(vx_alloc_large(s_.geo.node_size, 0));
   if (!buf_) return Errno::nomem;
-  for (Bits *bits : {&bits_before_, &bits_after_})
-    for (u64 i = 0; i < min_of(kWindow, s_.geo.groups); i++) VX_TRY(bits->push(nullptr));
+  if (before_->tree(TreeId::refcounts).height() > 0)
+    window_ = max_of<u64>(1, min_of(kWindow, kCountBytes / count_bytes()));
+  for (u64 i = 0; i < min_of(window_, s_.geo.groups); i++) {
+    for (Bits *bits : {&bits_before_, &bits_after_}) VX_TRY(bits->push(nullptr));
+    VX_TRY(counts_.push(nullptr));
+  }
   next_walk();
   return {};
 }
@@ -61,7 +70,7 @@ Status RollbackCount::next_phase() {
       return {};
     case Phase::revive:
       phase_ = Phase::before;
-      group_ += kWindow;
+      group_ += window_;
       free_bits();
       break;
   }
@@ -75,7 +84,7 @@ Status RollbackCount::next_phase() {
 Extent RollbackCount::in_window(Extent e) const {
   const disk::Geometry &g = s_.geo;
   if (e.count == 0 || !g.is_data(e.start, e.count)) return {};
-  u64 last = min_of(group_ + kWindow, g.groups) - 1;
+  u64 last = min_of(group_ + window_, g.groups) - 1;
   u64 from = max_of(e.start, g.group_start(group_)), to = min_of(e.end(), g.group_start(last) + g.group_len(last));
   return from < to ? Extent{from, to - from} : Extent{};
 }
@@ -106,27 +115,64 @@ bool RollbackCount::differs(const Bits &in, const Bits &but, u64 block) const {
   return bit(a) && !bit(b);
 }
 
-// Enters what of e died with the replaced state into the dead tree, run by run.
-Status RollbackCount::bury(Extent e, u64 birth) {
+// One more reference to each block of e, in the window.
+Status RollbackCount::count(Extent e) {
+  const disk::Geometry &g = s_.geo;
+  for (u64 block = e.start; block < e.end(); block++) {
+    u64 group = g.group_of(block);
+    u32 *&c = counts_[group - group_];
+    if (!c) c = static_cast<u32 *>(vx_alloc_large(count_bytes(), VX_ALLOC_ZERO));
+    if (!c) return Errno::nomem;
+    c[block - g.group_start(group)]++;
+  }
+  return {};
+}
+
+void RollbackCount::unmark(Bits &bits, Extent e) {
+  const disk::Geometry &g = s_.geo;
+  for (u64 block = e.start; block < e.end(); block++) {
+    u64 i = block - g.group_start(g.group_of(block));
+    bits[g.group_of(block) - group_][i / rollback_impl::kWordBits] &= ~(u64{1} << (i % rollback_impl::kWordBits));
+  }
+}
+
+// Did the block, which an extent of the replaced state refers to, die with it? `known` is what was looked up last.
+Result<bool> RollbackCount::died(u64 block, bool shared, Refs &known) const {
+  if (!differs(bits_before_, bits_after_, block)) return false;
+  if (!shared) return true;
+  if (block < known.start || block >= known.end) {
+    disk::RefcountItem item{};
+    known = {block, block + 1, 1};
+    auto f = before_->tree(TreeId::refcounts).seek_back({block, 0xff, ~u64{0}}, Key::min(), mut_bytes_of(item));
+    if (!f.ok() && f.code() != Errno::noent && f.code() != Errno::range) return f.error();
+    if (f.ok() && !disk::verify_refcount(bytes_of(item).first(f->len), f->key.oid, f->key.type, f->key.off, s_.geo) &&
+        block < f->key.oid + item.blocks)
+      known = {f->key.oid, f->key.oid + item.blocks, item.refs};
+  }
+  u64 group = s_.geo.group_of(block);
+  const u32 *c = counts_[group - group_];
+  return c && c[block - s_.geo.group_start(group)] >= known.refs;
+}
+
+// Enters what of e died with the replaced state into the dead tree, run by run. It is in no bitmap afterwards: another
+// extent may refer to the same blocks.
+Status RollbackCount::bury(Extent e, u64 birth, bool shared) {
   constexpr u32 kBatch = 16;
   Extent runs[kBatch];
+  Refs known;
   for (u64 block = e.start; block < e.end();) {
     u32 n = 0;
-    for (; block < e.end() && n < kBatch; block++) {
-      if (!differs(bits_before_, bits_after_, block)) continue;
+    for (; block < e.end(); block++) {
+      if (!VX_TRY(died(block, shared, known))) continue;
       Extent &last = runs[n ? n - 1 : 0];
-      if (n && last.end() == block && s_.geo.group_of(last.start) == s_.geo.group_of(block))
+      if (n && last.end() == block && s_.geo.group_of(last.start) == s_.geo.group_of(block)) {
         last.count++;
-      else
-        runs[n++] = {block, 1};
+        continue;
+      }
+      if (n == kBatch) break;  // the next one begins with it
+      runs[n++] = {block, 1};
     }
     if (n == 0) return {};
-    // The last run may go on: it is ended where the batch is.
-    for (Extent &last = runs[n - 1];
-         block < e.end() && last.end() == block && s_.geo.group_of(last.start) == s_.geo.group_of(block) &&
-         differs(bits_before_, bits_after_, block);
-         block++)
-      last.count++;
     Handle h = VX_TRY(s_.begin({.items = n, .last_reserve = true, .freeing = true}));
     for (u32 i = 0; i < n; i++) {
       disk::DeadItem item{};
@@ -134,6 +180,7 @@ Status RollbackCount::bury(Extent e, u64 birth) {
       item.count = static_cast<u32>(runs[i].count);
       Status st =
           s_.trees[static_cast<u8>(TreeId::dead)].insert(h, {death_, disk::kDeadType, runs[i].start}, bytes_of(item));
+      if (shared) unmark(bits_before_, runs[i]);
       if (st.code() == Errno::exist) continue;  // by a turn before a crash
       if (!st.ok()) {
         h.abort(st.error());
@@ -148,19 +195,21 @@ Status RollbackCount::bury(Extent e, u64 birth) {
 Status RollbackCount::see_node(const UnsharedWalk::Found &n) {
   bool before = phase_ != Phase::after;
   Bits &bits = before ? bits_before_ : bits_after_;
-  auto see = [&](Extent whole, u64 birth) {
+  auto see = [&](Extent whole, u64 birth, bool shared) -> Status {
     Extent e = in_window(whole);
-    return phase_ == Phase::bury ? bury(e, birth) : mark(bits, e);
+    if (phase_ == Phase::bury) return bury(e, birth, shared);
+    if (shared && before) VX_TRY(count(e));
+    return mark(bits, e);
   };
   if (group_ == 0 && phase_ != Phase::bury) nodes_ += before ? -1 : 1;
-  VX_TRY(see({n.place.addr, s_.geo.node_blocks}, n.birth));
-  if (n.place.mirror) VX_TRY(see({n.place.mirror, s_.geo.node_blocks}, n.birth));
+  VX_TRY(see({n.place.addr, s_.geo.node_blocks}, n.birth, false));
+  if (n.place.mirror) VX_TRY(see({n.place.mirror, s_.geo.node_blocks}, n.birth, false));
   if (n.level) return {};
   Status st;
   for (u32 i = 0, count = node_header(buf_).count; i < count && st.ok(); i++) {
     const Key k = key_of(leaf_items(buf_)[i].key);
     disk::block_refs(tree_, k.oid, k.type, leaf_value(buf_, i), [&](const disk::BlockRef &r) {
-      if (st.ok()) st = see({r.start, r.count}, r.birth);
+      if (st.ok()) st = see({r.start, r.count}, r.birth, r.shared);
     });
   }
   return st;
@@ -175,7 +224,8 @@ Result<bool> RollbackCount::walk_turn(u32 *steps) {
       --*steps;
       continue;
     }
-    if (++tree_ == 2) return true;
+    while (++tree_ < disk::kTrees && !disk::tree_is_kept(tree_)) continue;
+    if (tree_ == disk::kTrees) return true;
     next_walk();
   }
   return false;
@@ -257,7 +307,7 @@ Result<bool> RollbackCount::turn(u32 steps) {
   while (steps && !s_.stop.load(std::memory_order_relaxed)) {
     bool over = phase_ == Phase::revive ? VX_TRY(revive_turn(&steps)) : VX_TRY(walk_turn(&steps));
     if (!over) continue;
-    if (phase_ == Phase::revive && group_ + kWindow >= s_.geo.groups) {
+    if (phase_ == Phase::revive && group_ + window_ >= s_.geo.groups) {
       VX_TRY(finish());
       return false;
     }

@@ -222,12 +222,13 @@ void fill_roots(const State &s, u64 txn, disk::SnapshotItem *item) {
   item->next_object_id = c.next_object_id;
   item->used_blocks = s.geo.total_blocks - s.alloc.free_blocks();
   item->node_blocks = c.node_blocks;
-  for (u32 i = 0; i < 2; i++) {
-    item->trees[i].root.node.addr = c.place[i].addr;
-    item->trees[i].root.node.mirror = c.place[i].mirror;
-    item->trees[i].root.node.birth = c.birth[i];
-    item->trees[i].root.levels = c.levels[i];
-    memcpy(item->trees[i].blob, c.blobs[i], disk::kBlobBytes);
+  for (u8 i : disk::kKeptTrees) {
+    disk::TreeRootDisk &root = i < 2 ? item->trees[i].root : item->refcounts;
+    root.node.addr = c.place[i].addr;
+    root.node.mirror = c.place[i].mirror;
+    root.node.birth = c.birth[i];
+    root.levels = c.levels[i];
+    if (i < 2) memcpy(item->trees[i].blob, c.blobs[i], disk::kBlobBytes);
   }
 }
 
@@ -423,17 +424,17 @@ u64 Volume::rollback_txn() const { return s_->rollback_txn.load(std::memory_orde
 // The trees of the snapshot become the current ones; the item of the state that they replace says so. One transaction.
 Status State::take_roots(u64 replaced, u64 target, const disk::SnapshotItem &from) {
   using namespace snapshots_impl;
-  Node *root[2] = {};
-  for (u8 i = 0; i < 2; i++) {
-    Result<Node *> n = read_root(i, from.trees[i].root);
-    if (!n.ok()) {
-      if (i && root[0]) cache.unpin(root[0]);
-      return n.error();
-    }
-    root[i] = *n;
-  }
+  Node *root[disk::kTrees] = {};
   Status st;
-  {
+  for (u8 i : disk::kKeptTrees) {
+    Result<Node *> n = read_root(i, disk::kept_root(from, i));
+    if (n.ok())
+      root[i] = *n;
+    else
+      st = n.error();
+    if (!st.ok()) break;
+  }
+  if (st.ok()) {
     Result<Handle> h = begin({.items = 1, .last_reserve = true, .freeing = true});
     if (!h.ok()) st = h.error();
     if (st.ok())
@@ -445,7 +446,7 @@ Status State::take_roots(u64 replaced, u64 target, const disk::SnapshotItem &fro
         return {};
       });
     if (st.ok()) {
-      for (u8 i = 0; i < 2; i++) replace_root(i, root[i]);
+      for (u8 i : disk::kKeptTrees) replace_root(i, root[i]);
       disk::SnapshotRootBlob blob = read_blob(*this);
       blob.rollback_to = 0;
       blob.rollback_txn = h->txn();
@@ -474,8 +475,9 @@ Status Volume::apply_rollback() {
   disk::SnapshotItem item;
   Status st = read_item(s, target, &item);
   if (st.ok() && item.state != static_cast<u8>(disk::SnapshotState::live)) st = Errno::noent;
-  for (u8 i = 0; st.ok() && i < 2; i++) {  // before anything is made for it
-    Result<Node *> n = s.read_root(i, item.trees[i].root);
+  for (u8 i : disk::kKeptTrees) {  // before anything is made for it
+    if (!st.ok()) break;
+    Result<Node *> n = s.read_root(i, disk::kept_root(item, i));
     if (!n.ok()) st = n.error();
     if (n.ok() && *n) s.cache.unpin(*n);
   }
@@ -562,9 +564,9 @@ Status State::load_view(State &owner, u64 id) {
   open_txn.store(item.txn + 1);
   next_object_id.store(item.next_object_id);
   VX_TRY(cache.init(opts.node_cache_bytes ? opts.node_cache_bytes : u64{8} << 20));
-  for (u8 i = 0; i < 2; i++) {
-    memcpy(blobs[i], item.trees[i].blob, disk::kBlobBytes);
-    VX_TRY(load_tree(i, item.trees[i].root));
+  for (u8 i : disk::kKeptTrees) {
+    if (i < 2) memcpy(blobs[i], item.trees[i].blob, disk::kBlobBytes);
+    VX_TRY(load_tree(i, disk::kept_root(item, i)));
   }
   return {};
 }

@@ -54,6 +54,7 @@ class Tree : Pinned {
                             FnRef<void(const Key &, Bytes)> fn);
 
   u8 id() const { return id_; }
+  u32 height() const { return height_.load(std::memory_order_relaxed); }  // levels; 0: there has never been an item
 
  private:
   friend struct State;

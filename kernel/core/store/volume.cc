@@ -127,6 +127,7 @@ void Volume::free(Handle &h, Extent e, u64 birth) {
 }
 
 // ----------------------------------------------------- geometry and identity
+const disk::Geometry &Volume::geometry() const { return s_->geo; }
 vx_bdev *Volume::device() const { return s_->dev; }
 u32 Volume::block_size() const { return s_->geo.block_size; }
 u32 Volume::block_shift() const { return s_->geo.block_shift; }

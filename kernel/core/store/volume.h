@@ -6,6 +6,7 @@
 #pragma once
 #include "../base/printer.h"
 #include "../base/siphash.h"
+#include "../disk/group.h"
 #include "format.h"
 #include "scrub.h"
 #include "snapshots.h"
@@ -102,6 +103,7 @@ class Volume : Pinned {
   bool kept(u64 birth) const;
 
   // ---- geometry and identity
+  const disk::Geometry &geometry() const;
   vx_bdev *device() const;
   u32 block_size() const;   // bytes
   u32 block_shift() const;  // log2(block_size)
