@@ -24,7 +24,7 @@ build = mkdir -p $(1) && { cmake -G Ninja -S . -B $(1) $(2) >$(1)/configure.log 
 # Sanitizers slow down by far more than -O2 would win back, and twice the tests are to be compiled.
 SANITIZED := -DVEXFS_BENCH=OFF -DVEXFS_TOOLS=OFF '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1'
 
-.PHONY: all help deps userspace module vm-modules test demo bench bench-metadata install clean distclean format check-format tidy fuzz crash crash-vm arch
+.PHONY: all help deps userspace module vm-modules test demo bench bench-metadata install clean distclean format check-format tidy fuzz crash crash-vm corrupt arch
 
 all: userspace
 	@if [ -d "$(KDIR)" ]; then $(MAKE) --no-print-directory module; \
@@ -44,6 +44,7 @@ help:
 #help make install    PREFIX=/usr DESTDIR=: tools, man pages, header, vexfs.ko for KVER
 #help make fuzz       libFuzzer on each target for FUZZ_SECONDS=60 (needs clang)
 #help make crash      the crash simulation for CRASH_SECONDS=600 each
+#help make corrupt    damage every block of an image, each in four ways: noticed, never wrong data, repaired
 #help make crash-vm   kill CRASH_ROUNDS=50 virtual machines under load on each kernel, check that nothing synced is lost
 #help make userspace  only the tools and tests;           make vm-modules: vexfs.ko for the kernels that tests boot
 #help make arch       check who includes whom;          make check-format: what the tests ask of the sources
@@ -142,6 +143,9 @@ crash: userspace
 	awk '/^explored: / { print; runs++; for (i = 2; i <= NF; i++) if ($$i ~ /^images/) images += $$(i - 1) } \
 		END { printf "== %d runs explored %d images of power cuts and failures\n", runs, images }' \
 		$(HOST)/Testing/Temporary/LastTest.log; exit $$status
+
+corrupt: userspace
+	VX_CORRUPT=all $(HOST)/tests/corrupt_blocks_test
 
 CRASH_ROUNDS ?= 50
 crash-vm: userspace vm-modules

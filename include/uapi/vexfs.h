@@ -382,7 +382,8 @@ struct vexfs_snapshot_list {
  * with the struct as it came back until done is 1, as fast or slowly as it likes, and may keep position to go on another
  * day. The fd: any file or directory. Needs CAP_SYS_ADMIN.
  *
- * A tree node that is damaged on the device but not in memory is written anew (VEXFS_FOUND_REPAIRED). Damaged file data
+ * A tree node or a space map that is damaged on the device but not in memory is written anew, and so is a damaged copy
+ * of the superblock or of a root (VEXFS_FOUND_REPAIRED). Damaged file data
  * is -EIO to its readers until it is overwritten or deleted, damaged rows are left out of searches; a damaged index is to
  * be rebuilt (MANAGE_INDEX). What only snapshots have is looked at where they are mounted.
  * -EINVAL: unknown flags, sizes. -ENOMEM, -EINTR, -EFAULT: position has not moved.
@@ -391,7 +392,9 @@ enum vexfs_found_kind {
   VEXFS_FOUND_NODE = 1, /* a tree node: ino is the tree's number, offset the node's level */
   VEXFS_FOUND_DATA = 2, /* a block of file ino at offset (bytes) */
   VEXFS_FOUND_ROW = 3,  /* the vector with id `offset` in the collection of directory ino */
-  VEXFS_FOUND_INDEX = 4 /* a piece of the index of the collection of directory ino */
+  VEXFS_FOUND_INDEX = 4, /* a piece of the index of the collection of directory ino */
+  VEXFS_FOUND_FIXED = 5  /* what lies at a fixed place: ino is 0 for a superblock copy, 1 a root slot, 2 a block of group
+                          * descriptors, 3 the bitmap of a block group; offset is which one */
 };
 #define VEXFS_FOUND_REPAIRED 1u
 struct vexfs_found {
@@ -405,6 +408,7 @@ struct vexfs_found {
 #define VEXFS_SCRUB_NODES 1u
 #define VEXFS_SCRUB_DATA 2u
 #define VEXFS_SCRUB_VECTORS 4u
+#define VEXFS_SCRUB_FIXED 8u /* superblock copies, roots, space maps */
 #define VEXFS_SCRUB_BUDGET_MAX (1u << 30)
 struct vexfs_scrub {
   __u32 size;

@@ -44,6 +44,19 @@ ok v rm "/files/a large one"
 ok v scrub
 says "no damage found"
 
+# Superblock copies, roots, space maps.
+size=$(stat -c %s image)
+cp --sparse=always image broken
+flip broken $((size - 4096 + 20))
+flip broken $((16 * 4096 + 50))
+status 5 vexctl --image broken scrub --only fixed
+says "copy of the superblock, number" "root slot 0 is damaged" "2 damaged, 0 of these repaired"
+ok vexctl --image broken scrub --only fixed --repair
+says "2 damaged, 2 of these repaired"
+ok vexctl --image broken --json scrub --only fixed
+json "j['damaged'] == 0 and j['nodes'] == 0"
+ok fsck.vexfs -f broken
+
 # Stopped and gone on with: the state says how far, and what had been found.
 ok v put large /files/again
 status 1 timeout --preserve-status -s INT 1 vexctl --image image scrub --rate 200k --state where

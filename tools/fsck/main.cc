@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// fsck.vexfs: checks a VexFS filesystem and reports every kind of damage. It never writes.
+// fsck.vexfs: checks a VexFS filesystem and reports every kind of damage; repairs it with -p and -y.
 #include <unistd.h>
 
 #include <atomic>
@@ -14,6 +14,7 @@
 #include "../../kernel/core/api.h"
 #include "../../lib/device.h"
 #include "../../lib/host.h"
+#include "../../lib/repair/mend.h"
 #include "options.h"
 #include "recover.h"
 #include "rooms.h"
@@ -90,12 +91,17 @@ class Report {
 std::unique_ptr<host::FileDevice> open_device(const Options &o) {
   std::unique_ptr<host::FileDevice> d;
   host::FileDevice::Options how;
-  how.read_only = true;
+  how.read_only = !o.repairs();
   int rc = host::FileDevice::open(o.device, how, &d);
+  if ((rc == -EROFS || rc == -EACCES) && o.preen) {
+    how.read_only = true;
+    rc = host::FileDevice::open(o.device, how, &d);
+  }
   if (rc == -EBUSY && (o.no_change || o.preen)) {  // preen: the root filesystem at boot is mounted read-only already
     if (o.no_change)
       fprintf(stderr, "fsck.vexfs: %s is in use: what changes meanwhile can look like damage\n", o.device.c_str());
     how.exclusive = false;
+    how.read_only = true;  // whoever uses it would not know of what is written
     rc = host::FileDevice::open(o.device, how, &d);
   }
   if (rc == -EBUSY) throw std::runtime_error(o.device + " is in use (mounted?); -n looks at it all the same");
@@ -137,6 +143,63 @@ Outcome check(const Options &o, store::Checker &c) {
   return out;
 }
 
+// What a check of the whole finds, without a word.
+Result<u64> count_errors(vx_bdev *dev) {
+  u64 errors = 0;
+  store::CheckSink sink{};
+  sink.ctx = &errors;
+  sink.line = [](void *ctx, store::Severity s, const char *) {
+    *static_cast<u64 *>(ctx) += s == store::Severity::error;
+  };
+  store::Checker c(dev, sink);
+  Status st = c.open();
+  RoomFigures rooms;
+  if (st.ok()) st = check_rooms(c, &rooms);
+  if (st.code() == Errno::corrupt) return errors + 1;
+  if (!st.ok()) return st.error();
+  return errors;
+}
+
+// Repairs what the check has found, or puts copies in order when it has found nothing.
+repair::Mended repair_device(const Options &o, vx_bdev *dev, const Outcome &out, const Report &report) {
+  repair::Mended none;
+  if (!o.repairs() || vx_bdev_read_only(dev)) return none;
+  if (out.failure != Errno::ok && out.failure != Errno::corrupt) return none;
+  return repair::mend(dev, report.errors() != 0 || out.failure == Errno::corrupt, o.yes, count_errors);
+}
+
+// The exit status after a repair was tried; `code` is that of the check.
+int exit_code(const repair::Mended &m, int code) {
+  if (code == exit_operational) return code;
+  if (m.failure != Errno::ok || m.refused || m.errors_left) return exit_errors_left;
+  if (m.written) return exit_corrected;
+  return code;
+}
+
+void print_repair(const Options &o, const repair::Mended &m, uint64_t errors) {
+  const char *dev = o.device.c_str();
+  const bool done = m.written && !m.refused;
+  for (const repair::Action &a : m.actions)
+    printf("%s: %s\n",
+           done                     ? "repaired"
+           : m.failure == Errno::ok ? "would be repaired"
+                                    : "not repaired",
+           a.text.c_str());
+  if (m.replayed) printf("%s: the intent log was replayed\n", dev);
+  if (m.failure == Errno::nospc)
+    printf("%s: there is no space for what a repair has to write; nothing was changed\n", dev);
+  else if (m.failure != Errno::ok)
+    printf("%s: the repair failed: %s\n", dev, strerror(static_cast<int>(m.failure)));
+  else if (m.refused)
+    printf("%s: this takes decisions, or something is lost by it: run fsck.vexfs -y%s\n", dev,
+           m.written ? " (damaged copies were repaired)" : "");
+  else if (m.errors_left)
+    printf("%s: %llu error(s) would be left after a repair; nothing was changed\n", dev,
+           static_cast<unsigned long long>(m.errors_left));
+  else if (m.written)
+    printf("%s: repaired%s\n", dev, errors ? "" : " (copies only)");
+}
+
 int exit_code(const Outcome &out, uint64_t errors) {
   if (out.failure == Errno::inval) return exit_operational;  // no VexFS: there is nothing to have errors
   if (errors || out.failure == Errno::corrupt) return exit_errors_left;
@@ -144,7 +207,7 @@ int exit_code(const Outcome &out, uint64_t errors) {
 }
 
 void print_json(const Options &o, const store::Checker &c, const Outcome &out, const Recovered &log,
-                const Report &report, int code) {
+                const Report &report, const repair::Mended &mended, int code) {
   const auto &f = c.figures();
   json j;
   j["device"] = o.device;
@@ -178,6 +241,11 @@ void print_json(const Options &o, const store::Checker &c, const Outcome &out, c
   j["snapshots"] = r.snapshots;
   j["log_syncs"] = log.syncs;
   j["log_records"] = log.records;
+  j["replayed"] = mended.replayed;
+  j["repaired"] = mended.written && !mended.refused;
+  j["repairs"] = json::array();
+  for (const repair::Action &a : mended.actions)
+    j["repairs"].push_back(json{{"safe", a.kind == repair::Action::Kind::safe}, {"text", a.text}});
   j["findings"] = report.to_json();
   puts(j.dump(2, ' ', false, json::error_handler_t::replace).c_str());
 }
@@ -206,7 +274,7 @@ void print_text(const Options &o, const store::Checker &c, const Outcome &out, i
     puts(out.full ? "" : " (superblock, roots, space maps and the top of each tree; -f checks everything)");
   } else if (code == exit_errors_left) {
     printf("%s: %llu error(s), %llu warning(s)%s\n", dev, static_cast<unsigned long long>(f.errors),
-           static_cast<unsigned long long>(f.warnings), o.yes ? "; this version repairs nothing" : "");
+           static_cast<unsigned long long>(f.warnings), o.repairs() ? "" : "; -p or -y repairs");
   }
 }
 
@@ -242,11 +310,16 @@ int run(int argc, char **argv) {
   store::Checker checker(state, report.sink());
   const Outcome out = check(o, checker);
   report.clear_bar();
-  const int code = exit_code(out, report.errors());
+  const int found = exit_code(out, report.errors());
+  if (!o.as_json) print_text(o, checker, out, found);
+  // From here on a signal waits: what is being written is small, and written in an order that a crash cannot hurt.
+  if (o.repairs()) signal(SIGINT, SIG_IGN);
+  const repair::Mended mended = repair_device(o, device.get(), out, report);
+  const int code = exit_code(mended, found);
   if (o.as_json)
-    print_json(o, checker, out, log, report, code);
+    print_json(o, checker, out, log, report, mended, code);
   else
-    print_text(o, checker, out, code);
+    print_repair(o, mended, report.errors());
   return code;
 }
 
@@ -255,7 +328,7 @@ int run(int argc, char **argv) {
 
 int main(int argc, char **argv) {
   using namespace vexfs::fsck;                        // NOLINT(google-build-using-namespace)
-  signal(SIGINT, [](int) { _exit(exit_canceled); });  // nothing is ever written, so nothing has to be put in order
+  signal(SIGINT, [](int) { _exit(exit_canceled); });  // nothing has been written yet
   try {
     const int code = run(argc, argv);
     if (fflush(stdout) != 0 || ferror(stdout)) throw std::runtime_error("the report cannot be written");

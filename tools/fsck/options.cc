@@ -83,17 +83,20 @@ const char *usage_text() {
          "but\n"
          "what changes meanwhile can look like damage).\n"
          "\n"
-         "  -n             only look; also the way to look at a mounted filesystem\n"
-         "  -y             repair without asking (this version finds and reports, it repairs nothing)\n"
+         "  -n             only look (as without -n, -p and -y); also the way to look at a mounted filesystem\n"
+         "  -y             repair all that can be repaired, without asking\n"
          "  -p, -a         at boot: superblock, roots, space maps and tree tops; the rest only when damage is or was "
-         "met\n"
-         "  -f, --force    everything, also with -p\n"
+         "met.\n"
+         "                 Repairs what nothing is lost by\n"
+         "  -f, --force    check everything, also with -p\n"
          "  -C             progress\n"
          "  -v, --verbose  what is checked, and figures\n"
          "      --json     a report for programs, on stdout\n"
          "  -h, --help     -V, --version\n"
          "\n"
-         "Exit status: 0 no errors, 4 errors found and left, 8 could not check, 16 wrong usage, 32 canceled.\n";
+         "Exit status: 0 no errors, 1 errors were repaired, 4 errors found and left, 8 could not check, 16 wrong "
+         "usage,\n"
+         "32 canceled.\n";
 }
 
 }  // namespace vexfs::fsck

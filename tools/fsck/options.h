@@ -30,6 +30,7 @@ struct Options {
   bool as_json = false;
   bool progress = false;  // -C
   bool help = false, version = false;
+  bool repairs() const { return yes || preen; }
 };
 
 Options parse_options(int argc, char **argv);  // throws Usage

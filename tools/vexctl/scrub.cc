@@ -31,8 +31,10 @@ uint32_t parts(const std::string &only) {
       flags |= VEXFS_SCRUB_DATA;
     else if (part == "vectors")
       flags |= VEXFS_SCRUB_VECTORS;
+    else if (part == "fixed")
+      flags |= VEXFS_SCRUB_FIXED;
     else
-      throw Usage("--only " + only + ": what there is: nodes, data, vectors");
+      throw Usage("--only " + only + ": what there is: nodes, data, vectors, fixed");
   }
   return flags;
 }
@@ -80,6 +82,11 @@ class State {
 std::string place_of(Context &ctx, const client::Target &t, const vexfs_found &f) {
   if (f.kind == VEXFS_FOUND_NODE)
     return "tree " + std::to_string(f.ino) + ", a node of level " + std::to_string(f.offset);
+  if (f.kind == VEXFS_FOUND_FIXED) {
+    static constexpr const char *what[] = {"copy of the superblock, number ", "root slot ", "group descriptor block ",
+                                           "space map of block group "};
+    return (f.ino < std::size(what) ? what[f.ino] : "structure ") + std::to_string(f.offset);
+  }
   std::string path = ctx.place(Access::read).path_of(f.ino, 0, t);
   if (path.empty()) path = "inode " + std::to_string(f.ino);
   if (f.kind == VEXFS_FOUND_DATA) return path + ": data at offset " + std::to_string(f.offset);
@@ -88,8 +95,16 @@ std::string place_of(Context &ctx, const client::Target &t, const vexfs_found &f
 }
 
 json to_json(Context &ctx, const client::Target &t, const vexfs_found &f) {
-  static constexpr const char *kinds[] = {"?", "node", "data", "row", "index"};
+  static constexpr const char *kinds[] = {"?", "node", "data", "row", "index", "fixed"};
   json j{{"kind", f.kind < std::size(kinds) ? kinds[f.kind] : "?"}};
+  if (f.kind == VEXFS_FOUND_FIXED) {
+    static constexpr const char *what[] = {"superblock", "root", "descriptors", "bitmap"};
+    j["structure"] = f.ino < std::size(what) ? what[f.ino] : "?";
+    j["number"] = f.offset;
+    j["device_byte"] = f.device;
+    j["repaired"] = (f.flags & VEXFS_FOUND_REPAIRED) != 0;
+    return j;
+  }
   if (f.kind != VEXFS_FOUND_NODE) j["path"] = ctx.place(Access::read).path_of(f.ino, 0, t);
   j[f.kind == VEXFS_FOUND_NODE ? "tree" : "ino"] = f.ino;
   j[f.kind == VEXFS_FOUND_NODE ? "level" : f.kind == VEXFS_FOUND_DATA ? "offset" : "id"] = f.offset;
@@ -165,7 +180,7 @@ void add_scrub_command(CLI::App &app, Context &ctx) {
   CLI::App *c = app.add_subcommand("scrub", "Read everything, compare it with its checksums, say what is damaged");
   c->add_option("PATH", o->path, "any file or directory of the filesystem");
   c->add_option("-r,--rate", o->rate, "bytes a second at most (64k, 100M)");
-  c->add_option("--only", o->only, "part of it: nodes, data, vectors (several: with commas)");
+  c->add_option("--only", o->only, "part of it: nodes, data, vectors, fixed (several: with commas)");
   c->add_option("-s,--state", o->state, "a file to go on from when stopped: written meanwhile, gone at the end");
   c->add_flag("--repair", o->repair, "with --image: write anew what can be (of a mount this is always done)");
   c->callback([&ctx, o] { scrub(ctx, *o); });

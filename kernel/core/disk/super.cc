@@ -57,6 +57,7 @@ Refusal check_sizes(const SuperDisk &s, u64 device_bytes, Geometry *g) {
     return bad("node_size", g->node_size, 16384);
   g->block_shift = static_cast<u32>(std::countr_zero(g->block_size));
   g->node_blocks = g->node_size >> g->block_shift;
+  g->mirrored = s.incompat & kIncompatMirroredNodes;
   g->total_blocks = s.total_blocks;
   if (g->total_blocks == 0 || g->total_blocks > device_bytes >> g->block_shift)
     return bad("total_blocks", g->total_blocks, device_bytes >> g->block_shift);
@@ -109,7 +110,6 @@ Refusal check_log(const SuperDisk &s, Geometry *g) {
   g->log_start = start;
   g->log_blocks = n;
   g->has_log = s.incompat & kIncompatLog;
-  g->mirrored = s.incompat & kIncompatMirroredNodes;
   return {};
 }
 

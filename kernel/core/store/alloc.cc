@@ -477,12 +477,7 @@ bool Allocator::mark_used(Extent e) {
   alloc_impl::change_bits(w, at, n, true);
   grp.disk_free -= n;
   disk_free_total -= n;
-  if (!grp.touched) {
-    grp.touched = true;
-    grp.next_touched = touched_;
-    touched_ = static_cast<u32>(g);
-  }
-  return true;
+  return touch(g);
 }
 
 bool Allocator::mark_unused(Extent e) {
@@ -494,12 +489,7 @@ bool Allocator::mark_unused(Extent e) {
   alloc_impl::change_bits(w, at, n, false);
   grp.disk_free += n;
   disk_free_total += n;
-  if (!grp.touched) {
-    grp.touched = true;
-    grp.next_touched = touched_;
-    touched_ = static_cast<u32>(g);
-  }
-  return true;
+  return touch(g);
 }
 
 void Allocator::trim(usize keep) {
@@ -516,6 +506,16 @@ void Allocator::trim(usize keep) {
     alloc_impl::free_bits(b, geo);
     loaded_.fetch_sub(1, std::memory_order_relaxed);
   }
+}
+
+bool Allocator::touch(u64 g) {
+  Group &grp = groups_[g];
+  if (!grp.bits.load(std::memory_order_acquire)) return false;
+  if (grp.touched) return true;
+  grp.touched = true;
+  grp.next_touched = touched_;
+  touched_ = static_cast<u32>(g);
+  return true;
 }
 
 void Allocator::clear_touched() {

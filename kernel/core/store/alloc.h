@@ -65,6 +65,7 @@ class Allocator : Pinned {
   bool mark_unused(Extent e);
   u32 first_touched() const { return touched_; }  // chain through Group::next_touched; kNoGroup ends it
   void clear_touched();
+  bool touch(u64 g);  // the next commit writes its bitmap. False: that is not in memory
   // Drops bitmaps in which memory knows nothing that the disk does not, until at most `keep` are loaded. Between
   // commits.
   void trim(usize keep);

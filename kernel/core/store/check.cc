@@ -148,6 +148,7 @@ Status Checker::open_root() {
   u64 newest = 0;
   for (unsigned slot = 0; slot < 2; slot++) {
     unsigned sound = 0;
+    u64 of_slot = 0;
     for (unsigned mirror = 0; mirror < 2; mirror++) {
       u64 block = mirror ? geo_.root_mirror[slot] : geo_.root_slot[slot];
       if (!read_blocks(block, {buf, bytes}).ok()) {
@@ -162,6 +163,9 @@ Status Checker::open_root() {
       }
       sound++;
       u64 txn = reinterpret_cast<const disk::RootDisk *>(buf)->header.txn;
+      if (of_slot && txn != of_slot)
+        warning().str("root slot ").dec(slot).str(": its two copies are of different ages");
+      of_slot = txn;
       if (found && txn <= newest) continue;
       found = true;
       newest = txn;

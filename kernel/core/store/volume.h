@@ -140,6 +140,10 @@ class Volume : Pinned {
   // the last. A node that is bad on the device but good in memory is written anew. nomem, and what stops everything.
   Result<bool> scrub_node(ScrubPlace &p, MutBytes buf, ScrubbedNode &out);
 
+  // The same for superblock copies, roots and space maps; at: 0 to begin with, any value is accepted. What is bad is
+  // written anew where memory or a copy has it, with a commit if need be: no handle of the caller is open. nomem.
+  Result<bool> scrub_fixed(u64 &at, ScrubbedFixed &out);
+
   // ---- memory pressure: tree nodes that could be dropped, and dropping them. Never waits for locks or I/O.
   usize cache_count() const;
   usize cache_shrink(usize nodes_wanted);

@@ -250,12 +250,17 @@ Status VectorCheck::chunk_rows(u64 number, const disk::ChunkItem &item) {
         .dec(at)
         .str(" blocks, its rows need ")
         .dec(need);
+  if (s.code() == Errno::io) {
+    spoilt().str("collection ").dec(cid_).str(": chunk ").dec(number).str(": read error");
+    vx_free_large(buf, need * bs);
+    return {};
+  }
   u32 row = config_.dim * simd::element_bytes(static_cast<simd::Element>(config_.element));
   for (u64 i = 0; i < n && s.ok() && at >= need; i++) {
     const CheckedRow &r = rows_[first + i];
     u32 found = crc32c_of({buf + i * config_.stride, row});
     if (found != r.crc)
-      (r.alive ? c_.error() : c_.warning())
+      (r.alive && !c_.in_snapshot() ? c_.error() : c_.warning())
           .str("collection ")
           .dec(cid_)
           .str(": vector ")

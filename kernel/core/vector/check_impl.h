@@ -46,6 +46,8 @@ class VectorCheck : Pinned {
   Status dead(u64 number, Bytes item);
   Status finish();
   store::Checker::Finding bad() { return c_.error(); }
+  // Data, not structure: in a snapshot nothing can be done about it, and what is around it stays usable.
+  store::Checker::Finding spoilt() { return c_.in_snapshot() ? c_.warning() : c_.error(); }
   // ---- check_index.cc: the checkpoint
   Status header(Bytes item);
   Status blob(u64 off, Bytes item);

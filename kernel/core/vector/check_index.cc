@@ -80,7 +80,7 @@ Status VectorCheck::index() {
   Result<IndexPtr> opened = hnsw_open(*space, {head_.data() + sizeof h, head_.size() - sizeof h}, source);
   if (opened.code() == Errno::nomem) return opened.error();
   if (!opened.ok()) {
-    bad().str("collection ").dec(cid_).str(": index checkpoint cannot be opened");
+    spoilt().str("collection ").dec(cid_).str(": index checkpoint cannot be opened");
     return {};
   }
   Scratch scratch(false, usize{1} << 30);
@@ -88,9 +88,9 @@ Status VectorCheck::index() {
   Status s = (*opened)->verify(&r, scratch);
   if (s.code() == Errno::nomem) return s;
   if (!s.ok())
-    bad().str("collection ").dec(cid_).str(": index checkpoint: a blob is damaged");
+    spoilt().str("collection ").dec(cid_).str(": index checkpoint: a blob is damaged");
   else if (!r.sound())
-    bad()
+    spoilt()
         .str("collection ")
         .dec(cid_)
         .str(": index checkpoint: ")

@@ -9,11 +9,11 @@ namespace ioctl_scrub_impl {
 namespace {
 
 constexpr u64 kBudgetDefault = 8 << 20;
-constexpr u32 kAll = VEXFS_SCRUB_NODES | VEXFS_SCRUB_DATA | VEXFS_SCRUB_VECTORS;
-enum Phase : u64 { kNodes = 0, kData = 1, kVectors = 2, kEnd = 3 };
+constexpr u32 kAll = VEXFS_SCRUB_NODES | VEXFS_SCRUB_DATA | VEXFS_SCRUB_VECTORS | VEXFS_SCRUB_FIXED;
+enum Phase : u64 { kNodes = 0, kData = 1, kVectors = 2, kFixed = 3, kEnd = 4 };
 
 constexpr u32 flag_of(u64 phase) { return 1u << phase; }
-static_assert(flag_of(kNodes) == VEXFS_SCRUB_NODES && flag_of(kVectors) == VEXFS_SCRUB_VECTORS);
+static_assert(flag_of(kNodes) == VEXFS_SCRUB_NODES && flag_of(kFixed) == VEXFS_SCRUB_FIXED);
 
 // position[0]: the phase, and of nodes the tree, the level, and the type of the key; then the phase's own.
 store::ScrubPlace nodes_place(const vexfs_scrub &v) {
@@ -91,6 +91,27 @@ Result<bool> vectors(Engine &e, vexfs_scrub &v, u64 &budget, FnRef<bool(const ve
   return more;
 }
 
+Result<bool> fixed(store::Volume &volume, vexfs_scrub &v, u64 &budget, FnRef<bool(const vexfs_found &)> found) {
+  bool more = true;
+  while (more && budget) {
+    store::ScrubbedFixed s;
+    u64 at = v.position[1];
+    more = VX_TRY(volume.scrub_fixed(at, s));
+    v.position[1] = at;
+    budget -= min_of<u64>(budget, volume.block_size());
+    vx_yield();
+    if (s.err == Errno::ok) continue;
+    vexfs_found f{};
+    f.kind = VEXFS_FOUND_FIXED;
+    f.flags = s.repaired ? VEXFS_FOUND_REPAIRED : 0;
+    f.ino = static_cast<u8>(s.what);
+    f.offset = s.number;
+    f.device = s.byte;
+    if (!found(f)) return more;
+  }
+  return more;
+}
+
 }  // namespace
 }  // namespace ioctl_scrub_impl
 
@@ -113,8 +134,10 @@ Status Call::scrub_some(vexfs_scrub &v, u64 &budget) {
     more = VX_TRY(nodes(engine_.volume(), v, budget, found));
   } else if (phase == kData) {
     more = VX_TRY(data(engine_.filesystem(), v, budget, found));
-  } else {
+  } else if (phase == kVectors) {
     more = VX_TRY(vectors(engine_, v, budget, found));
+  } else {
+    more = VX_TRY(fixed(engine_.volume(), v, budget, found));
   }
   if (more) return {};
   for (__u64 &x : v.position) x = 0;
