@@ -15,6 +15,10 @@ SAME_SIZE(vexfs_filter, 32);
 SAME_SIZE(vexfs_hybrid_search, 200);
 SAME_SIZE(vexfs_index, 120);
 SAME_SIZE(vexfs_stats, 232);
+SAME_SIZE(vexfs_snapshot_row, 96);
+SAME_SIZE(vexfs_snapshot_rows, 112);
+SAME_SIZE(vexfs_parent, 64);
+SAME_SIZE(vexfs_fs_info, 80);
 
 int vexfs_header_check(void);
 int vexfs_header_check(void) { return VEXFS_ABI_VERSION; }

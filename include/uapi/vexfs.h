@@ -153,6 +153,8 @@ struct vexfs_batch {
 };
 #define VEXFS_BATCH_F_DURABLE 1u
 #define VEXFS_BATCH_F_OWNER_FD 2u /* rows[i].owner_fd is valid (-1 = none) */
+/* ADD, UPSERT: rows[i].flags is in: 0, or VEXFS_ROW_STALE: the vector is one from before its owner's last change. */
+#define VEXFS_BATCH_F_ROW_FLAGS 4u
 
 /* ------------------------------------------------------------------ search */
 struct vexfs_hit {
@@ -338,6 +340,7 @@ struct vexfs_snapshot {
 #define VEXFS_CHANGED_XATTRS 32u
 #define VEXFS_CHANGED_VECTORS 64u /* owned by the file */
 #define VEXFS_CHANGED_COLLECTION 128u /* ino is its directory; added and gone are rows */
+#define VEXFS_CHANGED_WRITTEN 256u /* of a file: it was written to, be it with what it had; its older vectors are stale */
 struct vexfs_change {
   __u64 ino;
   __u32 generation;
@@ -360,6 +363,61 @@ struct vexfs_snapshot_diff {
   __u32 count;    /* out: filled */
   __u32 entry_size; /* in: sizeof(struct vexfs_change) as the caller knows it, 64..4096; no more of each is written */
   __u32 done;     /* out: 1: that was all */
+  __u64 reserved[4];
+};
+
+/*
+ * ROWS: the rows that one state has and another has not: what an incremental copy of a collection, or of a file's vectors,
+ * consists of. In the order of slots; call again with the struct as it came back until done is 1. Without `from` that is
+ * every row. The cost of a comparison is that of what differs. Elements are to be had from BATCH_OPERATIONS, GET, where
+ * the snapshot is mounted. CAP_SYS_ADMIN. -ENOENT (no such snapshot; neither state has the collection); -EINVAL; -EINTR.
+ */
+#define VEXFS_ROWS_GONE 1u /* those of `from` that `to` has not; without: those of `to` that `from` has not */
+#define VEXFS_OWNER_ANY (~(__u64)0)
+struct vexfs_snapshot_row {
+  struct vexfs_row row; /* flags, generation: 0 */
+  __u64 collection;
+  __u32 slot;
+  __u32 reserved0;
+  __u64 reserved[2];
+};
+struct vexfs_snapshot_rows {
+  __u32 size;
+  __u32 flags;       /* VEXFS_ROWS_GONE or 0 */
+  __u64 from;        /* id of a snapshot; 0: compare with nothing */
+  __u64 to;          /* id of a snapshot; 0: what the fd is in */
+  __u64 collection;  /* its id; 0, with an owner: all of them */
+  __u64 owner;       /* inode number: rows of that file; 0: of none; VEXFS_OWNER_ANY: all (GONE: only this) */
+  __u64 position[2]; /* 0 at first, then as it came back */
+  __u64 rows;        /* user address of struct vexfs_snapshot_row[capacity] */
+  __u32 capacity;    /* 1 or more */
+  __u32 count;       /* out: filled */
+  __u32 entry_size;  /* in: sizeof(struct vexfs_snapshot_row) as the caller knows it, 64..4096 */
+  __u32 done;        /* out: 1: that was all */
+  __u64 reserved[4];
+};
+
+/*
+ * PARENT: the directory that an inode has its latest name in. CAP_SYS_ADMIN. -ENOENT: no such inode, or it has no name.
+ * FS_INFO: the filesystem itself.
+ */
+struct vexfs_parent {
+  __u32 size;
+  __u32 flags;      /* 0 */
+  __u64 ino;        /* in */
+  __u64 parent;     /* out: inode number; the root's own for the root */
+  __u32 generation; /* out: of ino */
+  __u32 mode;       /* out: of ino, as st_mode */
+  __u64 reserved[4];
+};
+struct vexfs_fs_info {
+  __u32 size;
+  __u32 flags;      /* 0 */
+  __u8 uuid[16];    /* out */
+  __u64 root_ino;   /* out */
+  __u64 view;       /* out: the id of the snapshot that this is; 0: the filesystem as it is now */
+  __u32 block_size; /* out: bytes */
+  __u32 abi_version; /* out: VEXFS_ABI_VERSION */
   __u64 reserved[4];
 };
 
@@ -428,7 +486,7 @@ struct vexfs_scrub {
 };
 
 /* ----------------------------------------------------------------- numbers */
-/* 0xB7 with 0x40-0x5F: a range that Documentation/userspace-api/ioctl/ioctl-number.rst does not list as taken. */
+/* 0xB7 with 0x40-0x6F: a range that Documentation/userspace-api/ioctl/ioctl-number.rst does not list as taken. */
 #define VEXFS_IOC 0xB7
 #define VEXFS_IOCTL_COLLECTION_CREATE _IOWR(VEXFS_IOC, 0x40, struct vexfs_collection)
 #define VEXFS_IOCTL_COLLECTION_ALTER _IOWR(VEXFS_IOC, 0x41, struct vexfs_collection)
@@ -451,6 +509,9 @@ struct vexfs_scrub {
 #define VEXFS_IOCTL_SCRUB _IOWR(VEXFS_IOC, 0x5c, struct vexfs_scrub)
 #define VEXFS_IOCTL_SNAPSHOT_DIFF _IOWR(VEXFS_IOC, 0x5e, struct vexfs_snapshot_diff)
 #define VEXFS_IOCTL_SNAPSHOT_ROLLBACK _IOWR(VEXFS_IOC, 0x5d, struct vexfs_snapshot)
+#define VEXFS_IOCTL_SNAPSHOT_ROWS _IOWR(VEXFS_IOC, 0x60, struct vexfs_snapshot_rows)
+#define VEXFS_IOCTL_PARENT _IOWR(VEXFS_IOC, 0x61, struct vexfs_parent)
+#define VEXFS_IOCTL_FS_INFO _IOWR(VEXFS_IOC, 0x62, struct vexfs_fs_info)
 /* Other names of the same calls. */
 #define VEXFS_IOCTL_CREATE_VECTOR VEXFS_IOCTL_ADD_EMBEDDING
 #define VEXFS_IOCTL_SIMILARITY_SEARCH VEXFS_IOCTL_VECTOR_SEARCH

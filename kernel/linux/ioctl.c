@@ -104,6 +104,22 @@ static bool vexfs_reads_only(u32 cmd)
 	case _IOC_NR(VEXFS_IOCTL_SNAPSHOT_INFO):
 	case _IOC_NR(VEXFS_IOCTL_SNAPSHOT_LIST):
 	case _IOC_NR(VEXFS_IOCTL_SNAPSHOT_DIFF):
+	case _IOC_NR(VEXFS_IOCTL_SNAPSHOT_ROWS):
+	case _IOC_NR(VEXFS_IOCTL_PARENT):
+	case _IOC_NR(VEXFS_IOCTL_FS_INFO):
+		return true;
+	}
+	return false;
+}
+
+/* Commands that look at everything, whoever may read it. */
+static bool vexfs_needs_admin(u32 cmd)
+{
+	switch (_IOC_NR(cmd)) {
+	case _IOC_NR(VEXFS_IOCTL_SCRUB):
+	case _IOC_NR(VEXFS_IOCTL_SNAPSHOT_DIFF):
+	case _IOC_NR(VEXFS_IOCTL_SNAPSHOT_ROWS):
+	case _IOC_NR(VEXFS_IOCTL_PARENT):
 		return true;
 	}
 	return false;
@@ -158,8 +174,7 @@ long vexfs_command(struct file *file, u32 cmd, u64 uarg)
 	    _IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_DELETE) ||
 	    _IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_ROLLBACK))
 		return vexfs_check(inode->i_sb, vexfs_snapshot_command(file, cmd, uarg, &vc.c));
-	if ((_IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SCRUB) || _IOC_NR(cmd) == _IOC_NR(VEXFS_IOCTL_SNAPSHOT_DIFF)) &&
-	    !capable(CAP_SYS_ADMIN))
+	if (vexfs_needs_admin(cmd) && !capable(CAP_SYS_ADMIN))
 		return -EPERM;
 	if (!vexfs_reads_only(cmd)) {
 		err = mnt_want_write_file(file);

@@ -90,6 +90,18 @@ class Image : public ImagePlace {
   ~Image() override { unmount(); }
 
   vx_fs *fs() override { return fs_; }
+  vx_fs *view(const std::string &name) override {
+    uint64_t id = 0;
+    int rc = vx_snapshot_find(fs_, name.data(), name.size(), &id);
+    vx_mount_opts m{};
+    m.read_only = true;
+    vx_fs *v = nullptr;
+    if (rc == 0) rc = vx_snapshot_mount(fs_, id, &m, &v);
+    if (rc == -ENOENT) throw Error(ENOENT, file_ + ": no snapshot '" + name + "'");
+    if (rc != 0) fail(file_, rc);
+    views_.push_back(v);
+    return v;
+  }
   bool is_image() const override { return true; }
   std::string default_path() const override { return "/"; }
 
@@ -178,6 +190,8 @@ class Image : public ImagePlace {
     under_ = std::exchange(fs_, view);
   }
   void unmount() {
+    for (vx_fs *v : views_) vx_fs_unmount(v);
+    views_.clear();
     if (fs_) vx_fs_unmount(fs_);
     if (under_) vx_fs_unmount(under_);  // what the view lies on goes last
     fs_ = under_ = nullptr;
@@ -243,6 +257,7 @@ class Image : public ImagePlace {
   std::unique_ptr<host::FileDevice> device_;
   std::unique_ptr<host::OverlayDevice> overlay_;  // read-only: over device_
   vx_fs *fs_ = nullptr;
+  std::vector<vx_fs *> views_;
   vx_fs *under_ = nullptr;  // the filesystem whose snapshot fs_ is
 };
 

@@ -24,6 +24,8 @@ class ImagePlace : public Place {
  public:
   static std::unique_ptr<ImagePlace> open_image(const std::string &file, const ImageOptions &options);
   virtual vx_fs *fs() = 0;
+  // A snapshot beside what is open, read-only, until close(). Throws Error: ENOENT.
+  virtual vx_fs *view(const std::string &snapshot) = 0;
   // A regular file or directory made at an absolute path, with its missing parents when `parents`.
   virtual void make(const std::string &path, bool directory, bool parents) = 0;
   virtual void write_file(const std::string &path, const std::string &contents) = 0;

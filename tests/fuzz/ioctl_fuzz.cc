@@ -192,6 +192,27 @@ size_t prepare(User &u, unsigned nr, unsigned variant) {
       d->entry_size = sizeof(vexfs_change);
       return sized(d);
     }
+    case 0x60: {
+      auto *r = place<vexfs_snapshot_rows>(u, kStruct);
+      r->flags = variant % 5 == 4 ? VEXFS_ROWS_GONE : 0;
+      r->from = variant % 3;
+      r->to = variant / 4 % 3;
+      r->collection = variant % 4;
+      r->owner = variant % 5 == 4 || variant % 2 ? VEXFS_OWNER_ANY : u.file * (variant / 2 % 2);
+      r->position[0] = variant % 3;
+      r->position[1] = variant % 40;
+      r->rows = kData;
+      r->capacity = 1 + variant % 70;
+      r->entry_size = sizeof(vexfs_snapshot_row);
+      return sized(r);
+    }
+    case 0x61: {
+      auto *p = place<vexfs_parent>(u, kStruct);
+      p->ino = variant;
+      return sized(p);
+    }
+    case 0x62:
+      return sized(place<vexfs_fs_info>(u, kStruct));
     case 0x5c: {
       auto *c = place<vexfs_scrub>(u, kStruct);
       c->flags = variant % 16;
@@ -330,8 +351,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   User u;
   u.file = vx_ino(file);
   u.restricted = true;
-  static const unsigned numbers[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x48, 0x49, 0x4a, 0x4b, 0x4c, 0x4c, 0x50,
-                                     0x50, 0x51, 0x54, 0x55, 0x58, 0x59, 0x5a, 0x5b, 0x5c, 0x5d, 0x5e};
+  static const unsigned numbers[] = {0x40, 0x41, 0x42, 0x43, 0x44, 0x48, 0x49, 0x4a, 0x4b, 0x4c, 0x4c, 0x50, 0x50, 0x51,
+                                     0x54, 0x55, 0x58, 0x59, 0x5a, 0x5b, 0x5c, 0x5d, 0x5e, 0x60, 0x60, 0x61, 0x62};
   Input in{data, size};
   for (unsigned n = 0; n < kCommandsMax && in.left; n++) {
     unsigned choice = in.u8(), which = in.u8(), patches = in.u8() % 12;

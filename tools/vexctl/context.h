@@ -140,6 +140,8 @@ void add_status_commands(CLI::App &app, Context &ctx);
 void add_snapshot_commands(CLI::App &app, Context &ctx);
 void add_snapshot_diff_command(CLI::App &group, Context &ctx);
 void add_clone_command(CLI::App &app, Context &ctx);
+void add_snapshot_send_command(CLI::App &group, Context &ctx);
+void add_snapshot_receive_commands(CLI::App &group, Context &ctx);
 void add_scrub_command(CLI::App &app, Context &ctx);
 void add_image_commands(CLI::App &app, Context &ctx);
 void add_completion_command(CLI::App &app, Context &ctx);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// vexctl snapshot create | list | rollback | delete (diff: snapshot_diff.cc)
+// vexctl snapshot create | list | rollback | delete (diff: snapshot_diff.cc; send, receive, verify: snapshot_send.cc, snapshot_receive.cc)
 #include "context.h"
 
 namespace vexfs::vexctl {
@@ -116,6 +116,8 @@ void add_snapshot_commands(CLI::App &app, Context &ctx) {
   });
 
   add_snapshot_diff_command(*group, ctx);
+  add_snapshot_send_command(*group, ctx);
+  add_snapshot_receive_commands(*group, ctx);
 
   c = group->add_subcommand("delete", "Let a snapshot go; its space comes back in the background");
   c->add_option("NAME", o->name, "the snapshot")->required();

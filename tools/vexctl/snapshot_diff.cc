@@ -50,7 +50,8 @@ std::vector<std::string> words(uint32_t what) {
   static constexpr std::pair<uint32_t, const char *> known[] = {
       {VEXFS_CHANGED_CREATED, "created"}, {VEXFS_CHANGED_DELETED, "deleted"},       {VEXFS_CHANGED_DATA, "data"},
       {VEXFS_CHANGED_NAMES, "names"},     {VEXFS_CHANGED_ATTRIBUTES, "attributes"}, {VEXFS_CHANGED_XATTRS, "xattrs"},
-      {VEXFS_CHANGED_VECTORS, "vectors"}, {VEXFS_CHANGED_COLLECTION, "collection"}};
+      {VEXFS_CHANGED_VECTORS, "vectors"}, {VEXFS_CHANGED_COLLECTION, "collection"}, {VEXFS_CHANGED_WRITTEN, "written"}};
+  if (what & VEXFS_CHANGED_DATA) what &= ~VEXFS_CHANGED_WRITTEN;
   std::vector<std::string> w;
   for (auto [bit, name] : known)
     if (what & bit) w.emplace_back(name);

@@ -45,8 +45,9 @@ u32 what_of_inode(const disk::DiskInode &a, const disk::DiskInode &b) {
   same.blocks = a.blocks;
   same.version = a.version;
   same.entries = a.entries;
-  bool data = a.size != b.size && (b.mode & disk::kModeType) == disk::kModeFile;
-  return (memcmp(&same, &a, sizeof same) != 0 ? kChangedAttributes : 0) | (data ? kChangedData : 0);
+  bool file = (b.mode & disk::kModeType) == disk::kModeFile;
+  return (memcmp(&same, &a, sizeof same) != 0 ? kChangedAttributes : 0) |
+         (file && a.size != b.size ? kChangedData : 0) | (file && a.version != b.version ? kChangedWritten : 0);
 }
 
 Result<bool> read_inode(const store::Volume &v, u64 ino, disk::DiskInode *out) {

@@ -6,7 +6,7 @@
 namespace vexfs::fs {
 
 inline constexpr u32 kChangedCreated = 1, kChangedDeleted = 2, kChangedData = 4, kChangedNames = 8,
-                     kChangedAttributes = 16, kChangedXattrs = 32, kChangedVectors = 64;
+                     kChangedAttributes = 16, kChangedXattrs = 32, kChangedVectors = 64, kChangedWritten = 256;
 
 struct Changed {
   u64 ino = 0;

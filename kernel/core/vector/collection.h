@@ -23,6 +23,7 @@ struct NewRow {
   u64 offset = 0, length = 0, tag = 0;
   bool keep_owner = false;  // update: owner, offset, length, version and tag of the old row stay
   bool keep_tag = false;
+  bool stale = false;  // add, upsert: the owner's content is newer than the vector
   const void *data = nullptr;
   u32 aux = 0;
 };

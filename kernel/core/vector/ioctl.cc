@@ -53,6 +53,12 @@ Status run(Call &call, u32 cmd) {
       return call.snapshot_rollback();
     case VEXFS_IOCTL_SNAPSHOT_DIFF:
       return call.snapshot_diff();
+    case VEXFS_IOCTL_SNAPSHOT_ROWS:
+      return call.snapshot_rows();
+    case VEXFS_IOCTL_PARENT:
+      return call.parent();
+    case VEXFS_IOCTL_FS_INFO:
+      return call.fs_info();
     case VEXFS_IOCTL_SNAPSHOT_INFO:
       return call.snapshot_info();
     case VEXFS_IOCTL_SNAPSHOT_LIST:

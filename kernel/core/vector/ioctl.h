@@ -55,6 +55,9 @@ class Call : Pinned {
   Status snapshot_delete();
   Status snapshot_rollback();
   Status snapshot_diff();
+  Status snapshot_rows();
+  Status parent();
+  Status fs_info();
   Status snapshot_info();
   Status snapshot_list();
   Status scrub();
@@ -96,6 +99,11 @@ class Call : Pinned {
   Status diff_files(const store::Volume &from, const store::Volume &to, vexfs_snapshot_diff &v);
   Status diff_collections(const store::Volume &from, const store::Volume &to, vexfs_snapshot_diff &v);
   bool give_change(vexfs_snapshot_diff &v, const vexfs_change &c, Status *st);
+
+  struct RowDiff;
+  Status rows_of_collection(RowDiff &d, vexfs_snapshot_rows &v);
+  Status rows_of_owner(RowDiff &d, vexfs_snapshot_rows &v);
+  bool give_rows(RowDiff &d, vexfs_snapshot_rows &v, u64 first, u64 begin);
 
   Status scrub_some(vexfs_scrub &v, u64 &budget);
   bool report(vexfs_scrub &v, const vexfs_found &f);

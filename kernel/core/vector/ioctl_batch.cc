@@ -52,6 +52,10 @@ Status Call::take_row(Collection &c, const vexfs_batch &b, RowOp op, Piece &p, u
   void *data = p.encoded.bytes() + i * p.row_bytes;
   if (u.reserved0 || u.offset + u.length < u.offset) return Errno::inval;
   if (op == RowOp::update && u.id == VEXFS_ID_AUTO) return Errno::inval;
+  if (b.flags & VEXFS_BATCH_F_ROW_FLAGS) {
+    if (u.flags & ~VEXFS_ROW_STALE) return Errno::inval;
+    r.stale = u.flags != 0;
+  }
   VX_TRY(encode(c, p.source.bytes() + i * p.source_bytes, p.as_f32, data, &r.aux));
   r.data = data;
   r.id = u.id;
@@ -125,7 +129,7 @@ Status Call::give_piece(const vexfs_batch &b, Piece &p) {
     if (fs::Inode *o = p.row(i)->owner) {
       u->owner = o->ino();
       u->generation = o->generation();
-      u->owner_version = o->version();
+      u->owner_version = o->version() - p.row(i)->stale;
     }
   }
   return copy_out(b.rows + u64{p.first} * sizeof(vexfs_row), p.user_rows.bytes(), p.n * sizeof(vexfs_row));
@@ -216,7 +220,10 @@ Status Call::batch_get(Collection &c, vexfs_batch &b) {
 Status Call::batch() {
   vexfs_batch b;
   VX_TRY(read_arg(&b));
-  if ((b.flags & ~(VEXFS_BATCH_F_DURABLE | VEXFS_BATCH_F_OWNER_FD)) || !all_zero(b.reserved, 4)) return Errno::inval;
+  constexpr u32 known = VEXFS_BATCH_F_DURABLE | VEXFS_BATCH_F_OWNER_FD | VEXFS_BATCH_F_ROW_FLAGS;
+  if ((b.flags & ~known) || !all_zero(b.reserved, 4)) return Errno::inval;
+  if ((b.flags & VEXFS_BATCH_F_ROW_FLAGS) && (!b.rows || (b.op != VEXFS_BATCH_ADD && b.op != VEXFS_BATCH_UPSERT)))
+    return Errno::inval;
   if (b.count == 0 || b.count > VEXFS_BATCH_MAX || b.op < VEXFS_BATCH_ADD || b.op > VEXFS_BATCH_GET)
     return Errno::inval;
   if (!b.rows && b.op != VEXFS_BATCH_ADD) return Errno::inval;

@@ -105,7 +105,7 @@ Status Writer::append_row(NewRow &r, u32 slot) {
     VX_TRY(insist([&] { return r.owner->change_flags(h_, VX_INODE_HAS_VECTORS, 0); }));
     VX_TRY(insist([&] { return r.owner->flush(h_); }));
     rec.owner = r.owner->ino();
-    rec.owner_version = r.owner->version();
+    rec.owner_version = r.owner->version() - r.stale;
   }
   rec.birth = h_.txn();
   rec.aux = r.aux;

@@ -1,0 +1,420 @@
+// SPDX-License-Identifier: MIT
+// Applies a stream to a tree. What makes it safe to begin again: every phase is durable before the next one begins, the
+// tree says which one that is, and doing a phase again, from its begin, has the same result as doing it once.
+#include "receive.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <set>
+#include <unordered_map>
+
+#include "../../include/uapi/vexfs.h"
+#include "../client/commands.h"
+
+namespace vexfs::stream {
+namespace {
+
+constexpr uint32_t locked = immutable | append_only;
+
+// "uuid id txn": which snapshot. With the base's, which stream.
+std::string identity(const Uuid &uuid, uint64_t id, uint64_t txn) {
+  return uuid_text(uuid) + " " + std::to_string(id) + " " + std::to_string(txn);
+}
+
+class Receiver {
+ public:
+  Receiver(Reader &reader, Tree &tree, const ReceiveOptions &o) : reader_(reader), tree_(tree), o_(o) {}
+
+  Received run() {
+    Record r;
+    if (!reader_.next(&r)) throw client::Error(EINVAL, "damaged stream: it is empty");
+    begin(r.header);
+    if (!result_.already && o_.starting) o_.starting(header_);
+    result_.summary.count(r);
+    while (reader_.next(&r)) {
+      result_.summary.count(r);
+      if (r.type == Type::phase)
+        begin_phase(r.phase);
+      else if (!skipped() || r.type == Type::collection)
+        apply(r);
+    }
+    finish_file();
+    finish();
+    result_.summary.header = header_;
+    result_.summary.records = reader_.records();
+    result_.summary.bytes = reader_.bytes();
+    return result_;
+  }
+
+ private:
+  // ------------------------------------------------------------------ is this the right tree?
+  void begin(const Header &h) {
+    header_ = h;
+    mine_ = identity(h.uuid, h.id, h.txn);
+    stream_ = mine_ + " from " + (h.incremental() ? std::to_string(h.base_id) : "nothing");
+    std::string under_way, received;
+    const bool interrupted = tree_.xattr("", receiving_xattr, &under_way);
+    tree_.xattr("", received_xattr, &received);
+    if (interrupted && under_way.compare(0, stream_.size() + 1, stream_ + ";") == 0) {
+      resume_ = static_cast<uint32_t>(strtoul(under_way.c_str() + stream_.size() + 1, nullptr, 10));
+      if (resume_ < detach || resume_ > finished)
+        throw client::Error(EINVAL, tree_.name() + ": " + receiving_xattr + " makes no sense");
+      result_.resumed = true;
+      return;
+    }
+    if (o_.force) return;
+    if (interrupted)
+      throw client::Error(EBUSY, tree_.name() + ": the receive of another stream was interrupted here (" + under_way +
+                                     "): receive that one again, or use --force");
+    if (received.compare(0, mine_.size() + 1, mine_ + " ") == 0) {
+      result_.already = true;
+      resume_ = finished;
+      return;
+    }
+    if (h.incremental())
+      check_base(received);
+    else
+      check_empty(received);
+  }
+
+  void check_empty(const std::string &received) {
+    bool empty = received.empty();
+    tree_.list("", [&](const Entry &) { empty = false; });
+    if (!empty)
+      throw client::Error(ENOTEMPTY, tree_.name() +
+                                         ": is not empty, and the stream holds everything: receive it into an "
+                                         "empty directory");
+  }
+
+  void check_base(const std::string &received) {
+    const std::string base = identity(header_.uuid, header_.base_id, header_.base_txn);
+    if (received.compare(0, base.size() + 1, base + " ") != 0)
+      throw client::Error(EINVAL, tree_.name() + ": base does not match: the stream goes on from snapshot '" +
+                                      header_.base_name + "' (" + base + "), what is here is " +
+                                      (received.empty() ? "none that was received" : "'" + received + "'"));
+    if (!o_.changed_since) return;
+    const std::vector<std::string> changed = o_.changed_since(header_.base_name);
+    if (!changed.empty())
+      throw client::Error(EBUSY, tree_.name() + ": has changed since snapshot '" + header_.base_name +
+                                     "': " + changed.front() + (changed.size() > 1 ? ", and more" : "") +
+                                     " (--force goes on all the same)");
+  }
+
+  // ------------------------------------------------------------------ phases
+  bool skipped() const { return phase_ < resume_; }
+  bool again() const { return phase_ == resume_; }  // some of this phase may have been done already
+
+  void begin_phase(uint32_t p) {
+    finish_file();
+    if (phase_ == names && !skipped() && !header_.staging.empty()) remove(header_.staging, true, true);
+    phase_ = p;
+    if (skipped()) return;
+    mark(p);
+    if (p == detach && !header_.staging.empty() && !there(header_.staging))
+      tree_.make(header_.staging, 0040000, 0, 0, "");
+  }
+
+  void mark(uint32_t p) {
+    tree_.sync();
+    tree_.set_xattr("", receiving_xattr, stream_ + ";" + std::to_string(p));
+    tree_.sync();
+  }
+
+  void finish() {
+    phase_ = finished;
+    if (result_.already) return;
+    if (!again()) mark(finished);
+    tree_.set_xattr("", received_xattr, mine_ + " " + header_.name);
+    tree_.sync();
+    tree_.remove_xattr("", receiving_xattr);
+    tree_.sync();
+  }
+
+  // ------------------------------------------------------------------ one record
+  void apply(const Record &r) {
+    switch (r.type) {
+      case Type::clear:
+        clear(r.path);
+        break;
+      case Type::drop:
+        drop(r.path);
+        break;
+      case Type::unlink:
+      case Type::rmdir:
+        remove(r.path, r.type == Type::rmdir, again());
+        break;
+      case Type::move:
+        if (!again() || there(r.path)) tree_.move(r.path, r.to);
+        break;
+      case Type::mkdir:
+        make(r.path, 0040000, r);
+        break;
+      case Type::create:
+        make(r.path, r.mode, r);
+        break;
+      case Type::link:
+        link(r);
+        break;
+      case Type::collection:
+        collection(r);
+        break;
+      case Type::file:
+        begin_file(r);
+        break;
+      case Type::write:
+        file_->write(r.offset, r.data.data(), r.data.size());
+        break;
+      case Type::hole:
+        file_->punch(r.offset, r.length);
+        break;
+      case Type::touch:
+        touch();
+        break;
+      case Type::rows_gone:
+        rows_gone(r);
+        break;
+      case Type::rows:
+        rows(r);
+        break;
+      case Type::inode:
+        clear(r.path);
+        tree_.set_owner(r.path, r.uid, r.gid, r.mode);
+        inode_ = r.path;
+        xattrs_ = r.with_xattrs;
+        seen_.clear();
+        seen_bytes_ = 0;
+        break;
+      case Type::xattr:
+        xattr(r);
+        break;
+      case Type::attributes:
+        finish_inode(r);
+        break;
+      default:
+        break;
+    }
+  }
+
+  bool there(const std::string &path) {
+    Attr a;
+    return tree_.stat(path, &a);
+  }
+
+  void clear(const std::string &path) {
+    Attr a;
+    if (!tree_.stat(path, &a)) {
+      if (again() && phase_ == detach) return;  // it has been moved away
+      throw client::Error(ENOENT, tree_.name() + "/" + path + ": " + strerror(ENOENT));
+    }
+    if (a.flags & locked) tree_.set_flags(path, a.flags & ~locked);
+  }
+
+  void remove(const std::string &path, bool directory, bool may_be_gone) {
+    try {
+      tree_.remove(path, directory);
+    } catch (const client::Error &e) {
+      if (!may_be_gone || (e.err() != ENOENT && e.err() != ENOTDIR)) throw;
+    }
+  }
+
+  void make(const std::string &path, uint32_t type, const Record &r) {
+    Attr a;
+    if (again() && tree_.stat(path, &a)) {
+      const bool same = a.type() == type && a.major == r.major && a.minor == r.minor &&
+                        (type != 0120000 || tree_.read_link(path) == r.text);
+      if (same) return;
+    }
+    tree_.make(path, type, r.major, r.minor, r.text);
+  }
+
+  void link(const Record &r) {
+    Attr a, b;
+    if (again() && tree_.stat(r.path, &a) && tree_.stat(r.to, &b) && a.ino == b.ino) return;
+    tree_.link(r.path, r.to);
+  }
+
+  // ------------------------------------------------------------------ contents
+  void begin_file(const Record &r) {
+    finish_file();
+    const Attr a = tree_.need(r.path);
+    const uint32_t wanted = (a.flags & ~(locked | no_sum)) | r.flags;
+    if (a.flags != wanted) tree_.set_flags(r.path, wanted);
+    file_ = tree_.open(r.path, true);
+    size_ = r.size;
+    if (a.size != r.size) file_->resize(r.size);
+  }
+  void finish_file() { file_.reset(); }
+
+  // Written to, with what it has.
+  void touch() {
+    char byte = 0;
+    if (size_ && file_->read(0, &byte, 1) == 1)
+      file_->write(0, &byte, 1);
+    else
+      file_->resize(size_);
+  }
+
+  // ------------------------------------------------------------------ vectors
+  // The collection that the directory itself carries.
+  bool collection_at(client::Target &t, vexfs_collection *out) {
+    vexfs_collection c{};
+    c.size = sizeof c;
+    const int rc = t.command(VEXFS_IOCTL_COLLECTION_INFO, &c);
+    if (rc == -ENOENT) return false;
+    if (rc != 0) throw client::command_error(t.path(), "collection", -rc);
+    *out = c;
+    return c.dir_ino == t.ino();
+  }
+
+  void drop(const std::string &path) {
+    if (again() && !there(path)) return;
+    const auto t = tree_.target(path);
+    vexfs_collection c{};
+    if (collection_at(*t, &c)) client::collection_drop(*t, c.id);
+  }
+
+  void collection(const Record &r) {
+    if (!skipped()) clear(r.path);
+    const auto t = tree_.target(r.path);
+    vexfs_collection c{}, wanted{};
+    wanted.dim = r.dim;
+    wanted.element = r.element;
+    wanted.metric = r.metric;
+    wanted.index = r.index;
+    wanted.m = r.m;
+    wanted.ef_construction = r.ef_construction;
+    wanted.ef_search = r.ef_search;
+    r.name.copy(wanted.name, sizeof wanted.name - 1);
+    r.text.copy(wanted.model, sizeof wanted.model - 1);
+    if (!collection_at(*t, &c)) {
+      if (skipped()) throw client::Error(EIO, t->path() + ": the collection of an earlier receive is gone");
+      c = client::collection_create(*t, wanted);
+    } else if (!skipped()) {
+      alter(*t, c, wanted);
+    }
+    if (collections_.size() == collections_max) throw client::Error(EINVAL, "damaged stream: too many collections");
+    if (!collections_.emplace(r.collection, c).second)
+      throw client::Error(EINVAL, "damaged stream: a collection comes twice");
+  }
+
+  void alter(client::Target &t, const vexfs_collection &c, const vexfs_collection &wanted) {
+    if (c.dim != wanted.dim || c.element != wanted.element || c.metric != wanted.metric)
+      throw client::Error(EEXIST, t.path() + ": carries another collection already");
+    if (c.m != wanted.m || c.ef_construction != wanted.ef_construction) {
+      vexfs_index x{};
+      x.op = VEXFS_INDEX_REBUILD;
+      x.collection = c.id;
+      x.kind = VEXFS_INDEX_HNSW;
+      x.m = wanted.m;
+      x.ef_construction = wanted.ef_construction;
+      client::index_command(t, x);
+    } else if (c.index == wanted.index && c.ef_search == wanted.ef_search &&
+               strncmp(c.name, wanted.name, sizeof c.name) == 0 &&
+               strncmp(c.model, wanted.model, sizeof c.model) == 0) {
+      return;
+    }
+    vexfs_collection a = wanted;
+    a.id = c.id;
+    client::collection_alter(t, a);
+  }
+
+  const vexfs_collection &find(uint64_t id) {
+    const auto it = collections_.find(id);
+    if (it == collections_.end()) throw client::Error(EINVAL, "damaged stream: vectors of no collection");
+    return it->second;
+  }
+
+  void rows_gone(const Record &r) {
+    const vexfs_collection &c = find(r.collection);
+    const auto t = tree_.target("");
+    std::vector<uint64_t> left = r.ids;
+    while (!left.empty()) {  // of a file that is gone its vectors are, too
+      int err = 0;
+      const uint32_t done = client::vectors_delete(*t, c.id, left, &err);
+      if (err && err != ENOENT) throw client::command_error(t->path(), "delete vectors", err);
+      left.erase(left.begin(), left.begin() + done + (err == ENOENT));
+    }
+  }
+
+  void rows(const Record &r) {
+    const vexfs_collection &c = find(r.collection);
+    if (c.dim != r.dim || c.element != r.element)
+      throw client::Error(EINVAL, "damaged stream: vectors of another kind than their collection's");
+    const uint64_t owner = r.owned ? need_file(r.path) : 0;
+    std::vector<vexfs_row> rows(r.rows.size());
+    for (size_t i = 0; i < rows.size(); i++) {
+      rows[i].id = r.rows[i].id;
+      rows[i].owner = owner;
+      rows[i].offset = r.rows[i].offset;
+      rows[i].length = r.rows[i].length;
+      rows[i].tag = r.rows[i].tag;
+      rows[i].flags = r.rows[i].flags;
+    }
+    const auto t = tree_.target("");
+    vexfs_batch b{};
+    b.size = sizeof b;
+    b.flags = VEXFS_BATCH_F_ROW_FLAGS;
+    b.collection = c.id;
+    b.op = VEXFS_BATCH_UPSERT;
+    b.rows = reinterpret_cast<uintptr_t>(rows.data());
+    b.data = reinterpret_cast<uintptr_t>(r.data.data());
+    b.count = static_cast<uint32_t>(rows.size());
+    b.dim = r.dim;
+    b.element = r.element;
+    const int rc = t->command(VEXFS_IOCTL_BATCH_OPERATIONS, &b);
+    if (rc != 0)
+      throw client::command_error(t->path(), "add vectors of collection " + std::to_string(r.collection), -rc);
+  }
+
+  uint64_t need_file(const std::string &path) {
+    const Attr a = tree_.need(path);
+    if (!a.is_file()) throw client::Error(EINVAL, tree_.name() + "/" + path + ": is no file that could own vectors");
+    if (a.flags & locked) tree_.set_flags(path, a.flags & ~locked);
+    return a.ino;
+  }
+
+  // ------------------------------------------------------------------ attributes
+  static bool reserved(const std::string &name) { return name.compare(0, 14, "trusted.vexfs.") == 0; }
+
+  void xattr(const Record &r) {
+    if (reserved(r.name)) throw client::Error(EINVAL, "damaged stream: an attribute with a reserved name");
+    seen_bytes_ += r.name.size() + 1;
+    if (seen_bytes_ > xattrs_max) throw client::Error(EINVAL, "damaged stream: too many attributes of one inode");
+    seen_.insert(r.name);
+    std::string had;
+    if (!tree_.xattr(inode_, r.name, &had) || had != r.data) tree_.set_xattr(inode_, r.name, r.data);
+  }
+
+  void finish_inode(const Record &r) {
+    if (xattrs_)
+      for (const std::string &name : tree_.xattrs(inode_))
+        if (!seen_.count(name) && !reserved(name)) tree_.remove_xattr(inode_, name);
+    const Attr a = tree_.need(inode_);
+    tree_.set_times(inode_, r);
+    if (a.is_file() || a.is_dir()) tree_.set_flags(inode_, r.flags);
+  }
+
+  Reader &reader_;
+  Tree &tree_;
+  const ReceiveOptions &o_;
+  Header header_;
+  std::string mine_, stream_;
+  uint32_t phase_ = 0, resume_ = 0;
+  Received result_;
+  std::unique_ptr<File> file_;
+  uint64_t size_ = 0;
+  std::unordered_map<uint64_t, vexfs_collection> collections_;
+  std::string inode_;
+  bool xattrs_ = false;
+  std::set<std::string> seen_;
+  size_t seen_bytes_ = 0;
+};
+
+}  // namespace
+
+Received receive(Reader &reader, Tree &tree, const ReceiveOptions &options) {
+  return Receiver(reader, tree, options).run();
+}
+
+}  // namespace vexfs::stream
