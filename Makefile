@@ -24,7 +24,7 @@ build = mkdir -p $(1) && { cmake -G Ninja -S . -B $(1) $(2) >$(1)/configure.log 
 # Sanitizers slow down by far more than -O2 would win back, and twice the tests are to be compiled.
 SANITIZED := -DVEXFS_BENCH=OFF -DVEXFS_TOOLS=OFF '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1'
 
-.PHONY: all help deps userspace module vm-modules test demo bench bench-metadata install clean distclean format check-format tidy fuzz crash crash-vm corrupt arch
+.PHONY: all help deps userspace module vm-modules test demo bench bench-metadata bench-durability install clean distclean format check-format tidy fuzz crash crash-vm corrupt arch
 
 all: userspace
 	@if [ -d "$(KDIR)" ]; then $(MAKE) --no-print-directory module; \
@@ -40,12 +40,14 @@ help:
 #help make demo       a virtual machine shows what VexFS does, and checks it
 #help make bench      measure searches and index building against the peers, print a table
 #help make bench-metadata  what create, stat, rename, unlink cost beside ext4, in instructions, in a virtual machine
+#help make bench-durability  syncs, snapshots, durable inserts beside plain files; file I/O beside ext4, in instructions
 #help make module     vexfs.ko for KVER=release (default: running kernel), in build/module-release/
 #help make install    PREFIX=/usr DESTDIR=: tools, man pages, header, vexfs.ko for KVER
 #help make fuzz       libFuzzer on each target for FUZZ_SECONDS=60 (needs clang)
 #help make crash      the crash simulation for CRASH_SECONDS=600 each
 #help make corrupt    damage every block of an image, each in four ways: noticed, never wrong data, repaired
-#help make crash-vm   kill CRASH_ROUNDS=50 virtual machines under load on each kernel, check that nothing synced is lost
+#help make crash-vm   kill CRASH_ROUNDS=50 virtual machines under load on each kernel, check that nothing synced is lost;
+#help                 then power cuts at every flush of a recorded load of CUT_SECONDS=60 on each
 #help make userspace  only the tools and tests;           make vm-modules: vexfs.ko for the kernels that tests boot
 #help make arch       check who includes whom;          make check-format: what the tests ask of the sources
 #help make format     clang-format the C++ sources;   make tidy: clang-tidy, warnings are errors
@@ -124,6 +126,11 @@ bench-metadata: userspace
 	@$(MAKE) --no-print-directory module KVER=$$(qemu/prepare --release 6.1)
 	@bench/vm/metadata
 
+bench-durability: userspace
+	@$(HOST)/bench/durability
+	@$(MAKE) --no-print-directory module KVER=$$(qemu/prepare --release 6.1)
+	@bench/vm/storage
+
 FUZZ_SECONDS ?= 60
 fuzz:
 	$(SAY) "fuzz targets with libFuzzer, in $(BUILD)/fuzz"
@@ -148,11 +155,14 @@ corrupt: userspace
 	VX_CORRUPT=all $(HOST)/tests/corrupt_blocks_test
 
 CRASH_ROUNDS ?= 50
+CUT_SECONDS ?= 60
 crash-vm: userspace vm-modules
 	$(SAY) "killing virtual machines under load, $(CRASH_ROUNDS) on each kernel"
 	@status=0; pids=; for series in $(VM_SERIES); do \
 		tests/vm/crash_rounds --kernel $$series --build $(HOST) --rounds $(CRASH_ROUNDS) & pids="$$pids $$!"; done; \
-	for pid in $$pids; do wait $$pid || status=1; done; exit $$status
+	for pid in $$pids; do wait $$pid || status=1; done; \
+	for series in $(VM_SERIES); do \
+		tests/vm/power_cuts --kernel $$series --build $(HOST) --seconds $(CUT_SECONDS) || status=1; done; exit $$status
 
 arch:
 	@python3 tests/arch/check_arrows.py
