@@ -166,6 +166,9 @@ class Image : public ImagePlace {
   void write_file(const std::string &path, const std::string &contents) override {
     make(path, false, true);
     InodeRef ip = walk(components(path), path);
+    vx_attr a;
+    vx_getattr(ip.get(), &a);
+    if (S_ISDIR(a.mode)) throw Error(EISDIR, path + ": is a directory");
     const vx_time t = now();
     if (const int rc = vx_truncate(ip.get(), 0, &t)) fail(path, rc);
     for (size_t at = 0; at < contents.size();) {

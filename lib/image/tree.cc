@@ -39,6 +39,13 @@ constexpr uint32_t flags_kept =
     VX_INODE_IMMUTABLE | VX_INODE_APPEND | VX_INODE_NODUMP | VX_INODE_NOATIME | VX_INODE_SYNC | VX_INODE_NOSUM;
 static_assert(flags_kept == stream::flags_known && static_cast<uint32_t>(VX_INODE_NOSUM) == stream::no_sum);
 
+// Those that a mounted filesystem takes.
+bool settable(const std::string &xattr) {
+  for (const std::string prefix : {"user.", "trusted.", "security."})
+    if (xattr.size() > prefix.size() && xattr.compare(0, prefix.size(), prefix) == 0) return true;
+  return false;
+}
+
 // As the kernel's new_encode_dev().
 uint64_t encode_device(uint32_t major, uint32_t minor) {
   return (minor & 0xff) | (uint64_t{major} << 8) | (uint64_t{minor & ~0xffu} << 12);
@@ -204,7 +211,7 @@ class ImageTree : public stream::Tree {
     const int rc = vx_xattr_get(at(path).get(), name.data(), name.size(), value->data(), value->size(), &n);
     value->resize(rc ? 0 : n);
     if (rc == -ENODATA) return false;
-    if (rc) fail(show(path) + ": " + name, rc);
+    if (rc) fail(show(path) + ": " + stream::printable(name), rc);
     return true;
   }
 
@@ -246,7 +253,7 @@ class ImageTree : public stream::Tree {
     const vx_time t = now();
     const int rc = vx_rename(from.get(), old.data(), old.size(), dir.get(), name.data(), name.size(),
                              VX_RENAME_NOREPLACE, nullptr, &t);
-    if (rc) fail(show(path) + " -> " + to, rc);
+    if (rc) fail(show(path) + " -> " + stream::printable(to), rc);
   }
 
   void remove(const std::string &path, bool directory) override {
@@ -276,15 +283,16 @@ class ImageTree : public stream::Tree {
   }
 
   void set_xattr(const std::string &path, const std::string &name, const std::string &value) override {
+    if (!settable(name)) fail(show(path) + ": " + stream::printable(name), -EOPNOTSUPP);
     const vx_time t = now();
     if (const int rc = vx_xattr_set(at(path).get(), name.data(), name.size(), value.data(), value.size(), 0, &t))
-      fail(show(path) + ": " + name, rc);
+      fail(show(path) + ": " + stream::printable(name), rc);
   }
 
   void remove_xattr(const std::string &path, const std::string &name) override {
     const vx_time t = now();
     const int rc = vx_xattr_remove(at(path).get(), name.data(), name.size(), &t);
-    if (rc && rc != -ENODATA) fail(show(path) + ": " + name, rc);
+    if (rc && rc != -ENODATA) fail(show(path) + ": " + stream::printable(name), rc);
   }
 
   void set_times(const std::string &path, const Record &r) override {
@@ -304,7 +312,7 @@ class ImageTree : public stream::Tree {
   std::string name() const override { return name_; }
 
  private:
-  std::string show(const std::string &path) const { return name_ + ":/" + path; }
+  std::string show(const std::string &path) const { return stream::printable(name_ + ":/" + path); }
 
   InodeRef get(uint64_t ino, int *rc) const {
     vx_inode *raw = nullptr;

@@ -43,6 +43,7 @@ bool apply(Model &m, const disk::LogRecord &r) {
     return true;
   }
   if (r.op == disk::LogOp::splice) return splice(t.items, r) || lost_key(t, key_of(r.key));
+  if (key_of(r.last) < key_of(r.key)) return false;
   t.items.erase(t.items.lower_bound(key_of(r.key)), t.items.upper_bound(key_of(r.last)));
   return true;
 }

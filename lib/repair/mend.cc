@@ -27,9 +27,9 @@ Errno replay(vx_bdev *dev, bool *done) {
   return (*volume)->close().code();
 }
 
-void copies_alone(vx_bdev *dev, Mended &out) {
+void copies_alone(vx_bdev *dev, Depth depth, Mended &out) {
   Repair r(dev);
-  out.failure = r.plan(Depth::copies);
+  out.failure = r.plan(depth);
   if (out.failure != Errno::ok || !r.anything()) return;
   out.failure = r.apply(dev);
   out.written = out.failure == Errno::ok;
@@ -71,14 +71,15 @@ Mended mend(vx_bdev *dev, bool found, bool all, const Check &check) {
   Mended out;
   if (!found) {
     out.failure = replay(dev, &out.replayed);
-    if (out.failure == Errno::ok) copies_alone(dev, out);
+    // Whoever met damage has marked the root, and with the mark everything is checked: there is none any more.
+    if (out.failure == Errno::ok) copies_alone(dev, Depth::checked, out);
     return out;
   }
   host::OverlayDevice trial(dev);
   const auto repairs = rounds(&trial, all, check, out);
   if (out.refused) {  // what is only a matter of copies is put right all the same
     const std::vector<Action> needed = std::exchange(out.actions, {});
-    copies_alone(dev, out);
+    copies_alone(dev, Depth::copies, out);
     out.refused = true;
     out.actions = needed;
     return out;

@@ -41,6 +41,10 @@ Value value_of(const T &t) {
   return Value(p, p + sizeof t);
 }
 
+inline const char *tree_name(u8 tree) {
+  static constexpr const char *names[disk::kTrees] = {"fs", "collections", "snapshots", "refcounts", "dead"};
+  return names[tree];
+}
 constexpr u8 kFs = 0, kCollections = 1, kSnapshots = 2, kRefcounts = 3, kDead = 4;
 
 struct NodePlace {
@@ -106,6 +110,7 @@ struct Model {
   std::map<u64, Buffer> bad_copies;  // of all trees, those of snapshots included
   BlockSet seen;                     // blocks of nodes and of what they refer to, before anything was decided
   bool space_wrong = false, header_wrong = false;
+  bool snapshots_lost = false;  // some, or maybe some
 
   std::vector<Action> actions;
   void safe(std::string text) { actions.push_back({Action::Kind::safe, std::move(text)}); }
@@ -129,6 +134,8 @@ struct Model {
   u64 new_txn() const { return txn + 1; }
   // Where the inode is found, or "inode N" when no name is known.
   std::string path_of(u64 ino);
+  // "collection N" with its name, or else its directory's path.
+  std::string collection(u64 cid);
   void add_node(BlockSet &to, const NodePlace &n) const {
     to.add(n.addr, geo.node_blocks);
     if (n.mirror) to.add(n.mirror, geo.node_blocks);
@@ -157,7 +164,8 @@ void repair_vectors(Model &m);                                                  
 void repair_owners(Model &m);                                                     // vectors_owners.cc
 void repair_index(Model &m, u64 cid, const disk::ConfigItem &config, u64 slots);  // vectors_index.cc
 void settle_overlaps(Model &m);                           // space.cc: before files and vectors are judged
-void repair_refcounts(Model &m);                          // shares.cc: after them
+void settle_shares(Model &m);                             // shares.cc: after that
+void repair_refcounts(Model &m);                          // shares.cc: after files and vectors
 void repair_dead(Model &m);                               // space.cc: likewise
 BlockSet used_blocks(const Model &m, bool present_only);  // space.cc: without or with the dead tree's
 void each_ref(const TreeModel &t, u8 tree, const std::function<void(const Key &, u64 start, u64 count, u64 birth)> &fn);

@@ -199,6 +199,16 @@ bool read_snapshot(Model &m, const disk::SnapshotItem &item, std::map<u64, Birth
   return true;
 }
 
+void tell_lost_snapshots(Model &m) {
+  if (!m.trees[kSnapshots].damaged()) return;
+  std::string left;
+  for (const SnapshotModel &s : m.snapshots)
+    left += cat(left.empty() ? "" : ", ", s.id, " ",
+                quoted(bytes_of(s.item.name).first(strnlen(s.item.name, sizeof s.item.name))));
+  m.ask(
+      cat("snapshots may have been lost: the list of snapshots is damaged; left are: ", left.empty() ? "none" : left));
+}
+
 }  // namespace
 
 // Those that can be read stay; of the others the item goes. Where something is being made or deleted, a mount goes on
@@ -240,6 +250,8 @@ void load_snapshots(Model &m) {
     m.snapshots.push_back({k.oid, item});
     ++it;
   }
+  tell_lost_snapshots(m);
+  m.snapshots_lost = m.trees[kSnapshots].damaged() || !gone.empty();
   if (gone.empty()) return;
   disk::SnapshotRootBlob blob;
   memcpy(&blob, m.blobs[kSnapshots], sizeof blob);

@@ -121,6 +121,8 @@ void remember_seen(Model &m) {
 
 }  // namespace
 
+constexpr const char *kMarkGoes = "the mark that damage was met is taken away";
+
 Errno Repair::plan_new_state() {
   Model &m = *m_;
   load_trees(m);
@@ -130,12 +132,16 @@ Errno Repair::plan_new_state() {
   load_snapshots(m);
   replay_log(m);
   settle_overlaps(m);
+  settle_shares(m);
   repair_files(m);
   repair_vectors(m);
   repair_owners(m);
   repair_refcounts(m);
   repair_dead(m);
-  if (m.root().state & disk::kRootStateErrors) m.header_wrong = true;
+  if (m.root().state & disk::kRootStateErrors) {
+    m.header_wrong = true;
+    m.safe(kMarkGoes);
+  }
   if (m.root().next_object_id != m.next_object_id) m.header_wrong = true;
   // What a good copy says is written over the bad one: whatever happens meanwhile, the good one is there.
   for (auto &[at, node] : m.bad_copies) {
@@ -200,6 +206,17 @@ bool log_waits(const Model &m) {
 
 }  // namespace
 
+// The same state once more, as a transaction of its own, without the mark.
+void Repair::plan_mark() {
+  Model &m = *m_;
+  if (!(m.root().state & disk::kRootStateErrors) || log_waits(m)) return;
+  Buffer contents = m.root_block;
+  auto *r = reinterpret_cast<disk::RootDisk *>(contents.data());
+  r->state = r->state & ~disk::kRootStateErrors;
+  for (unsigned mirror = 0; mirror < 2; mirror++) root_.push_back(root_write(m, contents, m.new_txn(), mirror));
+  m.safe(kMarkGoes);
+}
+
 void Repair::plan_copies() {
   Model &m = *m_;
   plan_supers(m, after_);
@@ -233,10 +250,15 @@ Errno Repair::plan(Depth depth) {
   if (depth == Depth::all) {
     if (e = plan_new_state(); e != Errno::ok) return e;
   }
-  if (rootless)
-    plan_supers(m, after_);
-  else
+  if (!rootless) {
+    if (depth == Depth::checked) plan_mark();
     plan_copies();
+    return Errno::ok;
+  }
+  plan_supers(m, after_);
+  // The other slot is no good either: the same state once more, as a transaction of its own.
+  for (unsigned mirror = 0; mirror < 2; mirror++)
+    after_.push_back(root_write(m, root_.front().bytes, m.new_txn() + 1, mirror));
   return Errno::ok;
 }
 

@@ -29,8 +29,9 @@ struct Action {
 };
 
 enum class Depth {
-  copies,  // copies of the superblock and of the roots
-  all,     // trees, space, and what the items mean
+  copies,   // copies of the superblock and of the roots
+  checked,  // these, and the mark that damage was met goes: a check of everything has found no errors
+  all,      // trees, space, and what the items mean
 };
 
 // Memory that a device can read into and write from.
@@ -69,6 +70,7 @@ class Repair {
  private:
   Errno plan_new_state();
   void plan_copies();
+  void plan_mark();
 
   std::unique_ptr<Model> m_;
   std::vector<Write> before_;  // to places that the old state does not use

@@ -27,6 +27,28 @@ struct Found {
 
 constexpr u64 kPiece = u64{1} << 20;  // bytes read at once
 
+// The keys between the ends of the leaves that were looked at: from first to last, both included, without overlaps.
+class Covered {
+ public:
+  bool has(const Key &k) const {
+    auto it = ranges_.upper_bound(k);
+    return it != ranges_.begin() && std::prev(it)->second >= k;
+  }
+  void add(Key first, Key last) {
+    auto it = ranges_.upper_bound(first);
+    if (it != ranges_.begin() && std::prev(it)->second >= first) --it;
+    while (it != ranges_.end() && it->first <= last) {
+      first = std::min(first, it->first);
+      last = std::max(last, it->second);
+      it = ranges_.erase(it);
+    }
+    ranges_.emplace(first, last);
+  }
+
+ private:
+  std::map<Key, Key> ranges_;
+};
+
 class Scan {
  public:
   explicit Scan(Model &m) : m_(m), reached_(m.geo.total_blocks) {}
@@ -81,7 +103,7 @@ void Scan::read_groups() {
 // Newest first; the items of a leaf count where no newer leaf says something.
 void Scan::merge(u8 tree) {
   TreeModel &t = m_.trees[tree];
-  std::vector<std::pair<Key, Key>> covered;
+  Covered covered;
   Buffer buf(m_.geo.node_size);
   u64 leaves = 0, items = 0;
   for (const Found &f : found_) {
@@ -96,20 +118,20 @@ void Scan::merge(u8 tree) {
       const Key k = store::key_of(store::leaf_items(buf.data())[i].key);
       const bool lost =
           std::any_of(t.lost.begin(), t.lost.end(), [&](const LostRange &r) { return r.by_branch && r.has(k); });
-      const bool newer =
-          std::any_of(covered.begin(), covered.end(), [&](const auto &c) { return k >= c.first && k <= c.second; });
-      if (!lost || newer) continue;
+      if (!lost || covered.has(k)) continue;
       const Bytes v = store::leaf_value(buf.data(), i);
       t.items.emplace(k, Value(v.begin(), v.end()));
       taken++;
     }
-    covered.push_back(
-        {store::key_of(store::leaf_items(buf.data())[0].key), store::key_of(store::leaf_items(buf.data())[n - 1].key)});
+    covered.add(store::key_of(store::leaf_items(buf.data())[0].key),
+                store::key_of(store::leaf_items(buf.data())[n - 1].key));
     if (!taken) continue;
     items += taken;
     leaves++;
   }
-  if (items) m_.ask(cat("tree ", tree, ": ", items, " items in ", leaves, " leaves were found without their branches"));
+  if (items)
+    m_.ask(cat("the ", tree_name(tree), " tree: ", items, " items in ", leaves,
+               " leaves were found without their branches"));
 }
 
 void Scan::run() {
@@ -131,8 +153,9 @@ void scan_lost_nodes(Model &m) {
   u64 lost = 0;
   for (u8 t = 0; t < disk::kTrees; t++) {
     for (const LostRange &r : m.trees[t].lost) {
-      m.ask(cat("tree ", t, ": a ", r.by_branch ? "branch" : "leaf", " is damaged: it led to the items from object ",
-                r.lo.oid, r.open_end ? " on" : cat(" to object ", r.hi.oid)));
+      m.ask(cat("the ", tree_name(t), " tree: a ", r.by_branch ? "branch" : "leaf",
+                " is damaged: it led to the items from object ", r.lo.oid,
+                r.open_end ? " on" : cat(" to object ", r.hi.oid)));
       lost += r.by_branch;
     }
   }

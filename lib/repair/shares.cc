@@ -61,13 +61,54 @@ std::vector<Run> written(const Model &m) {
   std::vector<Run> runs;
   for (const auto &[k, v] : m.trees[kRefcounts].items) {
     const auto r = item_of<disk::RefcountItem>(v);
-    if (disk::verify_refcount(as_bytes(v), k.oid, k.type, k.off, m.geo)) return {{0, 0, 0, 0}};  // not what can be counted
+    if (disk::verify_refcount(as_bytes(v), k.oid, k.type, k.off, m.geo))
+      return {{0, 0, 0, 0}};  // not what can be counted
     append_run(m, runs, {k.oid, k.oid + r.blocks, r.birth, r.refs});
   }
   return runs;
 }
 
+struct Share {
+  u64 start, end, birth;
+  Key key;
+};
+
+// What hangs together has one birth: the oldest, as nothing that a snapshot may need is freed with that.
+void one_birth(Model &m, const std::vector<Share> &all, usize from, usize to) {
+  u64 birth = ~u64{0};
+  for (usize i = from; i < to; i++) birth = std::min(birth, all[i].birth);
+  for (usize i = from; i < to; i++) {
+    if (all[i].birth == birth) continue;
+    const Key &k = all[i].key;
+    auto e = item_of<disk::DiskExtent>(m.files()[k]);
+    e.birth = birth;
+    m.put(kFs, k, value_of(e));
+    m.ask(cat(m.path_of(k.oid), ": the birth of its extent at block ", k.off,
+              " is corrected to that of the extents which share its blocks"));
+  }
+}
+
 }  // namespace
+
+void settle_shares(Model &m) {
+  std::vector<Share> all;
+  for (const auto &[k, v] : m.files()) {
+    if (k.type != static_cast<u8>(disk::FsItem::extent) || v.size() < sizeof(disk::DiskExtent)) continue;
+    const auto e = item_of<disk::DiskExtent>(v);
+    if (e.flags & disk::kExtentShared) all.push_back({e.disk, e.disk + e.count, e.birth, k});
+  }
+  std::sort(all.begin(), all.end(), [](const Share &a, const Share &b) { return a.start < b.start; });
+  usize from = 0;
+  u64 end = 0;
+  for (usize i = 0; i < all.size(); i++) {
+    if (all[i].start >= end) {
+      one_birth(m, all, from, i);
+      from = i;
+    }
+    end = std::max(end, all[i].end);
+  }
+  one_birth(m, all, from, all.size());
+}
 
 void repair_refcounts(Model &m) {
   const std::vector<Run> want = counted(m);

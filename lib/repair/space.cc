@@ -14,6 +14,7 @@ using disk::FsItem;
 struct Ref {
   u64 start, count, birth;
   u8 tree;
+  bool shared;
   Key key;
   u64 end() const { return start + count; }
 };
@@ -37,7 +38,11 @@ class Settle {
   void collect(u8 tree);
   bool first_wins(const Ref &a, const Ref &b, u64 start, u64 count);
   int rank(const Ref &r, u64 start, u64 count);
-  bool shared(const Ref &r) const;
+  void unshare_all();
+  void against_nodes();
+  void against_each_other();
+  bool same_data(const Ref &a, const Ref &b);
+  void share(Ref &r);
   void lose(const Ref &r, u64 start, u64 count) { losses_.push_back({r.tree, r.key, start, count}); }
   void cut_extent(const Key &k, std::vector<Loss> &cuts);
 
@@ -61,22 +66,47 @@ void Settle::drop_impossible(u8 tree) {
     }
     m_.ask(tree == kFs ? cat(m_.path_of(it->first.oid), ": its extent at block ", it->first.off,
                              " names blocks that no file can have: a hole is left")
-                       : cat("collection ", it->first.oid, ": ", disk::vector_item_name(it->first.oid, it->first.type),
+                       : cat(m_.collection(it->first.oid), ": ", disk::vector_item_name(it->first.oid, it->first.type),
                              " ", it->first.off, " names impossible blocks: it is dropped"));
     it = m_.drop(tree, it);
   }
 }
 
 void Settle::collect(u8 tree) {
-  each_ref(m_.trees[tree], tree, [&](const Key &k, u64 start, u64 count, u64 birth) {
-    refs_.push_back({start, count, birth, tree, k});
-  });
+  for (const auto &[k, v] : m_.trees[tree].items)
+    disk::block_refs(tree, k.oid, k.type, as_bytes(v), [&, key = k](const disk::BlockRef &r) {
+      refs_.push_back({r.start, r.count, r.birth, tree, tree == kFs && r.shared, key});
+    });
 }
 
-bool Settle::shared(const Ref &r) const {
-  if (r.tree != kFs) return false;
-  const auto e = m_.get<disk::DiskExtent>(kFs, r.key);
-  return e && (e->flags & disk::kExtentShared);
+// A filesystem that was made without shared blocks has none.
+void Settle::unshare_all() {
+  if (m_.super.incompat & disk::kIncompatReflink) return;
+  std::vector<Key> keys;
+  for (const auto &[k, v] : m_.files())
+    if (k.type == kExtentType && item_of<disk::DiskExtent>(v).flags & disk::kExtentShared) keys.push_back(k);
+  for (const Key &k : keys) {
+    auto e = item_of<disk::DiskExtent>(m_.files()[k]);
+    e.flags = e.flags & ~disk::kExtentShared;
+    m_.put(kFs, k, value_of(e));
+  }
+  if (!keys.empty())
+    m_.ask(cat(keys.size(), " extents say that they share blocks, which this filesystem does not have"));
+}
+
+// Both are sound extents over exactly these blocks, and one of them says that it shares them.
+bool Settle::same_data(const Ref &a, const Ref &b) {
+  return (m_.super.incompat & disk::kIncompatReflink) && a.tree == kFs && b.tree == kFs && a.shared != b.shared &&
+         a.start == b.start && a.count == b.count && rank(a, a.start, a.count) == 3 && rank(b, b.start, b.count) == 3;
+}
+
+void Settle::share(Ref &r) {
+  auto e = m_.get<disk::DiskExtent>(kFs, r.key);
+  e->flags = e->flags | disk::kExtentShared;
+  m_.put(kFs, r.key, value_of(*e));
+  r.shared = true;
+  m_.ask(cat(m_.path_of(r.key.oid), ": its extent at block ", r.key.off,
+             " has the same data as another file: it is marked as shared"));
 }
 
 // How sure it is that the blocks are this owner's: 3 file data that fits its checksums, 2 a table of vectors (whose rows
@@ -128,35 +158,61 @@ void Settle::cut_extent(const Key &k, std::vector<Loss> &cuts) {
   keep_until(e->disk + e->count);
 }
 
-void Settle::run() {
-  drop_impossible(kFs);
-  drop_impossible(kCollections);
-  collect(kFs);
-  collect(kCollections);
-  std::sort(refs_.begin(), refs_.end(),
-            [](const Ref &a, const Ref &b) { return a.start != b.start ? a.start < b.start : a.key < b.key; });
-  // A node that is in use is one for sure: its checksum says so.
+// A node that is in use is one for sure: its checksum says so.
+void Settle::against_nodes() {
   std::set<u64> nodes = m_.snapshot_nodes;
   for (const TreeModel &t : m_.trees)
     for (const NodePlace &n : t.nodes) {
       nodes.insert(n.addr);
       if (n.mirror) nodes.insert(n.mirror);
     }
-  std::vector<Ref> open;
   for (const Ref &r : refs_) {
     auto n = nodes.lower_bound(r.start >= m_.geo.node_blocks ? r.start - m_.geo.node_blocks + 1 : 0);
     for (; n != nodes.end() && *n < r.end(); ++n) {
       const u64 start = std::max(*n, r.start), end = std::min(*n + m_.geo.node_blocks, r.end());
       if (start < end) lose(r, start, end - start);
     }
-    std::erase_if(open, [&](const Ref &o) { return o.end() <= r.start; });
-    for (const Ref &o : open) {
-      if (shared(o) && shared(r)) continue;
-      const u64 count = std::min(o.end(), r.end()) - r.start;
-      lose(first_wins(o, r, r.start, count) ? r : o, r.start, count);
-    }
-    open.push_back(r);
   }
+}
+
+// In the order of the device, beside those that have begun and not ended. Extents that share are not compared with each
+// other: there can be very many of these over the same blocks.
+void Settle::against_each_other() {
+  std::multimap<u64, Ref *> open[2];  // by end; not shared, shared
+  for (Ref &r : refs_) {
+    for (auto &o : open) o.erase(o.begin(), o.upper_bound(r.start));
+    for (int of_shared : {0, 1}) {
+      for (auto it = open[of_shared].begin(); it != open[of_shared].end();) {
+        const auto at = it++;
+        Ref &o = *at->second;
+        if (o.shared && r.shared) {
+          if (of_shared) break;
+          continue;
+        }
+        if (same_data(o, r)) {
+          const bool older = r.shared;
+          share(older ? o : r);
+          if (older) open[1].insert(open[0].extract(at));
+          continue;
+        }
+        const u64 count = std::min(o.end(), r.end()) - r.start;
+        lose(first_wins(o, r, r.start, count) ? r : o, r.start, count);
+      }
+    }
+    open[r.shared].insert({r.end(), &r});
+  }
+}
+
+void Settle::run() {
+  drop_impossible(kFs);
+  drop_impossible(kCollections);
+  unshare_all();
+  collect(kFs);
+  collect(kCollections);
+  std::sort(refs_.begin(), refs_.end(),
+            [](const Ref &a, const Ref &b) { return a.start != b.start ? a.start < b.start : a.key < b.key; });
+  against_nodes();
+  against_each_other();
   std::map<std::pair<u8, Key>, std::vector<Loss>> by_item;
   for (const Loss &l : losses_) by_item[{l.tree, l.key}].push_back(l);
   for (auto &[item, cuts] : by_item) {
@@ -165,7 +221,7 @@ void Settle::run() {
       continue;
     }
     auto it = m_.vectors().find(item.second);
-    m_.ask(cat("collection ", item.second.oid, ": ", disk::vector_item_name(item.second.oid, item.second.type), " ",
+    m_.ask(cat(m_.collection(item.second.oid), ": ", disk::vector_item_name(item.second.oid, item.second.type), " ",
                item.second.off, " names blocks of something else: it is dropped"));
     m_.drop(kCollections, it);
   }
@@ -216,7 +272,10 @@ void DeadNotes::judge_entries() {
     it = m_.drop(kDead, it);
   }
   if (bad) m_.ask(cat("dead tree: ", bad, " entries are wrong: they are removed"));
-  if (unneeded) m_.safe(cat("dead tree: ", unneeded, " entries that no snapshot needs are removed"));
+  if (unneeded && m_.snapshots_lost)
+    m_.ask(cat("dead tree: ", unneeded, " entries that no snapshot that is left needs are removed"));
+  else if (unneeded)
+    m_.safe(cat("dead tree: ", unneeded, " entries that no snapshot needs are removed"));
 }
 
 void DeadNotes::add_missing() {

@@ -2,6 +2,7 @@
 // Repair: collections. Rows are what counts; ids, bitmaps of the dead, counters and references follow from them.
 #include <algorithm>
 
+#include "../../kernel/core/api.h"
 #include "../../kernel/core/base/crc.h"
 #include "../../kernel/core/disk/vector_items_rows.h"
 #include "../../kernel/core/simd/simd.h"
@@ -26,12 +27,10 @@ class Collection {
     RowRecord r;
     bool lost = false;  // its group is: what is here is made up
   };
-  std::string name() const {
-    return cat("collection ", cid_, " ",
-               quoted(bytes_of(config_.name).first(strnlen(config_.name, sizeof config_.name))));
-  }
+  std::string name() const { return m_.collection(cid_); }
   void for_items(VectorItem t, const std::function<bool(const Key &, const Value &)> &fn);  // false: the item goes
   void load_state();
+  u64 slots_of_chunks();
   void load_rows();
   void pad(u64 slots);
   void chunks();
@@ -85,14 +84,26 @@ void Collection::pad(u64 slots) {
   }
 }
 
+// Up to where there can be slots, by the chunks. A key alone proves nothing: so many rows must find place on the device,
+// and the counters, where there are any, must know of them.
+u64 Collection::slots_of_chunks() {
+  const u64 rows = config_.chunk_rows, device = m_.geo.total_blocks << m_.geo.block_shift;
+  const disk::VectorLimits limits{m_.geo.total_blocks, m_.geo.block_size};
+  u64 most = std::min<u64>(disk::kSlotsMax, device / std::max<u32>(config_.stride, 1));
+  if (have_state_) most = std::min(most, align_up<u64>(state_.slots, rows));
+  u64 end = 0;
+  for_items(VectorItem::chunk, [&](const Key &k, const Value &v) {
+    if (k.off < most / rows + 1 && !disk::verify_chunk(as_bytes(v), limits, rows * config_.stride))
+      end = std::max(end, std::min(most, (k.off + 1) * rows));
+    return true;
+  });
+  return end;
+}
+
 void Collection::load_rows() {
   const u32 per = config_.rows_per_group;
   std::vector<RowRecord> group(disk::kGroupRowsMax);
-  u64 chunks_end = 0;
-  for_items(VectorItem::chunk, [&](const Key &k, const Value &) {
-    chunks_end = std::max(chunks_end, (k.off + 1) * config_.chunk_rows);
-    return true;
-  });
+  const u64 chunks_end = slots_of_chunks();
   for_items(VectorItem::rows, [&](const Key &k, const Value &v) {
     Result<u32> n = disk::decode_rows(as_bytes(v), group.data());
     if (!n.ok() || *n > per || k.off > disk::kSlotsMax / per || k.off * per > std::max<u64>(chunks_end, rows_.size()))
@@ -129,7 +140,9 @@ void Collection::chunk_rows(u64 number, const disk::ChunkItem &item) {
 void Collection::chunks() {
   const disk::VectorLimits limits{m_.geo.total_blocks, m_.geo.block_size};
   for_items(VectorItem::chunk, [&](const Key &k, const Value &v) {
-    if (const char *why = disk::verify_chunk(as_bytes(v), limits, u64{config_.chunk_rows} * config_.stride)) {
+    const char *why = disk::verify_chunk(as_bytes(v), limits, u64{config_.chunk_rows} * config_.stride);
+    if (!why && k.off > disk::kSlotsMax / config_.chunk_rows) why = "number";
+    if (why) {
       m_.ask(cat(name(), ": chunk ", k.off, " makes no sense (", why, "): it is dropped"));
       return false;
     }
@@ -327,6 +340,21 @@ void Collection::run() {
   repair_index(m_, cid_, config_, rows_.size());
 }
 
+}  // namespace
+
+std::string Model::collection(u64 cid) {
+  const auto c = get<disk::ConfigItem>(kCollections, key_of(cid, VectorItem::config));
+  if (c && c->name[0])
+    return cat("collection ", cid, " ", quoted(bytes_of(c->name).first(strnlen(c->name, sizeof c->name))));
+  u64 dir = c ? c->dir_ino.get() : 0;
+  for (auto it = vectors().begin(); !dir && it != vectors().end() && it->first.oid == 0; ++it)
+    if (it->first.type == disk::kRegistryByDir && item_of<disk::DirEntryItem>(it->second).cid == cid)
+      dir = it->first.off;
+  return dir ? cat("collection ", cid, " of ", path_of(dir)) : cat("collection ", cid);
+}
+
+namespace {
+
 // ---------------------------------------------------------------- registry
 class Registry {
  public:
@@ -336,6 +364,8 @@ class Registry {
  private:
   void judge_items();
   void drop_collection(u64 cid);
+  void tell_lost();
+  std::string kept_by(u64 dir) const;
   void match_directories();
   void disown(u64 cid);
   void release(u64 cid, disk::ConfigItem &c, const char *why);
@@ -345,6 +375,7 @@ class Registry {
   }
   Model &m_;
   std::map<u64, disk::ConfigItem> configs_;
+  mutable std::map<u64, std::set<u64>> snapshot_dirs_;  // by snapshot: inodes with a collection
 };
 
 void Registry::drop_collection(u64 cid) {
@@ -378,7 +409,7 @@ void Registry::judge_items() {
     const bool only_state = it->first.type == static_cast<u8>(VectorItem::state) &&
                             (std::next(it) == m_.vectors().end() || std::next(it)->first.oid != cid);
     if (only_state && m_.vectors().count({0, disk::kRegistryTombstone, cid})) continue;  // the end of a drop
-    m_.ask(cat("collection ", cid, ": its configuration is damaged (", why,
+    m_.ask(cat(m_.collection(cid), ": its configuration is damaged (", why,
                "): without it nobody can tell what its data means; it is removed"));
     drop_collection(cid);
     if (cid == ~u64{0}) break;
@@ -387,10 +418,48 @@ void Registry::judge_items() {
 
 // A mount frees it, as after a drop.
 void Registry::release(u64 cid, disk::ConfigItem &c, const char *why) {
-  m_.ask(cat("collection ", cid, ": ", why));
+  m_.ask(cat(m_.collection(cid), ": ", why));
   c.flags = c.flags | disk::kConfigDropped;
   m_.put(kCollections, key_of(cid, VectorItem::config), value_of(c));
   m_.put(kCollections, {0, disk::kRegistryTombstone, cid}, {});
+}
+
+// The snapshots whose state still has a collection for that directory.
+std::string Registry::kept_by(u64 dir) const {
+  std::string list;
+  for (const SnapshotModel &s : m_.snapshots) {
+    auto it = snapshot_dirs_.find(s.id);
+    if (it == snapshot_dirs_.end()) {
+      TreeModel t;
+      walk_tree(m_, kCollections, disk::kept_root(s.item, kCollections), t);
+      it = snapshot_dirs_.emplace(s.id, std::set<u64>{}).first;
+      for (const auto &[k, v] : t.items)
+        if (k.oid == 0 && k.type == disk::kRegistryByDir) it->second.insert(k.off);
+    }
+    if (it->second.count(dir))
+      list +=
+          cat(list.empty() ? "" : ", ", quoted(bytes_of(s.item.name).first(strnlen(s.item.name, sizeof s.item.name))));
+  }
+  return list;
+}
+
+// Directories that say that they carry a collection, where there is none.
+void Registry::tell_lost() {
+  std::set<u64> have;
+  for (const auto &[cid, c] : configs_)
+    if (!(c.flags & disk::kConfigDropped)) have.insert(c.dir_ino);
+  std::vector<u64> lost;
+  for (const auto &[k, v] : m_.files())
+    if (k.oid && k.type == static_cast<u8>(disk::FsItem::inode) &&
+        item_of<disk::DiskInode>(v).flags & VX_INODE_COLLECTION && !have.count(k.oid))
+      lost.push_back(k.oid);
+  for (u64 dir : lost) {
+    const std::string kept = kept_by(dir);
+    m_.ask(cat(m_.path_of(dir), ": its collection is lost",
+               kept.empty() ? "; no snapshot has it" : cat("; it is still in snapshot ", kept)));
+  }
+  if (m_.trees[kCollections].damaged())
+    m_.ask("the collections tree is damaged: collections, or vectors of those that are left, may have been lost");
 }
 
 void Registry::match_directories() {
@@ -399,12 +468,12 @@ void Registry::match_directories() {
     const bool dropped = c.flags & disk::kConfigDropped, recorded = m_.vectors().count(tomb) != 0;
     if (dropped && !recorded) {
       m_.put(kCollections, tomb, {});
-      m_.ask(cat("collection ", cid, ": is dropped, which is recorded now"));
+      m_.ask(cat(m_.collection(cid), ": is dropped, which is recorded now"));
     }
     if (dropped) continue;
     if (recorded) {
       m_.drop(kCollections, m_.vectors().find(tomb));
-      m_.ask(cat("collection ", cid, ": is not dropped, the record of that is removed"));
+      m_.ask(cat(m_.collection(cid), ": is not dropped, the record of that is removed"));
     }
     const auto entry = m_.get<disk::DirEntryItem>(kCollections, by_dir);
     if (!directory(c.dir_ino)) {
@@ -413,7 +482,7 @@ void Registry::match_directories() {
       disk::DirEntryItem e{};
       e.cid = cid;
       m_.put(kCollections, by_dir, value_of(e));
-      m_.ask(cat("collection ", cid, ": is entered for its directory again"));
+      m_.ask(cat(m_.collection(cid), ": is entered for its directory again"));
     } else if (entry->cid != cid) {
       release(cid, c, "its directory carries another one: it is dropped");
     }
@@ -458,6 +527,7 @@ void Registry::disown(u64 cid) {
 
 void Registry::run() {
   judge_items();
+  tell_lost();
   match_directories();
   disk::VectorRootBlob blob;
   memcpy(&blob, m_.blobs[kCollections], sizeof blob);

@@ -76,7 +76,7 @@ void repair_index(Model &m, u64 cid, const disk::ConfigItem &config, u64 slots) 
   if (good) return;
   it = m.vectors().lower_bound({cid, static_cast<u8>(VectorItem::index_header), 0});
   while (it != m.vectors().end() && it->first.oid == cid) it = m.drop(kCollections, it);
-  m.safe(cat("collection ", cid, ": its index checkpoint is damaged: it is dropped, and made anew when it is used"));
+  m.safe(cat(m.collection(cid), ": its index checkpoint is damaged: it is dropped, and made anew when it is used"));
 }
 
 }  // namespace vexfs::repair

@@ -30,7 +30,7 @@ std::map<u64, Slots> owned_rows(const Model &m) {
 }
 
 // What the references of all files say; *broken gets those with an item that makes no sense.
-std::map<u64, Slots> referred_rows(const Model &m, std::set<u64> &broken) {
+std::map<u64, Slots> referred_rows(const Model &m, const std::map<u64, Slots> &owned, std::set<u64> &broken) {
   std::map<u64, Slots> out;
   for (const auto &[k, v] : m.trees[kFs].items) {
     if (k.oid == 0 || k.type != disk::kOwnerRefType) continue;
@@ -38,11 +38,17 @@ std::map<u64, Slots> referred_rows(const Model &m, std::set<u64> &broken) {
       broken.insert(k.oid);
       continue;
     }
+    const auto rows = owned.find(k.oid);
+    const usize most = rows == owned.end() ? 0 : rows->second.size();
     Slots &s = out[k.oid];
     const u32 count = item_of<disk::OwnerRefItem>(v).count;
-    // A row has one reference, and more than a filesystem holds no item tells of.
+    // A row has one reference, and there are not more references than rows.
+    if (count > most - std::min(most, s.size())) {
+      broken.insert(k.oid);
+      continue;
+    }
     for (u32 i = 0; i < count; i++)
-      if (count > (1u << 24) || !s.insert({static_cast<u32>(k.off >> 32), static_cast<u32>(k.off) + i}).second) {
+      if (!s.insert({static_cast<u32>(k.off >> 32), static_cast<u32>(k.off) + i}).second) {
         broken.insert(k.oid);
         break;
       }
@@ -89,7 +95,7 @@ void repair_flags(Model &m, const std::map<u64, Slots> &owned) {
 void repair_owners(Model &m) {
   std::set<u64> broken;
   const auto owned = owned_rows(m);
-  const auto referred = referred_rows(m, broken);
+  const auto referred = referred_rows(m, owned, broken);
   std::set<u64> inodes = broken;
   for (const auto &[ino, s] : owned) inodes.insert(ino);
   for (const auto &[ino, s] : referred) inodes.insert(ino);

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "../client/error.h"
+
 namespace vexfs::stream {
 
 inline constexpr char magic[8] = {'V', 'E', 'X', 'S', 'T', 'R', 'M', '\n'};
@@ -108,6 +110,21 @@ struct Record {
 
 // "", or what is wrong with it: a path is relative to the root of the tree, its components are names. "" is the root.
 std::string path_error(const std::string &path);
+
+// The stream is to blame: one that is none, or of another version (EINVAL).
+class BadStream : public client::Error {
+ public:
+  using client::Error::Error;
+};
+
+// It is not what was sent: EUCLEAN.
+class Damage : public BadStream {
+ public:
+  explicit Damage(const std::string &what);
+};
+
+// For messages: control characters and what is no UTF-8 as \xNN.
+std::string printable(const std::string &s);
 
 std::string encode(const Record &r);                              // the payload
 Record decode(Type type, const uint8_t *payload, size_t length);  // throws client::Error

@@ -12,7 +12,9 @@
 namespace vexfs::stream {
 namespace {
 
-[[noreturn]] void damaged(const std::string &what) { throw client::Error(EINVAL, "damaged stream: " + what); }
+[[noreturn]] void damaged(const std::string &what) { throw Damage(what); }
+
+[[noreturn]] void no_stream() { throw BadStream(EINVAL, "this is no stream of a snapshot"); }
 
 void append(std::string &s, uint64_t v, int n) {
   for (int i = 0; i < n; i++) s += static_cast<char>(v >> (8 * i));
@@ -24,6 +26,11 @@ uint64_t get(const uint8_t *p, int n) {
   return v;
 }
 
+bool below(const std::string &path, const std::string &dir) {  // or that itself
+  return path.compare(0, dir.size(), dir) == 0 && (path.size() == dir.size() || path[dir.size()] == '/');
+}
+
+// Directly in it.
 bool inside(const std::string &path, const std::string &dir) {
   return path.size() > dir.size() + 1 && path.compare(0, dir.size(), dir) == 0 && path[dir.size()] == '/' &&
          path.find('/', dir.size() + 1) == std::string::npos;
@@ -104,6 +111,7 @@ void Reader::read(void *p, size_t n, const char *what) {
   auto *at = static_cast<uint8_t *>(p);
   for (size_t done = 0; done < n;) {
     const size_t got = in_(at + done, n - done);
+    if (got == 0 && bytes_ == 0 && done && memcmp(p, magic, std::min(done, sizeof magic)) != 0) no_stream();
     if (got == 0) damaged(std::string("it ends in ") + what);
     done += got;
   }
@@ -117,10 +125,10 @@ bool Reader::next(Record *r) {
     uint8_t p[preamble_bytes];
     sum_ = ~uint32_t{0};
     read(p, sizeof p, "its first bytes");
-    if (memcmp(p, magic, sizeof magic) != 0) throw client::Error(EINVAL, "this is no stream of a snapshot");
+    if (memcmp(p, magic, sizeof magic) != 0) no_stream();
     if (get(p + 8, 4) != version)
-      throw client::Error(EINVAL, "a stream of version " + std::to_string(get(p + 8, 4)) +
-                                      ": this program knows version " + std::to_string(version));
+      throw BadStream(EINVAL, "a stream of version " + std::to_string(get(p + 8, 4)) + ": this program knows version " +
+                                  std::to_string(version));
     if (get(p + 12, 4) != 0) damaged("unknown flags");
     chain_ = crc32c(~uint32_t{0}, p, sizeof p);
     begun_ = true;
@@ -166,6 +174,9 @@ void Reader::check_order(const Record &r) {
   };
   if ((r.type == Type::header) != (sequence_ == 0)) damaged("the header is not the first record, or comes again");
   if (in_inode_ && r.type != Type::xattr && r.type != Type::attributes) damaged("an inode without attributes");
+  const std::string &staging = header_.staging;
+  if (!staging.empty() && r.type != Type::move && (below(r.path, staging) || below(r.to, staging)))
+    damaged("a name in the place of what is being moved");
   const bool in_file = in_file_;
   in_file_ = in_file && (r.type == Type::write || r.type == Type::hole || r.type == Type::touch);
   switch (r.type) {
@@ -181,11 +192,12 @@ void Reader::check_order(const Record &r) {
     case Type::unlink:
     case Type::rmdir:
       only_in(detach, detach);
+      if (!header_.incremental()) damaged("something is taken away, by a stream that holds everything");
       break;
     case Type::move: {
       only_in(detach, names);
       const std::string &staged = phase_ == detach ? r.to : r.path, &other = phase_ == detach ? r.path : r.to;
-      if (header_.staging.empty() || !inside(staged, header_.staging) || inside(other, header_.staging))
+      if (header_.staging.empty() || !inside(staged, header_.staging) || below(other, header_.staging))
         damaged("a move that is neither out of the tree nor into it");
       break;
     }

@@ -32,7 +32,7 @@ class Writer {
 };
 
 // Gives records one by one, each after its checksum, place and contents have been found right, in an order that makes
-// sense. Throws client::Error (EINVAL) for anything else. Memory: two records, whatever the stream says.
+// sense. Throws Damage for anything else (BadStream, EINVAL, for what is no stream of this version). Memory: two records, whatever the stream says.
 class Reader {
  public:
   explicit Reader(Input in);

@@ -228,7 +228,7 @@ class PosixTree : public Tree {
     const int err = errno;
     value->resize(n < 0 ? 0 : static_cast<size_t>(n));
     if (n < 0 && err == ENODATA) return false;
-    if (n < 0) fail(show(path) + ": " + name, err);
+    if (n < 0) fail(show(path) + ": " + printable(name), err);
     return true;
   }
 
@@ -271,7 +271,7 @@ class PosixTree : public Tree {
     const long rc = ::syscall(SYS_renameat2, from.get(), old.c_str(), dir, name.c_str(), RENAME_NOREPLACE);
     const int err = errno;
     parent_fd_ = Fd();
-    if (rc != 0) fail(show(path) + " -> " + to, err);
+    if (rc != 0) fail(show(path) + " -> " + printable(to), err);
   }
 
   void remove(const std::string &path, bool directory) override {
@@ -305,12 +305,13 @@ class PosixTree : public Tree {
   void set_xattr(const std::string &path, const std::string &name, const std::string &value) override {
     const Fd fd = at(path);
     if (::setxattr(self(fd).c_str(), name.c_str(), value.data(), value.size(), 0) != 0)
-      fail(show(path) + ": " + name, errno);
+      fail(show(path) + ": " + printable(name), errno);
   }
 
   void remove_xattr(const std::string &path, const std::string &name) override {
     const Fd fd = at(path);
-    if (::removexattr(self(fd).c_str(), name.c_str()) != 0 && errno != ENODATA) fail(show(path) + ": " + name, errno);
+    if (::removexattr(self(fd).c_str(), name.c_str()) != 0 && errno != ENODATA)
+      fail(show(path) + ": " + printable(name), errno);
   }
 
   void set_times(const std::string &path, const Record &r) override {
@@ -326,7 +327,7 @@ class PosixTree : public Tree {
   std::string name() const override { return name_; }
 
  private:
-  std::string show(const std::string &path) const { return path.empty() ? name_ : join(name_, path); }
+  std::string show(const std::string &path) const { return printable(path.empty() ? name_ : join(name_, path)); }
 
   // An O_PATH descriptor, not ok() with *err where it cannot be had.
   Fd locate(const std::string &path, int *err) const {
@@ -416,7 +417,7 @@ class PosixTree : public Tree {
 
 Attr Tree::need(const std::string &path) {
   Attr a;
-  if (!stat(path, &a)) throw client::Error(ENOENT, join(name(), path) + ": " + strerror(ENOENT));
+  if (!stat(path, &a)) throw client::Error(ENOENT, printable(join(name(), path)) + ": " + strerror(ENOENT));
   return a;
 }
 

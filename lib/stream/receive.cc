@@ -16,6 +16,7 @@ namespace vexfs::stream {
 namespace {
 
 constexpr uint32_t locked = immutable | append_only;
+constexpr char forced_mark[] = ";forced";
 
 // "uuid id txn": which snapshot. With the base's, which stream.
 std::string identity(const Uuid &uuid, uint64_t id, uint64_t txn) {
@@ -28,7 +29,7 @@ class Receiver {
 
   Received run() {
     Record r;
-    if (!reader_.next(&r)) throw client::Error(EINVAL, "damaged stream: it is empty");
+    if (!reader_.next(&r)) throw Damage("it is empty");
     begin(r.header);
     if (!result_.already && o_.starting) o_.starting(header_);
     result_.summary.count(r);
@@ -53,22 +54,28 @@ class Receiver {
     header_ = h;
     mine_ = identity(h.uuid, h.id, h.txn);
     stream_ = mine_ + " from " + (h.incremental() ? std::to_string(h.base_id) : "nothing");
+    result_.name = o_.name.empty() ? h.name : o_.name;
     std::string under_way, received;
-    const bool interrupted = tree_.xattr("", receiving_xattr, &under_way);
+    bool interrupted = tree_.xattr("", receiving_xattr, &under_way);
     tree_.xattr("", received_xattr, &received);
-    if (interrupted && under_way.compare(0, stream_.size() + 1, stream_ + ";") == 0) {
-      resume_ = static_cast<uint32_t>(strtoul(under_way.c_str() + stream_.size() + 1, nullptr, 10));
-      if (resume_ < detach || resume_ > finished)
-        throw client::Error(EINVAL, tree_.name() + ": " + receiving_xattr + " makes no sense");
-      result_.resumed = true;
-      return;
+    if (interrupted && settled(under_way, received)) {
+      tree_.remove_xattr("", receiving_xattr);
+      interrupted = false;
     }
-    if (o_.force) return;
-    if (interrupted)
-      throw client::Error(EBUSY, tree_.name() + ": the receive of another stream was interrupted here (" + under_way +
-                                     "): receive that one again, or use --force");
-    if (received.compare(0, mine_.size() + 1, mine_ + " ") == 0) {
+    if (interrupted && under_way.compare(0, stream_.size() + 1, stream_ + ";") == 0)
+      return resume(under_way.substr(stream_.size() + 1));
+    forced_ = o_.force && h.incremental();
+    if (forced_) return;
+    if (interrupted && !o_.force)
+      throw client::Error(EBUSY, tree_.name() + ": the receive of another stream was interrupted here (" +
+                                     printable(under_way) + "): receive that one again, or use --force");
+    if (!interrupted && received.compare(0, mine_.size() + 1, mine_ + " ") == 0) {
+      if (!has_snapshot(received))
+        throw client::Error(ESTALE, tree_.name() + ": snapshot '" + h.name +
+                                        "' was received before, but its snapshot is gone; what is here may have "
+                                        "changed: receive it into an empty directory");
       result_.already = true;
+      result_.name = local_name(received);
       resume_ = finished;
       return;
     }
@@ -78,13 +85,47 @@ class Receiver {
       check_empty(received);
   }
 
+  static std::string local_name(const std::string &received) {  // "uuid id txn NAME"
+    size_t at = 0;
+    for (int i = 0; i < 3 && at != std::string::npos; i++) at = received.find(' ', at ? at + 1 : 0);
+    return at == std::string::npos ? "" : received.substr(at + 1);
+  }
+  bool has_snapshot(const std::string &received) {
+    const std::string name = local_name(received);
+    return !o_.kept || (!name.empty() && o_.kept(name, received));
+  }
+
+  // All was done but for taking the mark off. So it is, too, where the tree was rolled back to the snapshot: that was
+  // made before.
+  bool settled(const std::string &under_way, const std::string &received) {
+    const std::string last = ";" + std::to_string(finished), from = " from ";
+    const size_t semicolon = under_way.find(';'), at = under_way.find(from);
+    if (!o_.kept || semicolon == std::string::npos || at == std::string::npos || at > semicolon) return false;
+    if (under_way.compare(semicolon, last.size(), last) != 0) return false;
+    return received.compare(0, at + 1, under_way.substr(0, at) + " ") == 0 && has_snapshot(received);
+  }
+
+  void resume(const std::string &where) {
+    char *end = nullptr;
+    resume_ = static_cast<uint32_t>(strtoul(where.c_str(), &end, 10));
+    const std::string rest = end;
+    if (resume_ < detach || resume_ > finished || (!rest.empty() && rest != forced_mark))
+      throw client::Error(EINVAL, tree_.name() + ": " + receiving_xattr + " makes no sense");
+    if (!rest.empty() && !o_.force)
+      throw client::Error(EBUSY,
+                          tree_.name() + ": a receive with --force was interrupted here; it goes on with --force only");
+    forced_ = o_.force && header_.incremental();
+    result_.resumed = true;
+  }
+
   void check_empty(const std::string &received) {
-    bool empty = received.empty();
+    bool empty = received.empty() || o_.force;
     tree_.list("", [&](const Entry &) { empty = false; });
-    if (!empty)
+    vexfs_collection c{};
+    if (!empty || collection_at(*tree_.target(""), &c))
       throw client::Error(ENOTEMPTY, tree_.name() +
-                                         ": is not empty, and the stream holds everything: receive it into an "
-                                         "empty directory");
+                                         ": is not empty, and the stream holds everything: receive it into an empty "
+                                         "directory (--force is for streams of changes)");
   }
 
   void check_base(const std::string &received) {
@@ -92,12 +133,17 @@ class Receiver {
     if (received.compare(0, base.size() + 1, base + " ") != 0)
       throw client::Error(EINVAL, tree_.name() + ": base does not match: the stream goes on from snapshot '" +
                                       header_.base_name + "' (" + base + "), what is here is " +
-                                      (received.empty() ? "none that was received" : "'" + received + "'"));
+                                      (received.empty() ? "none that was received" : "'" + printable(received) + "'"));
+    const std::string name = local_name(received);
+    if (!has_snapshot(received))
+      throw client::Error(ENOENT, tree_.name() + ": snapshot '" + printable(name) +
+                                      "', which the stream goes on from, is not here any more: whether files have "
+                                      "changed since cannot be told (--force goes on all the same)");
     if (!o_.changed_since) return;
-    const std::vector<std::string> changed = o_.changed_since(header_.base_name);
+    const std::vector<std::string> changed = o_.changed_since(name);
     if (!changed.empty())
-      throw client::Error(EBUSY, tree_.name() + ": has changed since snapshot '" + header_.base_name +
-                                     "': " + changed.front() + (changed.size() > 1 ? ", and more" : "") +
+      throw client::Error(EBUSY, tree_.name() + ": has changed since snapshot '" + printable(name) +
+                                     "': " + printable(changed.front()) + (changed.size() > 1 ? ", and more" : "") +
                                      " (--force goes on all the same)");
   }
 
@@ -109,7 +155,8 @@ class Receiver {
     finish_file();
     if (phase_ == names && !skipped() && !header_.staging.empty()) remove(header_.staging, true, true);
     phase_ = p;
-    if (skipped()) return;
+    // Of a stream that holds everything nothing may be in the first phase: what is there is refused before any mark.
+    if (skipped() || (p == detach && !header_.incremental())) return;
     mark(p);
     if (p == detach && !header_.staging.empty() && !there(header_.staging))
       tree_.make(header_.staging, 0040000, 0, 0, "");
@@ -117,7 +164,7 @@ class Receiver {
 
   void mark(uint32_t p) {
     tree_.sync();
-    tree_.set_xattr("", receiving_xattr, stream_ + ";" + std::to_string(p));
+    tree_.set_xattr("", receiving_xattr, stream_ + ";" + std::to_string(p) + (forced_ ? forced_mark : ""));
     tree_.sync();
   }
 
@@ -125,8 +172,9 @@ class Receiver {
     phase_ = finished;
     if (result_.already) return;
     if (!again()) mark(finished);
-    tree_.set_xattr("", received_xattr, mine_ + " " + header_.name);
+    tree_.set_xattr("", received_xattr, mine_ + " " + result_.name);
     tree_.sync();
+    if (o_.keep) o_.keep(result_.name);  // the mark is in the snapshot, too: see settled()
     tree_.remove_xattr("", receiving_xattr);
     tree_.sync();
   }
@@ -142,10 +190,10 @@ class Receiver {
         break;
       case Type::unlink:
       case Type::rmdir:
-        remove(r.path, r.type == Type::rmdir, again());
+        remove(r.path, r.type == Type::rmdir, again() || forced_);
         break;
       case Type::move:
-        if (!again() || there(r.path)) tree_.move(r.path, r.to);
+        move(r);
         break;
       case Type::mkdir:
         make(r.path, 0040000, r);
@@ -204,8 +252,8 @@ class Receiver {
   void clear(const std::string &path) {
     Attr a;
     if (!tree_.stat(path, &a)) {
-      if (again() && phase_ == detach) return;  // it has been moved away
-      throw client::Error(ENOENT, tree_.name() + "/" + path + ": " + strerror(ENOENT));
+      if ((again() || forced_) && phase_ == detach) return;  // it has been moved away
+      throw client::Error(ENOENT, tree_.name() + "/" + printable(path) + ": " + strerror(ENOENT));
     }
     if (a.flags & locked) tree_.set_flags(path, a.flags & ~locked);
   }
@@ -218,8 +266,31 @@ class Receiver {
     }
   }
 
+  void move(const Record &r) {
+    if (again() && !there(r.path) && there(r.to)) return;
+    if (!again() || there(r.path)) make_room(r.to, false);
+    tree_.move(r.path, r.to);
+  }
+
+  // Forced: what is there and is not wanted goes, but for directories, whose contents nobody knows: they are an error,
+  // now and whenever it is tried again.
+  void make_room(const std::string &path, bool for_directory) {
+    Attr a;
+    if (!forced_ || !tree_.stat(path, &a)) return;
+    if (a.is_dir() && for_directory) return;
+    if (a.is_dir())
+      throw client::Error(EEXIST, tree_.name() + "/" + printable(path) +
+                                      ": is a directory, which even --force does not replace: remove it");
+    if (a.flags & locked) tree_.set_flags(path, a.flags & ~locked);
+    tree_.remove(path, false);
+  }
+
   void make(const std::string &path, uint32_t type, const Record &r) {
     Attr a;
+    if (forced_) {
+      make_room(path, type == 0040000);
+      if (tree_.stat(path, &a)) return;  // a directory
+    }
     if (again() && tree_.stat(path, &a)) {
       const bool same = a.type() == type && a.major == r.major && a.minor == r.minor &&
                         (type != 0120000 || tree_.read_link(path) == r.text);
@@ -230,7 +301,8 @@ class Receiver {
 
   void link(const Record &r) {
     Attr a, b;
-    if (again() && tree_.stat(r.path, &a) && tree_.stat(r.to, &b) && a.ino == b.ino) return;
+    if ((again() || forced_) && tree_.stat(r.path, &a) && tree_.stat(r.to, &b) && a.ino == b.ino) return;
+    make_room(r.to, false);
     tree_.link(r.path, r.to);
   }
 
@@ -268,7 +340,7 @@ class Receiver {
   }
 
   void drop(const std::string &path) {
-    if (again() && !there(path)) return;
+    if ((again() || forced_) && !there(path)) return;
     const auto t = tree_.target(path);
     vexfs_collection c{};
     if (collection_at(*t, &c)) client::collection_drop(*t, c.id);
@@ -293,9 +365,9 @@ class Receiver {
     } else if (!skipped()) {
       alter(*t, c, wanted);
     }
-    if (collections_.size() == collections_max) throw client::Error(EINVAL, "damaged stream: too many collections");
-    if (!collections_.emplace(r.collection, c).second)
-      throw client::Error(EINVAL, "damaged stream: a collection comes twice");
+    if (collections_.size() == collections_max) throw Damage("too many collections");
+    if (!collections_.emplace(r.collection, c).second || !used_.insert(c.id).second)
+      throw Damage("a collection comes twice, or a directory carries two");
   }
 
   void alter(client::Target &t, const vexfs_collection &c, const vexfs_collection &wanted) {
@@ -321,7 +393,7 @@ class Receiver {
 
   const vexfs_collection &find(uint64_t id) {
     const auto it = collections_.find(id);
-    if (it == collections_.end()) throw client::Error(EINVAL, "damaged stream: vectors of no collection");
+    if (it == collections_.end()) throw Damage("vectors of no collection");
     return it->second;
   }
 
@@ -339,8 +411,7 @@ class Receiver {
 
   void rows(const Record &r) {
     const vexfs_collection &c = find(r.collection);
-    if (c.dim != r.dim || c.element != r.element)
-      throw client::Error(EINVAL, "damaged stream: vectors of another kind than their collection's");
+    if (c.dim != r.dim || c.element != r.element) throw Damage("vectors of another kind than their collection's");
     const uint64_t owner = r.owned ? need_file(r.path) : 0;
     std::vector<vexfs_row> rows(r.rows.size());
     for (size_t i = 0; i < rows.size(); i++) {
@@ -369,7 +440,8 @@ class Receiver {
 
   uint64_t need_file(const std::string &path) {
     const Attr a = tree_.need(path);
-    if (!a.is_file()) throw client::Error(EINVAL, tree_.name() + "/" + path + ": is no file that could own vectors");
+    if (!a.is_file())
+      throw client::Error(EINVAL, tree_.name() + "/" + printable(path) + ": is no file that could own vectors");
     if (a.flags & locked) tree_.set_flags(path, a.flags & ~locked);
     return a.ino;
   }
@@ -378,9 +450,9 @@ class Receiver {
   static bool reserved(const std::string &name) { return name.compare(0, 14, "trusted.vexfs.") == 0; }
 
   void xattr(const Record &r) {
-    if (reserved(r.name)) throw client::Error(EINVAL, "damaged stream: an attribute with a reserved name");
+    if (reserved(r.name)) throw Damage("an attribute with a reserved name");
     seen_bytes_ += r.name.size() + 1;
-    if (seen_bytes_ > xattrs_max) throw client::Error(EINVAL, "damaged stream: too many attributes of one inode");
+    if (seen_bytes_ > xattrs_max) throw Damage("too many attributes of one inode");
     seen_.insert(r.name);
     std::string had;
     if (!tree_.xattr(inode_, r.name, &had) || had != r.data) tree_.set_xattr(inode_, r.name, r.data);
@@ -401,10 +473,12 @@ class Receiver {
   Header header_;
   std::string mine_, stream_;
   uint32_t phase_ = 0, resume_ = 0;
+  bool forced_ = false;
   Received result_;
   std::unique_ptr<File> file_;
   uint64_t size_ = 0;
-  std::unordered_map<uint64_t, vexfs_collection> collections_;
+  std::unordered_map<uint64_t, vexfs_collection> collections_;  // by their ids at the source
+  std::set<uint64_t> used_;                                     // ids here
   std::string inode_;
   bool xattrs_ = false;
   std::set<std::string> seen_;

@@ -4,6 +4,8 @@
 #include <cstring>
 
 #include "../../include/uapi/vexfs.h"
+#include "../../kernel/core/base/utf8.h"
+#include "../../kernel/core/disk/snapshot_items.h"
 #include "../../kernel/core/platform.h"
 #include "../client/commands.h"
 #include "format.h"
@@ -11,9 +13,7 @@
 namespace vexfs::stream {
 namespace {
 
-[[noreturn]] void bad(Type t, const std::string &what) {
-  throw client::Error(EINVAL, std::string("damaged stream: ") + type_name(t) + " record: " + what);
-}
+[[noreturn]] void bad(Type t, const std::string &what) { throw Damage(std::string(type_name(t)) + " record: " + what); }
 
 class Encoder {
  public:
@@ -123,8 +123,10 @@ void encode_header(Encoder &e, const Header &h) {
 }
 
 bool snapshot_name(const std::string &s) {
-  return !s.empty() && s.find('/') == std::string::npos && s != "." && s != "..";
+  return disk::good_snapshot_name({reinterpret_cast<const u8 *>(s.data()), s.size()});
 }
+
+bool plain_name(const std::string &s) { return s.find('/') == std::string::npos && s != "." && s != ".."; }
 
 Header decode_header(Decoder &d) {
   Header h;
@@ -140,8 +142,9 @@ Header decode_header(Decoder &d) {
   h.staging = d.name(name_max);
   if (!snapshot_name(h.name)) bad(Type::header, "no name of a snapshot");
   if (h.id == 0 || h.base_id == h.id) bad(Type::header, "no snapshot is meant");
-  if (h.incremental() != snapshot_name(h.base_name)) bad(Type::header, "a base without a name, or the reverse");
-  if (!h.staging.empty() && (!snapshot_name(h.staging) || h.staging == ".vexfs"))
+  if (h.incremental() ? !snapshot_name(h.base_name) : !h.base_name.empty() || h.base_txn)
+    bad(Type::header, "a base without a name, or the reverse");
+  if (!h.staging.empty() && (!h.incremental() || !plain_name(h.staging) || h.staging == ".vexfs"))
     bad(Type::header, "no name for what is being moved");
   return h;
 }
@@ -276,9 +279,26 @@ std::string path_error(const std::string &path) {
     if (n == 0) return "a path that is absolute or has an empty name";
     if (n > name_max) return "a path with a name of " + std::to_string(n) + " bytes";
     if (path[at] == '.' && (n == 1 || (n == 2 && path[at + 1] == '.'))) return "a path with '.' or '..'";
+    if (at == 0 && path.compare(0, n, ".vexfs") == 0) return "a path into .vexfs, which no snapshot has";
     at = slash + 1;
   }
   return "";
+}
+
+Damage::Damage(const std::string &what) : BadStream(EUCLEAN, "damaged stream: " + what) {}
+
+std::string printable(const std::string &s) {
+  static constexpr char digits[] = "0123456789abcdef";
+  const Bytes bytes{reinterpret_cast<const u8 *>(s.data()), s.size()};
+  std::string out;
+  for (size_t i = 0; i < s.size();) {
+    const u8 c = bytes[i];
+    const size_t n = c < 0x20 || c == 0x7f ? 0 : utf8_character(bytes, i);
+    if (n == 0) (out += "\\x") += {digits[c >> 4], digits[c & 15]};
+    out.append(s, i, n);
+    i += n ? n : 1;
+  }
+  return out;
 }
 
 uint32_t crc32c(uint32_t seed, const void *p, size_t n) { return vx_crc32c(seed, p, n); }
@@ -470,8 +490,7 @@ Record decode(Type type, const uint8_t *payload, size_t length) {
       r.crc = d.u32();
       break;
     default:
-      throw client::Error(EINVAL,
-                          "damaged stream: unknown type of record " + std::to_string(static_cast<unsigned>(type)));
+      throw Damage("unknown type of record " + std::to_string(static_cast<unsigned>(type)));
   }
   d.finish();
   return r;

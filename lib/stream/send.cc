@@ -48,7 +48,7 @@ class Sender {
     phase(vectors);
     send_vectors();
     phase(attributes);
-    for (auto &[ino, o] : plan_.objects) send_attributes(ino, o);
+    send_all_attributes();
     out_.end();
     summary_.header = h.header;
     summary_.records = out_.records();
@@ -440,25 +440,47 @@ class Sender {
   }
 
   // ------------------------------------------------------------------ attributes
-  void send_attributes(uint64_t ino, const Object &o) {
-    if (o.what & VEXFS_CHANGED_DELETED) return;
-    const auto path = plan_.path(ino);
+  // Directories last, and of them the deepest first: as long as something is to be done below one, nobody else owns it.
+  void send_all_attributes() {
+    struct Place {
+      size_t depth;
+      std::string path;
+      uint64_t ino;
+    };
+    std::vector<Place> directories;
+    for (const auto &[ino, o] : plan_.objects) {
+      if (o.what & VEXFS_CHANGED_DELETED) continue;
+      const auto path = plan_.path(ino);
+      if (!path) continue;
+      if (o.directory)
+        directories.push_back({path->empty() ? 0 : depth(*path) + 1, *path, ino});
+      else
+        send_attributes(*path, o);
+    }
+    std::stable_sort(directories.begin(), directories.end(),
+                     [](const Place &a, const Place &b) { return a.depth > b.depth; });
+    for (const Place &d : directories) send_attributes(d.path, plan_.objects[d.ino]);
+  }
+
+  void send_attributes(const std::string &path, const Object &o) {
     Attr a;
-    if (!path || !s_.now->stat(*path, &a)) return;
+    if (!s_.now->stat(path, &a)) return;
     Record r;
     r.type = Type::inode;
-    r.path = *path;
+    r.path = path;
     r.mode = a.mode;
     r.uid = a.uid;
     r.gid = a.gid;
-    r.with_xattrs = !s_.then || o.created || (o.what & VEXFS_CHANGED_XATTRS);
+    // What is written to, or given to somebody, loses its capabilities (security.capability) at the receiver.
+    constexpr uint32_t strips = VEXFS_CHANGED_DATA | VEXFS_CHANGED_WRITTEN | VEXFS_CHANGED_ATTRIBUTES;
+    r.with_xattrs = !s_.then || o.created || (o.what & VEXFS_CHANGED_XATTRS) || (!o.directory && (o.what & strips));
     put(r);
     if (r.with_xattrs)
-      for (const std::string &name : s_.now->xattrs(*path)) {
+      for (const std::string &name : s_.now->xattrs(path)) {
         Record x;
         x.type = Type::xattr;
         x.name = name;
-        if (!private_xattr(name) && s_.now->xattr(*path, name, &x.data)) put(x);
+        if (!private_xattr(name) && s_.now->xattr(path, name, &x.data)) put(x);
       }
     Record t;
     t.type = Type::attributes;

@@ -35,7 +35,7 @@ damage() { # WHAT OFFSET STATUS: a copy of the image with one byte inverted
 	if [ "$3" = 0 ]; then says warning; else says error; fi
 }
 damage "superblock" 4100 4
-says "copy of the superblock at byte" "is used" "1 error(s), 1 warning(s); -p or -y repairs"
+says "copy of the superblock at byte" "is used" "1 error(s), 1 warning(s); -p repairs what nothing is lost by, -y everything"
 ok fsck.vexfs --help
 status 4 fsck.vexfs --json -f broken
 json "not j['clean'] and j['errors'] >= 1 and any(f['severity'] == 'error' for f in j['findings'])"

@@ -37,6 +37,20 @@ says "root slot 0: the damaged copy" "root slot 1: the damaged copy"
 ok fsck.vexfs -f broken
 says_not warning
 
+# ---- a copy of a tree's root: the quick look at boot sees it
+ok mkfs.vexfs -q -m dup twice 64M
+ok vexctl --image twice dump root
+for at in $(sed -n 's/.*tree 0: root \([0-9]*\) .* mirror \([0-9]*\) .*/\1 \2/p' out | head -1); do
+	cp --sparse=always twice broken
+	flip broken $((at * 4096 + 300))
+	status 4 fsck.vexfs -n broken
+	status 1 fsck.vexfs -p broken
+	says "repaired: the copy of a tree node at block $at is written anew from the other one"
+	says_not "-y"
+	ok fsck.vexfs -f broken
+	says_not warning
+done
+
 # ---- space maps: -p, from what the trees refer to
 broken $((18 * 4096 + 70)) $((19 * 4096 + 70))
 status 4 fsck.vexfs -n broken
@@ -50,11 +64,11 @@ leaf=$(sed -n 's/^node \([0-9]*\) .*level 0.*/\1/p' out | tail -1)
 broken $((leaf * 4096 + 8000))
 sum=$(sha256sum <broken)
 status 4 fsck.vexfs -p broken
-says "run fsck.vexfs -y" "would be repaired: tree 0: a leaf is damaged"
+says "run fsck.vexfs -y" "would be repaired: the fs tree: a leaf is damaged"
 [ "$sum" = "$(sha256sum <broken)" ] || fail "-p has written what it must not"
 cp --sparse=always broken again
 status 1 fsck.vexfs -y broken
-says "repaired: tree 0: a leaf is damaged"
+says "repaired: the fs tree: a leaf is damaged"
 ok fsck.vexfs -f broken
 status 1 fsck.vexfs -y --json again
 json "j['repaired'] and j['exit'] == 1 and j['repairs'] and not all(r['safe'] for r in j['repairs'])"
@@ -82,6 +96,7 @@ status 4 fsck.vexfs -p broken
 status 1 fsck.vexfs -y broken
 says "no root can be used"
 ok fsck.vexfs -f broken
+says_not warning
 ok vexctl --image broken ls /d1
 
 # ---- not a filesystem, usage

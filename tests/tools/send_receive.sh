@@ -46,17 +46,24 @@ size=$(stat -c %s tuesday)
 status 1 t snapshot receive -i tuesday
 says "base does not match" monday
 head -c 1000 monday >cut
-status 1 t snapshot receive -i cut
-says "damaged stream"
-for i in 0 20 200 $((size / 2)) $((size - 1)); do
+status 5 t snapshot receive -i cut
+says "cut: damaged stream"
+status 5 vexctl snapshot verify cut
+cp tuesday bad
+flip bad 0
+status 1 vexctl snapshot verify bad
+echo text >short
+status 1 vexctl snapshot verify short
+says "short: this is no stream of a snapshot"
+for i in 20 200 $((size / 2)) $((size - 1)); do
 	cp tuesday bad
 	flip bad "$i"
-	status 1 vexctl snapshot verify bad
+	status 5 vexctl snapshot verify bad
 done
 status 1 vexctl snapshot verify large
 says "no stream of a snapshot"
 cat monday tuesday >both
-status 1 t snapshot receive -i both
+status 5 t snapshot receive -i both
 says "follows its end"
 ok t ls /
 [ ! -s out ] || fail "something was received"
@@ -104,6 +111,90 @@ ok t --json snapshot list
 json "[s['name'] for s in j] == ['monday', 'tuesday']"
 ok fsck.vexfs -f target
 ok fsck.vexfs -f other
+
+# ---- received, but its snapshot is gone, and what is there has changed: nothing is taken for it
+cp --sparse=always target third
+x() { vexctl --image third "$@"; }
+status 1 x snapshot receive -i tuesday
+says "has been received already"
+ok x snapshot delete tuesday
+ok x put one /d/f
+status 1 x snapshot receive -i tuesday
+says "its snapshot is gone"
+ok x --json snapshot list
+json "[s['name'] for s in j] == ['monday']"
+
+# ---- a change is seen however the directory is spelled; so is a collection that was dropped
+ok mkfs.vexfs -q fourth 64M
+y() { vexctl --image fourth "$@"; }
+ok y mkdir /sub
+ok y mkdir /subway
+ok y --json snapshot receive -i monday --into sub/ --as first
+json "j['as'] == 'first' and not j['resumed']"
+ok y --json snapshot list
+json "[s['name'] for s in j] == ['first']"
+status 1 y snapshot receive -i monday --into /sub
+says "has been received already, as 'first'"
+cp --sparse=always fourth fifth
+ok y put one /subway/else # not below it
+ok y put one /sub/d/mine
+for into in sub /sub ./sub sub/ //sub /./sub//; do
+	status 1 y snapshot receive -i tuesday --into "$into"
+	says "has changed since snapshot 'first': d"
+done
+status 2 y snapshot receive -i tuesday --into /subway/../sub
+ok vexctl --image fifth put one /subway/else
+ok mkfs.vexfs -q sixth 32M
+ok vexctl --image sixth collection create -p /c -d 3
+ok vexctl --image sixth add /c -v "[1, 2, 3]" --id 1
+ok vexctl --image sixth snapshot create a
+ok vexctl --image sixth put one /one
+ok vexctl --image sixth snapshot create b
+ok vexctl --image sixth snapshot send a -o a
+ok vexctl --image sixth snapshot send b --from a -o b
+ok mkfs.vexfs -q seventh 32M
+ok vexctl --image seventh snapshot receive -i a
+ok vexctl --image seventh collection drop -y /c
+status 1 vexctl --image seventh snapshot receive -i b
+says "has changed since snapshot 'a': the collection of c"
+ok vexctl --image fifth snapshot create monday # which is not the one that was received
+ok vexctl --image fifth snapshot receive -i tuesday --into sub
+ok vexctl --image fifth cat /sub/d/f
+says two
+ok fsck.vexfs -f fifth
+# Back to what was received, and on from there.
+ok vexctl --image fifth snapshot rollback first
+ok vexctl --image fifth snapshot receive -i tuesday --into sub --as second
+ok vexctl --image fifth cat /sub/d/f
+says two
+ok fsck.vexfs -f fifth
+
+# ---- --force does not make a full directory an empty one
+for i in 1 2; do
+	status 1 y snapshot receive -i monday --into /subway --as another --force
+	says "is not empty"
+done
+
+# ---- where a stream goes: what is no file is written to, a link is followed, nothing is left behind
+mkdir dir
+ln -s dir/real link
+ok v snapshot send monday -o link
+[ -L link ] || fail "the link was replaced"
+cmp -s dir/real monday || fail "not what the link leads to"
+[ "$(ls -A dir)" = real ] || fail "something was left behind: $(ls -A dir)"
+(umask 027 && v snapshot send monday -o dir/mode >out 2>&1) || fail "to a new file"
+[ "$(stat -c %a dir/mode)" = 640 ] || fail "mode $(stat -c %a dir/mode)"
+mkfifo fifo
+cat fifo >piped &
+ok v snapshot send monday -o fifo
+wait $!
+[ -p fifo ] || fail "the pipe was replaced"
+cmp -s piped monday || fail "not what went into the pipe"
+ok v snapshot send monday -o /dev/null
+[ -c /dev/null ] || fail "/dev/null was replaced"
+v --quiet snapshot send monday -o /dev/stdout 2>err | cmp -s - monday || fail "to /dev/stdout"
+status 1 v put one /d
+says "is a directory"
 
 # ---- into a directory; one that is not there, one that is no directory
 ok t mkdir /copy

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Repair, one kind of damage after the other: the check finds it, the repair puts it right and says what is lost, and
 // what has nothing to do with it is as it was.
+#include "../../kernel/core/disk/log.h"
 #include "../../kernel/core/disk/vector_items_rows.h"
 #include "../../kernel/core/store/volume.h"
+#include "../../lib/repair/write.h"
 #include "repair_fixture.h"
 
 namespace vexfs::repair::test {
@@ -175,9 +177,34 @@ TEST_F(FsckRepair, NoRootAtAll) {
     flip((m->geo.root_mirror[s] << 10) + 100);
   }
   repaired({"no root can be used"});
+  u64 warnings = 1;
+  EXPECT_EQ(*check_all(&dev(), nullptr, &warnings), 0u);
+  EXPECT_EQ(warnings, 0u);  // both slots are in order
   u64 same = 0;
   for (const auto &[k, v] : whole) same += now.count(k) && now[k] == v;
   EXPECT_GT(same * 10, whole.size() * 9);
+}
+
+TEST_F(FsckRepair, TheMarkOfDamageGoesWhenNoneIsLeft) {
+  const auto m = model_of(&dev());
+  m->root().state = m->root().state | disk::kRootStateErrors;
+  for (unsigned mirror = 0; mirror < 2; mirror++) {
+    const Write w = root_write(*m, m->root_block, m->txn, mirror);
+    dev().poke(w.off, w.bytes.data(), w.bytes.size());
+  }
+  u64 warnings = 0;
+  ASSERT_EQ(*check_all(&dev(), nullptr, &warnings), 0u);
+  ASSERT_EQ(warnings, 1u);
+  const auto check = [](vx_bdev *d) { return check_all(d); };
+  mended = mend(&dev(), false, false, check);
+  EXPECT_TRUE(mended.written);
+  EXPECT_EQ(lines_of(mended.actions), "the mark that damage was met is taken away\n");
+  EXPECT_EQ(*check_all(&dev(), nullptr, &warnings), 0u);
+  EXPECT_EQ(warnings, 0u);
+  EXPECT_EQ(model_of(&dev())->root().state & disk::kRootStateErrors, 0u);
+  EXPECT_FALSE(mend(&dev(), false, false, check).written);  // once is enough
+  ASSERT_TRUE(read_everything(&dev(), &now));
+  only({});
 }
 
 TEST_F(FsckRepair, PreenLeavesWhatTakesADecision) {
@@ -263,6 +290,53 @@ TEST_F(FsckRepair, TwoOwnersOfABlock) {
   });
   repaired({"/d1/file8", "belong to something else: a hole is left", "the space maps of"});
   only({":/d1/file8"});
+}
+
+// ------------------------------------------------------------- shared blocks
+struct FsckRepairShares : FsckRepair {
+  FsckRepairShares() {
+    vector::test::Options o;
+    {
+      Mount m(o, &dev());
+      vx_inode *from = m.open(m.open(m.root(), "d0"), "file8"), *to = m.make(m.root(), "twin");
+      const vx_time t = Mount::now();
+      EXPECT_EQ(vx_pclone(from, 0, to, 0, 8100, &t), 0);
+      m.unmount();
+    }
+    whole.clear();
+    EXPECT_TRUE(read_everything(&dev(), &whole, &inodes));
+    EXPECT_EQ(*check_all(&dev()), 0u);
+    twin = find_fs(ino("/twin"), FsItem::extent);
+  }
+  Key twin;
+};
+
+TEST_F(FsckRepairShares, OneBirth) {
+  change<disk::DiskExtent>(TreeId::fs, twin, [](auto &e) { e.birth = e.birth - 1; });
+  repaired({"the birth of its extent at block 0 is corrected"});
+  only({});
+}
+
+TEST_F(FsckRepairShares, TheFlagOfOneIsLost) {
+  for (const Key &k : {twin, find_fs(ino("/d0/file8"), FsItem::extent)}) {
+    change<disk::DiskExtent>(TreeId::fs, k, [](auto &e) { e.flags = e.flags & ~disk::kExtentShared; });
+    repaired({"has the same data as another file: it is marked as shared"});
+    only({});
+  }
+}
+
+TEST_F(FsckRepairShares, WithoutTheFeature) {
+  const auto m = model_of(&dev());
+  ASSERT_TRUE(m->super.incompat & disk::kIncompatReflink);
+  m->super.incompat = m->super.incompat & ~disk::kIncompatReflink;
+  std::vector<u64> places{disk::kSuperOffset, m->geo.last_backup_byte()};
+  for (u64 g = 1; g < m->geo.groups; g *= 3) places.push_back(m->geo.backup_block(g) << m->geo.block_shift);
+  for (u64 at : places) {
+    disk::seal_super(m->super, at);
+    dev().poke(at, &m->super, sizeof m->super);
+  }
+  repaired({"which this filesystem does not have", "belong to something else: a hole is left"});
+  only({":/twin"});
 }
 
 TEST_F(FsckRepair, ExtentsThatCannotBe) {
@@ -372,6 +446,38 @@ TEST_F(FsckRepairVectors, References) {
   only({});
 }
 
+TEST_F(FsckRepairVectors, MoreReferencesThanRows) {
+  const u64 f = ino("/flat/owner");
+  const Key k = find(TreeId::fs, {f, disk::kOwnerRefType, 0}, {f, disk::kOwnerRefType, ~u64{0}});
+  change<disk::OwnerRefItem>(TreeId::fs, k, [](auto &r) { r.count = 1u << 24; });
+  repaired({"its references to vectors are corrected"});
+  only({});
+}
+
+TEST_F(FsckRepairVectors, KeysFarAway) {
+  const u64 c = cid("/flat");
+  edit([&](store::Volume &v, store::Handle &h) {
+    store::Tree &t = v.tree(TreeId::collections);
+    std::vector<u8> b(4096);
+    auto n = t.get(vec_key(c, VectorItem::config), {b.data(), b.size()});
+    ASSERT_TRUE(n.ok());
+    disk::ConfigItem config;
+    memcpy(&config, b.data(), sizeof config);
+    const u64 far = disk::kSlotsMax / config.chunk_rows - 1;
+    std::vector<u8> chunk(4096), rows(4096);
+    auto in_chunk = t.get(vec_key(c, VectorItem::chunk), {chunk.data(), chunk.size()});
+    ASSERT_TRUE(in_chunk.ok());
+    ASSERT_TRUE(t.erase(h, vec_key(c, VectorItem::chunk)).ok());
+    ASSERT_TRUE(t.insert(h, vec_key(c, VectorItem::chunk, far), {chunk.data(), *in_chunk}).ok());
+    auto in_rows = t.get(vec_key(c, VectorItem::rows), {rows.data(), rows.size()});
+    ASSERT_TRUE(in_rows.ok());
+    const u64 group = far * config.chunk_rows / config.rows_per_group;
+    ASSERT_TRUE(t.insert(h, vec_key(c, VectorItem::rows, group), {rows.data(), *in_rows}).ok());
+  });
+  repaired({"have lost their data"});
+  only({":/flat"});
+}
+
 TEST_F(FsckRepairVectors, LostOwner) {
   const u64 f = ino("/flat/owner");
   erase(TreeId::fs, fs_key(f, FsItem::inode), {f, 255, ~u64{0}});
@@ -383,7 +489,8 @@ TEST_F(FsckRepairVectors, LostOwner) {
 
 TEST_F(FsckRepairVectors, LostConfiguration) {
   erase(TreeId::collections, vec_key(cid("/flat"), VectorItem::config));
-  repaired({"its configuration is damaged (lost)", "carries no collection any more"});
+  repaired({"(\"/flat\"): its configuration is damaged (lost)", "carries no collection any more",
+            "(\"/flat\"): its collection is lost; it is still in snapshot \"first\", \"second\""});
   only({"row:/flat", "search:/flat"});
 }
 
@@ -447,7 +554,58 @@ TEST_F(FsckRepair, ASnapshotThatCannotBeRead) {
   only({"snapshot "});
 }
 
+TEST_F(FsckRepair, TheListOfSnapshots) {
+  for (const Target &t : targets_of(&dev())) {
+    if (t.use == Use::node && t.of_present && t.tree == kSnapshots) spoil_block(t.block);
+  }
+  repaired({"the snapshots tree: a leaf is damaged", "snapshots may have been lost: the list of snapshots is damaged",
+            "entries that no snapshot that is left needs are removed"});
+  only({"snapshot "});
+  for (const Action &a : mended.actions) {
+    if (a.text.find("dead tree") != std::string::npos) {
+      EXPECT_EQ(a.kind, Action::Kind::asks) << a.text;
+    }
+  }
+}
+
+TEST_F(FsckRepairVectors, TheListOfCollections) {
+  // So that the leaf is not the snapshots' too.
+  change<disk::ConfigItem>(TreeId::collections, vec_key(cid("/vec"), VectorItem::config), [](auto &c) { c.m = c.m; });
+  for (const Target &t : targets_of(&dev()))
+    if (t.use == Use::node && t.of_present && !t.of_snapshot && t.tree == kCollections && t.level == 0 &&
+        t.objects.count(0))
+      spoil_block(t.block);
+  repaired({"the collections tree: a leaf is damaged", "the collections tree is damaged: collections, or vectors",
+            "(\"/vec\"): its collection is lost; it is still in snapshot \"first\", \"second\""});
+  only({"vec", "flat"});
+}
+
 // ----------------------------------------------------------- second copies
+// What is looked at before a full check does not pass over it.
+TEST(FsckRepairCopies, BothCopiesOfATreesTopAreLookedAt) {
+  ImageOptions o;
+  o.files = 26;
+  o.node_copies = 2;
+  o.snapshots = false;
+  Image image(o);
+  const auto m = model_of(&image.device());
+  const auto tops_sound = [](vx_bdev *d) {
+    store::Checker c(d, {[](void *, store::Severity, const char *) {}, nullptr, nullptr});
+    EXPECT_TRUE(c.open().ok());
+    auto sound = c.tops_sound();
+    EXPECT_TRUE(sound.ok());
+    return *sound;
+  };
+  EXPECT_TRUE(tops_sound(&image.device()));
+  const disk::NodePtr &top = m->root().trees[kFs].node;
+  for (u64 at : {top.addr.get(), top.mirror.get()}) {
+    auto dev = image.device().clone();
+    const std::vector<u8> junk(1024, 0x5a);
+    dev->poke(at * 1024, junk.data(), junk.size());
+    EXPECT_FALSE(tops_sound(dev.get()));
+  }
+}
+
 TEST(FsckRepairCopies, EitherCopyOfANodeIsEnough) {
   host::set_log_hook([](vx_bdev *, int, const char *) {});
   ImageOptions o;
@@ -535,6 +693,27 @@ TEST_F(FsckRepair, OnAFullDisk) {
     if (t.use == Use::node && t.tree == kFs && t.level == 1) spoil_block(t.block);
   repaired({"items in"});
   only({"snapshot "});
+}
+
+TEST(FsckRepairLog, AnErasureEndsBehindItsBeginning) {
+  disk::LogItemDisk head{};
+  head.op = static_cast<u8>(disk::LogOp::erase);
+  head.len = sizeof(disk::DiskKey);
+  head.key.oid = 7;
+  head.key.off = 5;
+  const auto decoded = [&](u64 oid, u64 off) {
+    disk::DiskKey last{};
+    last.oid = oid;
+    last.off = off;
+    std::vector<u8> b(sizeof head + sizeof last);
+    memcpy(b.data(), &head, sizeof head);
+    memcpy(b.data() + sizeof head, &last, sizeof last);
+    disk::LogRecord r{};
+    return disk::decode_log_record({b.data(), b.size()}, {}, &r);
+  };
+  for (auto [oid, off] : {std::pair<u64, u64>{7, 5}, {7, 6}, {8, 0}})
+    EXPECT_EQ(decoded(oid, off), sizeof head + sizeof(disk::DiskKey)) << oid << " " << off;
+  for (auto [oid, off] : {std::pair<u64, u64>{7, 4}, {6, 9}}) EXPECT_EQ(decoded(oid, off), 0u) << oid << " " << off;
 }
 
 TEST(FsckRepairLog, IsReplayedOrGivenUp) {

@@ -197,7 +197,7 @@ void print_repair(const Options &o, const repair::Mended &m, uint64_t errors) {
     printf("%s: %llu error(s) would be left after a repair; nothing was changed\n", dev,
            static_cast<unsigned long long>(m.errors_left));
   else if (m.written)
-    printf("%s: repaired%s\n", dev, errors ? "" : " (copies only)");
+    printf("%s: repaired%s\n", dev, errors ? "" : " (copies and marks only)");
 }
 
 int exit_code(const Outcome &out, uint64_t errors) {
@@ -274,7 +274,8 @@ void print_text(const Options &o, const store::Checker &c, const Outcome &out, i
     puts(out.full ? "" : " (superblock, roots, space maps and the top of each tree; -f checks everything)");
   } else if (code == exit_errors_left) {
     printf("%s: %llu error(s), %llu warning(s)%s\n", dev, static_cast<unsigned long long>(f.errors),
-           static_cast<unsigned long long>(f.warnings), o.repairs() ? "" : "; -p or -y repairs");
+           static_cast<unsigned long long>(f.warnings),
+           o.repairs() ? "" : "; -p repairs what nothing is lost by, -y everything");
   }
 }
 

@@ -91,7 +91,9 @@ void remove(Context &ctx, const Options &o) {
 
 void add_snapshot_commands(CLI::App &app, Context &ctx) {
   auto o = std::make_shared<Options>();
-  CLI::App *group = app.add_subcommand("snapshot", "Make, list, delete and go back to snapshots")->alias("snap");
+  CLI::App *group =
+      app.add_subcommand("snapshot", "Make, list, compare (diff), send, receive, delete and go back to snapshots")
+          ->alias("snap");
   group->require_subcommand(1);
 
   CLI::App *c = group->add_subcommand("create", "Keep all files and vectors as they are now");

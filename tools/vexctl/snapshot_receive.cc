@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <set>
 
 #include "../../lib/image/tree.h"
 #include "../../lib/stream/receive.h"
@@ -21,7 +22,7 @@ std::string stream_counts(const stream::Summary &s);
 namespace {
 
 struct Options {
-  std::string in, into;
+  std::string in, into, as;
   bool dry_run = false, force = false;
 };
 
@@ -50,7 +51,16 @@ class Source {
   void rewind() {
     if (::lseek(fd_, start_, SEEK_SET) < 0) throw client::Error(errno, name_ + ": " + strerror(errno));
   }
-  stream::Input input() { return stream::from_fd(fd_, name_); }
+  // Reads it; what is wrong with the stream is told with its name.
+  template <class F>
+  auto named(F f) {
+    stream::Reader reader(stream::from_fd(fd_, stream::printable(name_)));
+    try {
+      return f(reader);
+    } catch (const stream::BadStream &e) {
+      throw client::Error(e.err(), stream::printable(name_) + ": " + e.what());
+    }
+  }
 
  private:
   std::string name_;
@@ -66,10 +76,13 @@ void print(const Context &ctx, const stream::Summary &s, const std::string &what
   ctx.say(what);
 }
 
+stream::Summary read_through(Source &source) {
+  return source.named([](stream::Reader &reader) { return stream::verify(reader); });
+}
+
 void verify(Context &ctx, const Options &o) {
   Source source(o.in);
-  stream::Reader reader(source.input());
-  print(ctx, stream::verify(reader), "the stream is whole");
+  print(ctx, read_through(source), "the stream is whole");
 }
 
 // Where the tree is that the stream is applied to, and any directory of its filesystem for commands.
@@ -82,20 +95,34 @@ struct Place {
 Place place(Context &ctx, const Options &o) {
   Place p;
   p.at = ctx.open(o.into, Access::write);
-  if (!p.at->is_directory()) throw client::Error(ENOTDIR, p.at->path() + ": is no directory");
+  if (!p.at->is_directory()) throw client::Error(ENOTDIR, stream::printable(p.at->path()) + ": is no directory");
+  // From here on under the one name that it has, however it was given: paths are compared with it.
   if (ctx.image.empty()) {
-    p.tree = stream::posix_tree(p.at->path());
     const auto real = std::filesystem::canonical(p.at->path());
-    p.below = real.lexically_relative(client::find_mount(p.at->path()).point).string();
+    p.at = ctx.open(real.string(), Access::write);
+    p.tree = stream::posix_tree(real.string());
+    p.below = real.lexically_relative(client::find_mount(real.string()).point).string();
     if (p.below == ".") p.below.clear();
   } else {
     for (const auto &part : split(o.into, '/')) {
       if (part == "..") throw Usage("--into: a path without '..'");
       if (!part.empty() && part != ".") p.below = stream::join(p.below, part);
     }
+    p.at = ctx.open("/" + p.below, Access::write);
     p.tree = client::image_tree(ctx.image_place(Access::write).fs(), ctx.image, p.below);
   }
   return p;
+}
+
+// The tree as a snapshot has it; null: it does not have it.
+std::unique_ptr<stream::Tree> tree_in(Context &ctx, const Place &p, const std::string &name) {
+  try {
+    if (ctx.image.empty()) return stream::posix_tree(client::path_in_snapshot(p.at->path(), name));
+    return client::image_tree(ctx.image_place(Access::write).view(name), ctx.image + "@" + name, p.below);
+  } catch (const client::Error &e) {
+    if (e.err() == ENOENT || e.err() == ENOTDIR) return nullptr;
+    throw;
+  }
 }
 
 uint64_t id_of(client::Target &t, const std::string &name) {
@@ -104,71 +131,135 @@ uint64_t id_of(client::Target &t, const std::string &name) {
   return 0;
 }
 
-// Everything but the time of access, which readers change.
-bool same(const stream::Attr &a, const stream::Attr &b) {
-  return a.ino == b.ino && a.mode == b.mode && a.uid == b.uid && a.gid == b.gid && a.nlink == b.nlink &&
-         a.flags == b.flags && a.size == b.size && a.mtime == b.mtime && a.ctime == b.ctime;
+bool kept(Context &ctx, const Place &p, const std::string &name, const std::string &received) {
+  if (!id_of(*p.at, name)) return false;
+  const auto then = tree_in(ctx, p, name);
+  std::string value;
+  return then && then->xattr("", stream::received_xattr, &value) && value == received;
 }
+
+// Everything but the time of access, which readers change. marks: nor what changes when the receiver's own attributes do.
+bool same(const stream::Attr &a, const stream::Attr &b, bool marks) {
+  return a.ino == b.ino && a.mode == b.mode && a.uid == b.uid && a.gid == b.gid && a.nlink == b.nlink &&
+         a.flags == b.flags && a.size == b.size && a.mtime == b.mtime && (marks || a.ctime == b.ctime);
+}
+
+bool same_xattrs(stream::Tree &a, stream::Tree &b) {  // of the roots
+  auto all = [](stream::Tree &t) {
+    std::vector<std::pair<std::string, std::string>> found;
+    for (const std::string &name : t.xattrs(""))
+      if (name != stream::receiving_xattr) t.xattr("", name, &found.emplace_back(name, "").second);
+    return found;
+  };
+  return all(a) == all(b);
+}
+
+// What is found different below the tree's root in a comparison of the filesystem with a snapshot.
+class Changes {
+ public:
+  Changes(Context &ctx, Place &p, const std::string &name) : ctx_(ctx), p_(p), name_(name), root_(p.at->path()) {}
+
+  void look(const vexfs_change &c) {
+    const bool gone = c.what & VEXFS_CHANGED_DELETED;
+    if (gone && (c.what & VEXFS_CHANGED_COLLECTION)) return dropped_.push_back(c.ino);
+    if (gone) {
+      deleted_.insert(c.ino);  // its directory is told of, too
+      return;
+    }
+    if (found.size() < 2) compare(c);
+  }
+  void finish() {
+    for (const uint64_t dir : dropped_)
+      if (std::string in; found.size() < 2 && !deleted_.count(dir) && inside(dir, 0, &in))
+        found.push_back("the collection of " + (in.empty() ? root_ : in));
+  }
+  std::vector<std::string> found;
+
+ private:
+  // in: the path below the root. What nobody can find a path of may well be there.
+  bool inside(uint64_t ino, uint32_t generation, std::string *in) {
+    in->clear();
+    if (ino == p_.at->ino()) return true;
+    const std::string path = ctx_.place(Access::write).path_of(ino, generation, *p_.at);
+    if (path.empty()) {
+      *in = "inode " + std::to_string(ino);
+      return true;
+    }
+    if (root_ != "/" && (path.compare(0, root_.size(), root_) != 0 || path[root_.size()] != '/')) return false;
+    *in = path.substr(root_ == "/" ? 1 : root_.size() + 1);
+    return true;
+  }
+
+  void compare(const vexfs_change &c) {
+    std::string in;
+    if (!inside(c.ino, c.generation, &in)) return;
+    // The root's own attributes are written after the snapshot has been made.
+    const bool root = c.ino == p_.at->ino();
+    const uint32_t harmless = VEXFS_CHANGED_ATTRIBUTES | (root ? VEXFS_CHANGED_XATTRS : 0);
+    if ((c.what & ~harmless) == 0) {
+      if (!then_) then_ = tree_in(ctx_, p_, name_);
+      stream::Attr a, b;
+      if (then_ && then_->stat(in, &a) && p_.tree->stat(in, &b) && same(a, b, root) &&
+          (!root || same_xattrs(*then_, *p_.tree)))
+        return;
+    }
+    found.push_back(in.empty() ? root_ : in);
+  }
+
+  Context &ctx_;
+  Place &p_;
+  std::string name_, root_;
+  std::unique_ptr<stream::Tree> then_;
+  std::vector<uint64_t> dropped_;  // directories that carried a collection
+  std::set<uint64_t> deleted_;
+};
 
 std::vector<std::string> changed_since(Context &ctx, Place &p, const std::string &name) {
   const uint64_t id = id_of(*p.at, name);
-  if (id == 0)
-    throw client::Error(ENOENT,
-                        p.at->path() + ": snapshot '" + name +
-                            "', which the stream goes on from, is not here any more: whether files have changed "
-                            "since cannot be told (--force goes on all the same)");
+  if (id == 0) throw client::Error(ENOENT, p.at->path() + ": no snapshot '" + name + "'");
   p.tree->sync();
-  std::vector<std::string> found;
-  std::unique_ptr<stream::Tree> then;
-  client::snapshot_diff(*p.at, id, 0, [&](const vexfs_change &c) {
-    if (found.size() >= 2 || (c.what & VEXFS_CHANGED_DELETED)) return;  // its directory is told of, too
-    const std::string path = ctx.place(Access::write).path_of(c.ino, c.generation, *p.at);
-    std::string in;  // in the tree
-    const std::string root = p.at->path();
-    if (c.ino != p.at->ino()) {
-      const bool inside = root == "/" || (path.compare(0, root.size(), root) == 0 && path[root.size()] == '/');
-      if (!inside) return;
-      in = path.substr(root == "/" ? 1 : root.size() + 1);
-    }
-    if (c.what == VEXFS_CHANGED_ATTRIBUTES) {
-      if (!then)
-        then = ctx.image.empty() ? stream::posix_tree(client::path_in_snapshot(root, name))
-                                 : client::image_tree(ctx.image_place(Access::write).view(name), ctx.image, p.below);
-      stream::Attr a, b;
-      if (then->stat(in, &a) && p.tree->stat(in, &b) && same(a, b)) return;
-    }
-    found.push_back(in.empty() ? root : in);
-  });
-  return found;
+  Changes changes(ctx, p, name);
+  client::snapshot_diff(*p.at, id, 0, [&](const vexfs_change &c) { changes.look(c); });
+  changes.finish();
+  return changes.found;
 }
 
 void receive(Context &ctx, const Options &o) {
   if (o.dry_run) return verify(ctx, o);
   Source source(o.in);
-  stream::Header header;
   if (source.seekable()) {  // then nothing is begun that cannot be finished
-    stream::Reader first(source.input());
-    header = stream::verify(first).header;
+    read_through(source);
     source.rewind();
   }
   Place p = place(ctx, o);
   stream::ReceiveOptions options;
   options.force = o.force;
+  options.name = o.as;
   options.starting = [&](const stream::Header &h) {
-    if (id_of(*p.at, h.name))
-      throw client::Error(EEXIST, p.at->path() + ": there is a snapshot '" + h.name + "' already");
+    const std::string name = o.as.empty() ? h.name : o.as;
+    if (id_of(*p.at, name))
+      throw client::Error(
+          EEXIST, p.at->path() + ": there is a snapshot '" + name + "' already (--as NAME: another name for this one)");
   };
+  options.kept = [&](const std::string &name, const std::string &received) { return kept(ctx, p, name, received); };
   options.changed_since = [&](const std::string &name) { return changed_since(ctx, p, name); };
-  stream::Reader reader(source.input());
-  const stream::Received done = stream::receive(reader, *p.tree, options);
-  const std::string name = done.summary.header.name;
-  if (done.already && id_of(*p.at, name))
-    throw client::Error(EEXIST, p.at->path() + ": snapshot '" + name + "' has been received already");
-  client::snapshot_create(*p.at, name);
+  options.keep = [&](const std::string &name) { client::snapshot_create(*p.at, name); };
+  const stream::Received done =
+      source.named([&](stream::Reader &reader) { return stream::receive(reader, *p.tree, options); });
+  if (done.already)
+    throw client::Error(EEXIST, p.at->path() + ": snapshot '" + done.summary.header.name +
+                                    "' has been received already" +
+                                    (done.name == done.summary.header.name ? "" : ", as '" + done.name + "'"));
   p.tree.reset();
+  if (ctx.as_json) {
+    json j = stream_json(done.summary);
+    j["resumed"] = done.resumed;
+    j["as"] = done.name;
+    return ctx.print(j);
+  }
   print(ctx, done.summary,
         "received" + std::string(done.resumed ? " (an interrupted receive was finished)" : "") + ", and snapshot '" +
-            name + "' made");
+            done.name + "' made");
 }
 
 }  // namespace
@@ -179,7 +270,9 @@ void add_snapshot_receive_commands(CLI::App &group, Context &ctx) {
   c->add_option("--into", o->into, "the directory that becomes what the snapshot's root is");
   c->add_option("-i,--in", o->in, "the stream; without, or with -: standard input");
   c->add_flag("-n,--dry-run", o->dry_run, "only look whether the stream is whole");
-  c->add_flag("--force", o->force, "even if the directory is not what the stream goes on from");
+  c->add_option("--as", o->as, "the name of the snapshot here, if it is to be another");
+  c->add_flag("--force", o->force,
+              "even if the directory is not what the stream goes on from (a whole snapshot needs an empty one always)");
   c->callback([&ctx, o] { receive(ctx, *o); });
 
   c = group.add_subcommand("verify", "Whether a stream is whole, and what it holds");

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT
 // vexctl snapshot send: a snapshot, or what has changed since an older one, as a stream.
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <filesystem>
 
 #include "../../lib/image/tree.h"
 #include "../../lib/stream/send.h"
@@ -101,25 +103,62 @@ class Sink {
       name_ = "standard output";
       return;
     }
-    part_ = name + ".part";
-    fd_ = ::open(part_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (fd_ < 0) throw client::Error(errno, part_ + ": " + strerror(errno));
+    struct stat st {};
+    if (::stat(name_.c_str(), &st) == 0 && !S_ISREG(st.st_mode)) {  // a pipe, a device: written to as it is
+      fd_ = ::open(name_.c_str(), O_WRONLY | O_CLOEXEC | O_NOCTTY);
+      if (fd_ < 0) throw client::Error(errno, stream::printable(name_) + ": " + strerror(errno));
+      return;
+    }
+    follow();
+    std::string part = name_ + ".XXXXXX";  // O_EXCL: nobody has put anything in its place
+    fd_ = ::mkostemp(part.data(), O_CLOEXEC);
+    if (fd_ < 0) throw client::Error(errno, stream::printable(name_) + ": " + strerror(errno));
+    part_ = part;
+    const mode_t mask = ::umask(0);
+    ::umask(mask);
+    if (::fchmod(fd_, 0666 & ~mask) != 0) {
+      const int err = errno;
+      discard();
+      throw client::Error(err, stream::printable(part) + ": " + strerror(err));
+    }
   }
-  ~Sink() {
-    if (part_.empty()) return;
-    ::close(fd_);
-    ::unlink(part_.c_str());
-  }
+  ~Sink() { discard(); }
   Sink(const Sink &) = delete;
   Sink &operator=(const Sink &) = delete;
-  stream::Output output() { return stream::to_fd(fd_, name_); }
+  stream::Output output() { return stream::to_fd(fd_, stream::printable(name_)); }
   void finish() {
     if (part_.empty()) return;
-    if (::fsync(fd_) != 0 || ::rename(part_.c_str(), name_.c_str()) != 0)
-      throw client::Error(errno, name_ + ": " + strerror(errno));
+    const std::string dir = std::filesystem::path(name_).parent_path().string();
+    if (::fsync(fd_) != 0 || ::rename(part_.c_str(), name_.c_str()) != 0) failed();
+    part_.clear();
+    const int d = ::open(dir.empty() ? "." : dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    const bool done = d >= 0 && (::fsync(d) == 0 || errno == EINVAL);  // EINVAL: of those that need none
+    const int err = errno;
+    if (d >= 0) ::close(d);
+    errno = err;
+    if (!done) failed();
   }
 
  private:
+  [[noreturn]] void failed() { throw client::Error(errno, stream::printable(name_) + ": " + strerror(errno)); }
+  // A symbolic link stays: what it leads to is written, in that one's directory.
+  void follow() {
+    namespace fs = std::filesystem;
+    std::error_code ec;
+    for (int i = 0; fs::is_symlink(fs::symlink_status(name_, ec)); i++) {
+      const fs::path to = fs::read_symlink(name_, ec);
+      if (ec || i == 40)
+        throw client::Error(ec ? ec.value() : ELOOP, stream::printable(name_) + ": " + strerror(ELOOP));
+      name_ = (fs::path(name_).parent_path() / to).string();
+    }
+  }
+  void discard() {
+    if (fd_ >= 0 && fd_ != STDOUT_FILENO) ::close(fd_);
+    if (!part_.empty()) ::unlink(part_.c_str());
+    fd_ = -1;
+    part_.clear();
+  }
+
   std::string name_, part_;
   int fd_ = -1;
 };

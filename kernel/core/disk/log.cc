@@ -21,6 +21,11 @@ usize decode_extent(Bytes in, const Geometry &geo, LogRecord *out) {
   return sizeof e;
 }
 
+bool before(const DiskKey &a, const DiskKey &b) {
+  if (a.oid != b.oid) return a.oid < b.oid;
+  return a.type != b.type ? a.type < b.type : a.off < b.off;
+}
+
 usize decode_item(Bytes in, const Geometry &geo, LogRecord *out) {
   LogItemDisk i;
   if (in.size() < sizeof i) return 0;
@@ -35,6 +40,7 @@ usize decode_item(Bytes in, const Geometry &geo, LogRecord *out) {
   out->key = i.key;
   out->bytes = in.subspan(sizeof i, i.len);
   if (out->op == LogOp::erase) memcpy(&out->last, out->bytes.data(), sizeof out->last);
+  if (out->op == LogOp::erase && before(out->last, out->key)) return 0;
   return sizeof i + i.len;
 }
 

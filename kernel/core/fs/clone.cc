@@ -59,8 +59,10 @@ Status validate(const Inode &src, const Inode &dst, const CloneRange &r) {
   if (r.src_off % bs || r.dst_off % bs) return Errno::inval;
   if (r.src_off >= disk::kFileSizeMax || r.len > disk::kFileSizeMax - r.src_off) return Errno::inval;
   if (r.dst_off >= disk::kFileSizeMax || r.len > disk::kFileSizeMax - r.dst_off) return Errno::fbig;
-  // Part of a block only where both files end: what follows in it is nobody's then.
-  if (r.len % bs && (r.src_off + r.len < src.size() || r.dst_off + r.len < dst.size())) return Errno::inval;
+  // Part of a block only where both files end: what follows in it is nobody's then. (Within one file the end may have moved
+  // by the piece before.)
+  bool inside = &src != &dst && r.src_off + r.len < src.size();
+  if (r.len % bs && (inside || r.dst_off + r.len < dst.size())) return Errno::inval;
   u64 len = align_up<u64>(r.len, bs);
   if (&src == &dst && r.src_off < r.dst_off + len && r.dst_off < r.src_off + len) return Errno::inval;
   return {};
@@ -80,7 +82,7 @@ Result<bool> clone_inline(Work &w) {
   if (whole && !w.dst.is_inline()) {
     auto e = find_extent(w.dst, 0);
     if (!e.ok() && e.code() != Errno::noent) return e.error();
-    whole = !e.ok() && quiet(w.dst, 0, ~u64{0}).ok();
+    whole = !e.ok() && !w.dst.overlay.find(0);  // and nothing that is not written back yet
   }
   if (!whole) {
     VX_TRY(uninline_locked(w.src));

@@ -457,14 +457,18 @@ Result<u32> Allocator::take_copies(u64 NodePlace::*which, NodePlace *out, u32 n)
 }
 
 Result<u32> Allocator::take_slots(NodePlace *out, u32 n) {
-  for (u32 i = 0; i < n; i++) out[i] = {};
-  u32 got = VX_TRY(take_copies(&NodePlace::addr, out, n));
-  if (!s_.geo.mirrored || got == 0) return got;
-  Result<u32> second = take_copies(&NodePlace::mirror, out, got);
-  u32 whole = second.ok() ? *second : 0;
-  for (u32 i = whole; i < got; i++) give_back({out[i].addr, s_.geo.node_blocks}, false);
-  if (!second.ok()) return second.error();
-  return whole;
+  for (;; n /= 2) {
+    for (u32 i = 0; i < n; i++) out[i] = {};
+    u32 got = VX_TRY(take_copies(&NodePlace::addr, out, n));
+    if (!s_.geo.mirrored || got == 0) return got;
+    Result<u32> second = take_copies(&NodePlace::mirror, out, got);
+    u32 whole = second.ok() ? *second : 0;
+    for (u32 i = whole; i < got; i++) give_back({out[i].addr, s_.geo.node_blocks}, false);
+    if (!second.ok()) return second.error();
+    // None: the first copies have taken all that there was, but half of them might have had room for both.
+    if (whole || got == 1) return whole;
+    n = got;
+  }
 }
 
 // ------------------------------------------------------------ committer only

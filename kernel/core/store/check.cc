@@ -190,9 +190,7 @@ Result<bool> Checker::tops_sound() {
     const disk::TreeRootDisk &t = root().trees[id];
     if (t.levels == 0) continue;
     const disk::NodeExpect e{t.node.addr, t.node.birth, id, static_cast<u8>(t.levels - 1), t.node.mirror};
-    bool any = false;
-    for (u64 addr : {e.addr, e.mirror}) any = any || (addr && read_copy(e, addr, buf).ok());
-    sound = sound && any;
+    for (u64 addr : {e.addr, e.mirror}) sound = sound && (addr == 0 || read_copy(e, addr, buf).ok());
   }
   vx_free_large(buf, geo_.node_size);
   return sound;

@@ -60,7 +60,7 @@ class Checker : Pinned {
   bool enter_snapshot(usize i);
   usize snapshot_count() const { return snapshots_.size(); }
   bool in_snapshot() const { return in_snapshot_ != 0; }  // what is damaged in it stays so: it never changes
-  // Whether the top node of every tree is what the root says: a quick look, without a report. nomem.
+  // Whether each copy of the top node of every tree is what the root says: a quick look, without a report. nomem.
   Result<bool> tops_sound();
 
   // A finding: c.error().str("inode ").dec(ino).str(": ...");  sent when the temporary dies.

@@ -62,7 +62,7 @@ void State::found_cured(Node &n, const disk::NodeExpect &e) {
 }
 
 bool State::write_anew(u8 tree, Key key) {
-  if (read_only.load(std::memory_order_relaxed)) return false;
+  if (read_only.load(std::memory_order_relaxed) || quiet.load()) return false;
   bool found = false;
   auto take = [&](const Key &k, Bytes) {
     key = k;
@@ -75,6 +75,7 @@ bool State::write_anew(u8 tree, Key key) {
 }
 
 void State::heal() {
+  if (quiet.load()) return;  // later
   for (;;) {
     u8 tree;
     Key key;

@@ -45,7 +45,8 @@ void judge(ScrubbedFixed &out, Status st, const disk::Refusal &why) {
 }
 
 bool may_write(const State &s) {
-  return !s.opts.read_only && !s.read_only.load(std::memory_order_relaxed) && s.abort_code.load() == 0;
+  return !s.opts.read_only && !s.read_only.load(std::memory_order_relaxed) && s.abort_code.load() == 0 &&
+         !s.quiet.load();
 }
 
 Status scrub_super(State &s, u64 number, ScrubbedFixed &out) {

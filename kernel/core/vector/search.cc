@@ -203,6 +203,17 @@ Status Searcher::deliver(TopK &top, vexfs_hit *out, u32 *count) {
   return {};
 }
 
+Status Searcher::answer(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts) {
+  u64 updates = c_.updates();  // before the view: an update in between is looked at again
+  View view(c_.table());
+  Status s;
+  if (c_.table().live() != 0) s = search(view, queries, n);
+  if (s.ok() && c_.updates() != updates) s = catch_up(view, queries, n, updates);
+  if (s.ok() && trouble_ != Errno::ok) s = trouble_;
+  for (u32 j = 0; j < n && s.ok(); j++) s = deliver(tops_[j], hits + usize{j} * o_.k, &counts[j]);
+  return s;
+}
+
 Status Searcher::run(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts) {
   VX_ASSERT(n >= 1 && n <= group_max);
   u64 start = vx_clock_mono_ns();
@@ -213,16 +224,9 @@ Status Searcher::run(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *co
     counts[j] = 0;
   }
   trouble_ = Errno::ok;
-  Status s;
-  {
-    u64 updates = c_.updates();  // before the view: an update in between is looked at again
-    View view(c_.table());
-    if (c_.table().live() != 0) s = search_snapshot(view, queries, n);
-    if (s.ok() && c_.updates() != updates) s = catch_up(view, queries, n, updates);
-    if (s.ok() && trouble_ != Errno::ok) s = trouble_;
-    for (u32 j = 0; j < n && s.ok(); j++) s = deliver(tops_[j], hits + usize{j} * o_.k, &counts[j]);
-  }
+  Status s = present_.get() ? answer_past(queries, n, hits, counts) : answer(queries, n, hits, counts);
   engine_.cache().relax();
+  if (Engine *present = engine_.present()) present->cache().relax();
   u64 ns = vx_clock_mono_ns() - start;
   auto add = [](std::atomic<u64> &a, u64 v) { a.fetch_add(v, std::memory_order_relaxed); };
   VectorStats &g = engine_.stats();

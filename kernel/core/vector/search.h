@@ -56,8 +56,9 @@ class Searcher : Pinned {
   bool only_then(u32 slot) const;
   bool seen_then(u32 slot);
   Result<const RowMeta *> meta(u32 slot);
-  Status search_snapshot(View &then, const simd::Query *q, u32 nq);
-  Result<bool> search_past(View &then, const simd::Query *q, u32 nq);
+  Status answer_past(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts);
+  u32 given_up() const;
+  Result<bool> search_past(View &then, View &now, const simd::Query *q, u32 nq);
   Result<bool> walk_past(View &then, View &now, const simd::Query *q, u32 nq, LiveIndex &l);
   Result<bool> find_apart(LiveIndex &l, u32 upto);
   Result<bool> find_died(LiveIndex *l, u32 upto, u32 most);
@@ -70,6 +71,7 @@ class Searcher : Pinned {
   Status walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l);
   Status search(View &view, const simd::Query *q, u32 nq);
   Status catch_up(View &view, const simd::Query *q, u32 nq, u64 updates);
+  Status answer(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts);
   Status deliver(TopK &top, vexfs_hit *out, u32 *count);
   void drop_duplicates(TopK &top);
   SearchParams params();
@@ -84,6 +86,7 @@ class Searcher : Pinned {
   u32 limit_ = slot_none;  // accept: slots below this
   u32 upto_ = 0;           // slots below are reached by the index
   bool accepting_ = false;
+  bool past_ = false;                         // present_ is what answers
   bool walking_ = false, walk_dead_ = false;  // of a snapshot, in the live graph; what died since is accepted there
   Errno trouble_ = Errno::ok;                 // in accept(), which cannot say so itself
   TopK tops_[group_max];

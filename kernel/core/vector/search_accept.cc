@@ -143,7 +143,7 @@ bool Searcher::owner_passes(const RowMeta &m) {
 
 bool Searcher::accept_row(u32 slot) {
   if (slot >= limit_) return false;
-  if (present_.get() && !seen_then(slot)) return false;
+  if (past_ && !seen_then(slot)) return false;
   Result<const RowMeta *> r = meta(slot);
   if (!r.ok()) {
     trouble_ = r.code();

@@ -10,6 +10,8 @@
 //
 // Not after a rollback: slots of the state that was replaced were given out again. Then, and when too much has died, or
 // the collection is gone, the snapshot's own index is what is searched.
+#include <algorithm>
+
 #include "search.h"
 
 namespace vexfs::vector {
@@ -51,18 +53,23 @@ void Searcher::find_present() {
 
 // Has the live table given the chunk's data up, or may it at any moment?
 bool Searcher::only_then(u32 slot) const {
-  return !present_.get() || present_->table().chunk_all_dead(slot >> c_.table().shift());
+  return !past_ || present_->table().chunk_all_dead(slot >> c_.table().shift());
 }
 
 bool Searcher::seen_then(u32 slot) {
   if (c_.table().hidden(slot)) return false;
+  if (walking_ && !walk_dead_ && std::binary_search(slots_.begin(), slots_.end(), slot)) return false;  // scored apart
   Table &now = present_->table();
-  if (walking_ && !walk_dead_ && now.hidden(slot)) return false;  // scored apart
   return !now.damaged_count() || !now.is_damaged(slot);
 }
 
+// Good as long as the views of this search are there.
 Result<const RowMeta *> Searcher::meta(u32 slot) {
-  return only_then(slot) ? c_.table().meta(slot) : present_->table().meta(slot);
+  if (!only_then(slot)) {
+    Result<const RowMeta *> m = present_->table().meta(slot);
+    if (m.code() != Errno::noent) return m;  // else it was given up just now
+  }
+  return c_.table().meta(slot);
 }
 
 // Rows that are named, from wherever they are.
@@ -149,45 +156,61 @@ Result<bool> Searcher::walk_past(View &then, View &now, const simd::Query *q, u3
   return true;
 }
 
+// Of the snapshot's chunks: how many the live table may have given up.
+u32 Searcher::given_up() const {
+  u32 n = 0, chunks = div_up(c_.table().slots(), c_.table().chunk_rows());
+  for (u32 i = 0; i < chunks; i++) n += present_->table().chunk_all_dead(i);
+  return n;
+}
+
 // As search(), through the present. False: it cannot tell.
-Result<bool> Searcher::search_past(View &then, const simd::Query *q, u32 nq) {
-  View now(present_->table(), true);
-  const u32 n = then.slots();
+Result<bool> Searcher::search_past(View &then, View &now, const simd::Query *q, u32 nq) {
+  const u32 n = then.slots(), before = given_up();
+  if (present_->table().bad_dead_rows()) return false;
   upto_ = 0;
   limit_ = n;
   accepting_ = true;
   plan_ = VEXFS_PLAN_SCAN;
+  bool known = true;
   if (VX_TRY(choose_slots(then))) {
     VX_TRY(score_named(then, now, q, nq));
-    return true;
-  }
-  LiveIndex *l = o_.exact || n < walked_slots_min ? nullptr : present_->index().acquire();
-  if (!l) {
-    if (!o_.exact && n >= walked_slots_min && c_.index().backlog() < n) return false;  // there was an index then
+  } else if (LiveIndex *l = o_.exact || n < walked_slots_min ? nullptr : present_->index().acquire()) {
+    plan_ = VEXFS_PLAN_INDEX;
+    Result<bool> r = walk_past(then, now, q, nq, *l);
+    if (!r.ok()) (void)present_->index().blame(l, r.error());
+    present_->index().release(l);
+    known = VX_TRY(std::move(r));
+  } else if (!o_.exact && n >= walked_slots_min && c_.index().backlog() < n) {
+    return false;  // there was an index then
+  } else {
     VX_TRY(scan_past(then, now, q, nq, 0, n));
-    return true;
   }
-  plan_ = VEXFS_PLAN_INDEX;
-  Result<bool> r = walk_past(then, now, q, nq, *l);
-  if (!r.ok()) (void)present_->index().blame(l, r.error());
-  present_->index().release(l);
-  return r;
+  // What was given up meanwhile may have been passed over, and what is damaged taken for sound.
+  return known && given_up() == before && present_->table().bad_dead_rows() == 0;
 }
 
-Status Searcher::search_snapshot(View &then, const simd::Query *q, u32 nq) {
-  if (present_.get() && present_->table().bad_dead_rows() == 0) {
-    Result<bool> r = search_past(then, q, nq);
-    if (r.ok() && *r && trouble_ == Errno::ok && present_->table().bad_dead_rows() == 0) {
-      engine_.stats().past_searches.fetch_add(nq, std::memory_order_relaxed);
-      return {};
+Status Searcher::answer_past(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts) {
+  {
+    View then(c_.table()), now(present_->table(), true);
+    then.link(now);
+    past_ = true;
+    Result<bool> r = c_.table().live() ? search_past(then, now, queries, n) : Result<bool>(true);
+    bool known = r.ok() && *r && trouble_ == Errno::ok;
+    Status s;
+    if (known) engine_.stats().past_searches.fetch_add(n, std::memory_order_relaxed);
+    for (u32 j = 0; j < n && known && s.ok(); j++) s = deliver(tops_[j], hits + usize{j} * o_.k, &counts[j]);
+    past_ = walking_ = false;
+    if (r.code() == Errno::intr || r.code() == Errno::nomem) s = r.error();
+    if (known || !s.ok()) {
+      return s;
     }
-    if (r.code() == Errno::intr || r.code() == Errno::nomem) return r.error();
-    present_.reset();
-    walking_ = false;
-    trouble_ = Errno::ok;
-    for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
   }
-  return search(then, q, nq);
+  trouble_ = Errno::ok;
+  for (u32 j = 0; j < n; j++) {
+    tops_[j].n = 0;
+    counts[j] = 0;
+  }
+  return answer(queries, n, hits, counts);
 }
 
 }  // namespace vexfs::vector

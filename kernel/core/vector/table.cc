@@ -266,10 +266,16 @@ Status View::fault(RowView &v, u32 number) {
 
 void View::pause(RowView &v) {
   auto *self = static_cast<View *>(v.ctx);
-  self->t_.cache().leave(self->token_);
-  self->t_.cache().relax();
-  self->token_ = self->t_.cache().enter();
-  self->take();
+  View *both[] = {self, self->linked_};
+  for (View *w : both)
+    if (w) w->t_.cache().leave(w->token_);
+  for (View *w : both)
+    if (w) w->t_.cache().relax();
+  for (View *w : both)
+    if (w) {
+      w->token_ = w->t_.cache().enter();
+      w->take();
+    }
 }
 
 }  // namespace vexfs::vector

@@ -123,6 +123,12 @@ class View : Pinned {
   u32 slots() const { return slots_; }  // published when the view began, or was refreshed
   void refresh();
   Table &table() { return t_; }
+  // Two views, of tables with caches of their own, that are held together: a pause of one is one of both. While a cache
+  // waits for its readers to go, nobody must be waited for who waits for the other cache's.
+  void link(View &other) {
+    linked_ = &other;
+    other.linked_ = this;
+  }
 
  private:
   static Status fault(RowView &v, u32 number);
@@ -130,6 +136,7 @@ class View : Pinned {
   void take();
   Table &t_;
   RowView view_;
+  View *linked_ = nullptr;
   int token_;
   u32 slots_;
 };

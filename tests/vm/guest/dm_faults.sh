@@ -3,7 +3,7 @@
 # Devices that fail while they are in use: gone under load, losing writes that they acknowledge, changing what is read or
 # written, unreadable in places. Whatever happens: nobody gets wrong data, unmounting works, and what was acknowledged before
 # the fault is there afterwards, unless the device has destroyed it, which fsck.vexfs says. io_errors.sh has the simple cases.
-# vm: timeout=600 alone
+# vm: timeout=600 alone usually=6.12
 # vm: reports-ok=Buffer I/O error|blk_update_request|I/O error, dev
 source "$LIB"
 export DM_DISABLE_UDEV=1

@@ -4,7 +4,7 @@
 # flush and FUA write. Then the log is replayed up to places all over the run, and behind half of them a torn part of what
 # was on its way. Each image is checked, mounted, and holds what had been acknowledged by then. tests/vm/power_cuts does the
 # same to every place, without mounting.
-# vm: timeout=600
+# vm: timeout=600 usually=6.1
 source "$LIB"
 export DM_DISABLE_UDEV=1
 places=12 seconds=6

@@ -68,15 +68,14 @@ remount_cycle "$dev" "$MNT2"
 # ------------------------------------------------------------------ random operations
 mkdir "$MNT2/random" "$MNT2/plain"
 chattr +C "$MNT2/plain"
-for seed in 1 2 3; do
-	say "seed $seed"
-	reflinked random "$MNT2/random" $seed 1200
-	reflinked random "$MNT2/plain" $((seed + 100)) 800
-done
+seed=$(($(date +%s) % 1000 + 1))
+say "seed $seed"
+reflinked random "$MNT2/random" $seed 900
+reflinked random "$MNT2/plain" $((seed + 1000)) 500
 remount_cycle "$dev" "$MNT2"
 say "beside writers"
-reflinked churn "$MNT2/random" 12
-reflinked churn "$MNT2/plain" 6
+reflinked churn "$MNT2/random" 6
+reflinked churn "$MNT2/plain" 4
 remount_cycle "$dev" "$MNT2"
 
 # ------------------------------------------------------------------ snapshots
@@ -128,6 +127,6 @@ remount_cycle "$dev" "$MNT2"
 # ------------------------------------------------------------------ small blocks, and pages of several
 fresh_fs "$dev" "$MNT2" -b 1024
 mkdir "$MNT2/calls" "$MNT2/random"
-reflinked random "$MNT2/random" 7 1000
+reflinked random "$MNT2/random" $((seed + 2000)) 400
 remount_cycle "$dev" "$MNT2"
 umount_fs "$MNT2"

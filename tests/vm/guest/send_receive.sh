@@ -2,7 +2,7 @@
 # Snapshots sent and received: everything that a file can be and have, and vectors, through files and pipes, as a whole and
 # as what has changed, to a filesystem with other blocks; what arrives is compared in every respect. What is interrupted is
 # finished by the same stream; damaged streams and streams that do not fit change nothing.
-# vm: timeout=600
+# vm: timeout=600 usually=6.1
 source "$LIB"
 
 src=$MNT1 dst=$MNT2
@@ -37,7 +37,7 @@ vectors() { # DIRECTORY: of its collections, with owners by the first of their n
 			/"owner":/ { n = $2; sub(",", "", n); print "owner", name[n]; next }
 			!/owner_path|owner_version|generation|indexed/' "$work/owners" "$work/rows"
 	done
-	vexctl --json search "$1/vec" -q "[1, 2, 3, 4]" -k 50 --exact | grep '"id"\|"distance"\|"stale"'
+	vexctl --json search "$1/vec" -q "[1.3, 2, 3, 4.1]" -k 50 --exact | grep '"id"\|"distance"\|"stale"'
 }
 same() { # SNAPSHOT
 	echo 3 >/proc/sys/vm/drop_caches
@@ -188,16 +188,17 @@ same three
 
 say "into a directory; interrupted at many places, and finished"
 mkdir "$dst/below"
+expect_fail vexctl --quiet snapshot receive --into "$dst/below" -i "$work/one" # there is a snapshot of that name
+vexctl snapshot delete one "$dst"
+vexctl snapshot delete two "$dst"
 size=$(stat -c %s "$work/one")
 for i in 1 2 3 4 5 6; do
-	head -c $((size * i / 7)) "$work/one" | expect_fail vexctl --quiet snapshot receive --into "$dst/below"
+	expect_fail vexctl --quiet snapshot receive --into "$dst/below" < <(head -c $((size * i / 7)) "$work/one")
 done
-vexctl snapshot delete one "$dst"
 vexctl snapshot receive --into "$dst/below" <"$work/one" | grep -q "interrupted receive was finished" || die "it was not gone on with"
 size=$(stat -c %s "$work/two")
-vexctl snapshot delete two "$dst"
 for i in 1 2 3 4 5 6; do
-	head -c $((size * i / 7)) "$work/two" | expect_fail vexctl --quiet snapshot receive --into "$dst/below"
+	expect_fail vexctl --quiet snapshot receive --into "$dst/below" < <(head -c $((size * i / 7)) "$work/two")
 done
 expect_fail vexctl --quiet snapshot receive --into "$dst/below" -i "$work/three" # another is under way
 cat "$work/two" | vexctl snapshot receive --into "$dst/below"
@@ -207,7 +208,7 @@ describe "$dst/below" | diff "$work/want" - >"$work/diff" || { head -40 "$work/d
 say "damage"
 size=$(stat -c %s "$work/three")
 for i in $(seq 0 $((size / 25)) $((size - 1))); do
-	head -c "$i" "$work/three" | expect_fail vexctl --quiet snapshot verify 2>/dev/null
+	expect_fail vexctl --quiet snapshot verify 2>/dev/null < <(head -c "$i" "$work/three")
 done
 size=$(stat -c %s "$work/one")
 for i in $(seq 12); do
