@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Snapshots of an image: made, listed, looked into, searched in, deleted; and what fsck.vexfs says when one is damaged.
 . "$(dirname "$0")/lib.sh"
-ok mkfs.vexfs -q image 64M
+ok mkfs.vexfs -q -m single image 64M
 v() { vexctl --image image "$@"; }
 at() { vexctl --image image --snapshot "$@"; }
 
