@@ -13,17 +13,10 @@
 #include "../client/error.h"
 #include "../device.h"
 #include "../overlay.h"
-#include "caller.h"
+#include "target.h"
 
 namespace vexfs::client {
 namespace {
-
-struct InodeRelease {
-  void operator()(vx_inode *ip) const { vx_iput(ip); }
-};
-using InodeRef = std::unique_ptr<vx_inode, InodeRelease>;
-
-[[noreturn]] void fail(const std::string &path, int rc) { throw Error(-rc, path + ": " + strerror(-rc)); }
 
 vx_time now() {
   vx_time t{};
@@ -42,25 +35,6 @@ std::vector<std::string> components(const std::string &path) {
   }
   return parts;
 }
-
-class ImageTarget : public Target {
- public:
-  ImageTarget(vx_fs *fs, std::string path, InodeRef ip) : fs_(fs), ip_(std::move(ip)) {
-    path_ = std::move(path);
-    vx_attr a;
-    vx_getattr(ip_.get(), &a);
-    ino_ = a.ino;
-    is_directory_ = S_ISDIR(a.mode);
-  }
-  int command(uint32_t cmd, void *arg) override {
-    vx_caller c = trusted_caller();
-    return vx_ioctl(fs_, ip_.get(), cmd, reinterpret_cast<uintptr_t>(arg), &c);
-  }
-
- private:
-  vx_fs *fs_;
-  InodeRef ip_;
-};
 
 class Image : public ImagePlace {
  public:

@@ -10,7 +10,7 @@
 #include <cstring>
 
 #include "../client/error.h"
-#include "caller.h"
+#include "target.h"
 
 namespace vexfs::client {
 namespace {
@@ -19,13 +19,6 @@ using stream::Attr;
 using stream::Extent;
 using stream::Record;
 using stream::Time;
-
-struct InodeRelease {
-  void operator()(vx_inode *ip) const { vx_iput(ip); }
-};
-using InodeRef = std::unique_ptr<vx_inode, InodeRelease>;
-
-[[noreturn]] void fail(const std::string &what, int rc) { throw Error(-rc, what + ": " + strerror(-rc)); }
 
 vx_time now() {
   vx_time t{};
@@ -112,25 +105,6 @@ class ImageFile : public stream::File {
   InodeRef ip_;
   std::string what_;
   uint32_t block_;
-};
-
-class InodeTarget : public Target {
- public:
-  InodeTarget(vx_fs *fs, std::string path, InodeRef ip) : fs_(fs), ip_(std::move(ip)) {
-    path_ = std::move(path);
-    vx_attr a;
-    vx_getattr(ip_.get(), &a);
-    ino_ = a.ino;
-    is_directory_ = S_ISDIR(a.mode);
-  }
-  int command(uint32_t cmd, void *arg) override {
-    vx_caller c = trusted_caller();
-    return vx_ioctl(fs_, ip_.get(), cmd, reinterpret_cast<uintptr_t>(arg), &c);
-  }
-
- private:
-  vx_fs *fs_;
-  InodeRef ip_;
 };
 
 class ImageTree : public stream::Tree {
@@ -224,7 +198,7 @@ class ImageTree : public stream::Tree {
   }
 
   std::unique_ptr<Target> target(const std::string &path) override {
-    return std::make_unique<InodeTarget>(fs_, show(path), at(path));
+    return std::make_unique<ImageTarget>(fs_, show(path), at(path));
   }
 
   void make(const std::string &path, uint32_t type, uint32_t major, uint32_t minor, const std::string &link) override {
