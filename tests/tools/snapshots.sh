@@ -102,7 +102,7 @@ ok t snapshot rollback --cancel
 says "no rollback"
 
 # ---- damage in what only the snapshot needs is found, and named as the snapshot's
-node=$(v dump tree snapshots -i | sed -n 's/.* fs at \([0-9]*\) .*/\1/p')
+node=$(v dump tree snapshots -i | sed -n 's/.*"monday" live .* fs at \([0-9]*\) .*/\1/p') # one that is going may be there still
 cp --sparse=always image broken
 flip broken $((node * 4096 + 8000))
 status 4 fsck.vexfs -f broken

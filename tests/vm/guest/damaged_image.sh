@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Damage on the device: mounting is refused or what is damaged is reported with -EUCLEAN or -EIO and a message; never a
 # crash. The filesystem is filled, then random blocks of its metadata are overwritten, again and again.
-# vm: timeout=300 alone
+# vm: timeout=300 alone usually=6.12
 source "$LIB"
 
 size=32 # MiB: it is written anew for every round

@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # A full disk says ENOSPC, keeps what it has, lets files be removed, and has its space back after that.
-# vm: timeout=300
+# vm: timeout=300 usually=6.1
 source "$LIB"
 
 fresh_fs "$DEV3" "$MNT1"

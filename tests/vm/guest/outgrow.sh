@@ -1,6 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
 # Reading a small file at the moment when it outgrows its inode.
+# vm: usually=6.12
 source "$LIB"
 
 fresh_fs "$DEV3" "$MNT3"

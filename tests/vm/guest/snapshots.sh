@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Snapshots: what one holds stays as it was while the files are written over in every way there is, it is mounted beside
 # the filesystem and found again after a remount, searches find what was there then, and its space comes back.
-# vm: timeout=240
+# vm: timeout=420
 source "$LIB"
 
 fresh_fs "$DEV2" "$MNT1"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# vm: timeout=300
+# vm: timeout=300 usually=6.1
 # The tools on a mount: vexctl over ioctl and io_uring, names of owners with and without privileges, mkfs and fsck on
 # devices that are in use, and the C example that needs no library.
 source "$LIB"
