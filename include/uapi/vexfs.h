@@ -443,7 +443,12 @@ struct vexfs_snapshot_list {
  * A tree node or a space map that is damaged on the device but not in memory is written anew, and so is a damaged copy
  * of the superblock or of a root (VEXFS_FOUND_REPAIRED). Damaged file data
  * is -EIO to its readers until it is overwritten or deleted, damaged rows are left out of searches; a damaged index is to
- * be rebuilt (MANAGE_INDEX). What only snapshots have is looked at where they are mounted.
+ * be rebuilt (MANAGE_INDEX).
+ *
+ * After the present come the snapshots, from the oldest on: of each what neither the one before it nor the present has.
+ * Nodes of theirs with a good copy are written anew where they are; what else is damaged stays so as long as the snapshot
+ * is there. One that is made, or deleted, between two calls (or during one) is looked at or is not; one that a deletion
+ * waits for is let go of. On a snapshot that is mounted: that one alone.
  * -EINVAL: unknown flags, sizes. -ENOMEM, -EINTR, -EFAULT: position has not moved.
  */
 enum vexfs_found_kind {
@@ -462,11 +467,16 @@ struct vexfs_found {
   __u64 offset;
   __u64 device; /* byte address on the device; 0: not known */
   __u64 reserved[4];
+  __u64 snapshot; /* id of the snapshot that has it; 0: the present */
+  __u64 reserved1[3];
 };
 #define VEXFS_SCRUB_NODES 1u
 #define VEXFS_SCRUB_DATA 2u
 #define VEXFS_SCRUB_VECTORS 4u
 #define VEXFS_SCRUB_FIXED 8u /* superblock copies, roots, space maps */
+/* What only snapshots have: of it, what NODES, DATA and VECTORS say, and without these all. Takes a found_size that
+ * includes `snapshot`; without that, flags 0 means the present alone. */
+#define VEXFS_SCRUB_SNAPSHOTS 16u
 #define VEXFS_SCRUB_BUDGET_MAX (1u << 30)
 struct vexfs_scrub {
   __u32 size;

@@ -65,16 +65,12 @@ class Image : public ImagePlace {
 
   vx_fs *fs() override { return fs_; }
   vx_fs *view(const std::string &name) override {
-    uint64_t id = 0;
-    int rc = vx_snapshot_find(fs_, name.data(), name.size(), &id);
-    vx_mount_opts m{};
-    m.read_only = true;
-    vx_fs *v = nullptr;
-    if (rc == 0) rc = vx_snapshot_mount(fs_, id, &m, &v);
-    if (rc == -ENOENT) throw Error(ENOENT, file_ + ": no snapshot '" + name + "'");
-    if (rc != 0) fail(file_, rc);
-    views_.push_back(v);
-    return v;
+    views_.push_back(open_view(name));
+    return views_.back();
+  }
+  std::string path_in(const std::string &name, uint64_t ino) override {
+    const std::unique_ptr<vx_fs, void (*)(vx_fs *)> v(open_view(name), vx_fs_unmount);
+    return path_in(v.get(), ino, 0);
   }
   bool is_image() const override { return true; }
   std::string default_path() const override { return "/"; }
@@ -102,21 +98,7 @@ class Image : public ImagePlace {
   }
 
   std::string path_of(uint64_t ino, uint32_t generation, const Target &) override {
-    std::string path;
-    const uint64_t root = info().root_ino;
-    for (int depth = 0; ino != root; depth++) {
-      vx_inode *raw = nullptr;
-      if (depth > depth_max || vx_iget(fs_, ino, generation, &raw) != 0) return "";
-      InodeRef ip(raw);
-      vx_attr a;
-      vx_getattr(raw, &a);
-      const std::string name = name_in(a.parent, ino);
-      if (name.empty()) return "";
-      path.insert(0, name).insert(0, 1, '/');
-      ino = a.parent;
-      generation = 0;
-    }
-    return path.empty() ? "/" : path;
+    return path_in(fs_, ino, generation);
   }
 
   void make(const std::string &path, bool directory, bool parents) override {
@@ -155,6 +137,35 @@ class Image : public ImagePlace {
   }
 
  private:
+  vx_fs *open_view(const std::string &name) {
+    uint64_t id = 0;
+    int rc = vx_snapshot_find(fs_, name.data(), name.size(), &id);
+    vx_mount_opts m{};
+    m.read_only = true;
+    vx_fs *v = nullptr;
+    if (rc == 0) rc = vx_snapshot_mount(fs_, id, &m, &v);
+    if (rc == -ENOENT) throw Error(ENOENT, file_ + ": no snapshot '" + name + "'");
+    if (rc != 0) fail(file_, rc);
+    return v;
+  }
+  static std::string path_in(vx_fs *fs, uint64_t ino, uint32_t generation) {
+    std::string path;
+    struct vx_fs_info i;
+    ::vx_fs_info(fs, &i);
+    for (int depth = 0; ino != i.root_ino; depth++) {
+      vx_inode *raw = nullptr;
+      if (depth > depth_max || vx_iget(fs, ino, generation, &raw) != 0) return "";
+      InodeRef ip(raw);
+      vx_attr a;
+      vx_getattr(raw, &a);
+      const std::string name = name_in(fs, a.parent, ino);
+      if (name.empty()) return "";
+      path.insert(0, name).insert(0, 1, '/');
+      ino = a.parent;
+      generation = 0;
+    }
+    return path.empty() ? "/" : path;
+  }
   void show_snapshot(const std::string &name, const vx_mount_opts &m) {
     uint64_t id = 0;
     int rc = vx_snapshot_find(fs_, name.data(), name.size(), &id);
@@ -211,9 +222,9 @@ class Image : public ImagePlace {
     return InodeRef(raw);
   }
 
-  std::string name_in(uint64_t dir_ino, uint64_t ino) {
+  static std::string name_in(vx_fs *fs, uint64_t dir_ino, uint64_t ino) {
     vx_inode *raw = nullptr;
-    if (vx_iget(fs_, dir_ino, 0, &raw) != 0) return "";
+    if (vx_iget(fs, dir_ino, 0, &raw) != 0) return "";
     InodeRef dir(raw);
     struct Search {
       uint64_t ino;

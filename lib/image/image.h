@@ -26,6 +26,8 @@ class ImagePlace : public Place {
   virtual vx_fs *fs() = 0;
   // A snapshot beside what is open, read-only, until close(). Throws Error: ENOENT.
   virtual vx_fs *view(const std::string &snapshot) = 0;
+  // path_of() in a snapshot, which is not kept open. Throws Error: ENOENT.
+  virtual std::string path_in(const std::string &snapshot, uint64_t ino) = 0;
   // A regular file or directory made at an absolute path, with its missing parents when `parents`.
   virtual void make(const std::string &path, bool directory, bool parents) = 0;
   virtual void write_file(const std::string &path, const std::string &contents) = 0;

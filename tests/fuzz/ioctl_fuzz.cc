@@ -215,8 +215,8 @@ size_t prepare(User &u, unsigned nr, unsigned variant) {
       return sized(place<vexfs_fs_info>(u, kStruct));
     case 0x5c: {
       auto *c = place<vexfs_scrub>(u, kStruct);
-      c->flags = variant % 16;
-      c->position[0] = variant % 5;
+      c->flags = variant % 32;
+      c->position[0] = variant % 6;
       c->budget = variant % 5 * 100000;
       c->found = kData;
       c->capacity = 1 + variant % 5;

@@ -68,3 +68,43 @@ json "j['data_bytes'] >= 3000000 and j['data_bytes'] > $before"
 [ ! -e where ] || fail "the state is still there"
 echo nonsense >where
 status 2 v scrub --state where
+
+# What only snapshots have: by name, each once; nodes are cured from their second copies.
+rm -f image
+ok mkfs.vexfs -q -m dup image 64M
+ok v put large /d/old
+ok v put large /d/both
+ok v collection create -p /c -d 3
+ok v add /c -v "[1, 2, 3]"
+ok v snapshot create monday
+ok v put small /d/new
+ok v rm /d/old
+ok v delete /c --id 1
+ok v snapshot create tuesday
+ok v --json scrub --only snapshots
+json "j['damaged'] == 0 and j['nodes'] >= 2 and j['vector_bytes'] > 0"
+ok v --json scrub --only snapshots,data
+json "j['damaged'] == 0 and j['nodes'] == 0"
+ok fsck.vexfs --check-data -v image
+says "compared with their checksums, 0 damaged"
+ok vexctl --image image --snapshot monday dump tree fs --items
+block=$(python3 - <<'PY'
+import re
+found = [int(m[1]) for line in open("out") if (m := re.search(r"EXTENT 0\).* disk (\d+) count (\d+)", line)) and int(m[2]) > 100]
+print(found[0])
+PY
+)
+flip image $(((block + 17) * 4096 + 9))
+flip image $(((block + 18) * 4096 + 9))
+status 5 v scrub
+says "/.vexfs/snapshots/monday/d/old: data at offset $((17 * 4096)) is damaged" "2 damaged, 0 of these repaired"
+status 5 bash -c 'vexctl --image image --json scrub 2>/dev/null'
+json "[(f['snapshot'], f['path'], f['offset']) for f in j['findings']] == [('monday', '/.vexfs/snapshots/monday/d/old', (17 + i) * 4096) for i in (0, 1)]"
+ok v scrub --only nodes,data,vectors,fixed
+ok fsck.vexfs -f image
+status 4 fsck.vexfs --check-data image
+says "bad checksum of 8192 bytes of data at offset $((17 * 4096))" "/d/old" "1 error(s)"
+status 4 fsck.vexfs -y --check-data image
+says "no repair brings back"
+status 4 bash -c 'fsck.vexfs --check-data --json image 2>/dev/null'
+json "j['exit'] == 4 and j['damaged_blocks'] == 2 and j['data_blocks'] >= 1400 and not j['repaired']"

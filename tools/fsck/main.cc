@@ -139,7 +139,7 @@ Outcome check(const Options &o, store::Checker &c) {
     out.failure = tops.code();
     out.full = tops.ok() && !*tops;
   }
-  if (out.full) out.failure = check_rooms(c, &out.rooms).code();
+  if (out.full) out.failure = check_rooms(c, &out.rooms, o.check_data).code();
   return out;
 }
 
@@ -161,11 +161,11 @@ Result<u64> count_errors(vx_bdev *dev) {
 }
 
 // Repairs what the check has found, or puts copies in order when it has found nothing.
-repair::Mended repair_device(const Options &o, vx_bdev *dev, const Outcome &out, const Report &report) {
+repair::Mended repair_device(const Options &o, vx_bdev *dev, const Outcome &out, uint64_t errors) {
   repair::Mended none;
   if (!o.repairs() || vx_bdev_read_only(dev)) return none;
   if (out.failure != Errno::ok && out.failure != Errno::corrupt) return none;
-  return repair::mend(dev, report.errors() != 0 || out.failure == Errno::corrupt, o.yes, count_errors);
+  return repair::mend(dev, errors != 0 || out.failure == Errno::corrupt, o.yes, count_errors);
 }
 
 // The exit status after a repair was tried; `code` is that of the check.
@@ -176,8 +176,9 @@ int exit_code(const repair::Mended &m, int code) {
   return code;
 }
 
-void print_repair(const Options &o, const repair::Mended &m, uint64_t errors) {
+void print_repair(const Options &o, const repair::Mended &m, uint64_t errors, uint64_t lost) {
   const char *dev = o.device.c_str();
+  if (lost) printf("%s: of these, %llu in data, which no repair brings back\n", dev, static_cast<unsigned long long>(lost));
   const bool done = m.written && !m.refused;
   for (const repair::Action &a : m.actions)
     printf("%s: %s\n",
@@ -239,6 +240,11 @@ void print_json(const Options &o, const store::Checker &c, const Outcome &out, c
   j["owned_rows"] = r.vectors.owned;
   j["vector_chunks"] = r.vectors.chunks;
   j["snapshots"] = r.snapshots;
+  if (o.check_data) {
+    j["data_blocks"] = r.data.blocks;
+    j["unsummed_blocks"] = r.data.unsummed;
+    j["damaged_blocks"] = r.data.damaged;
+  }
   j["log_syncs"] = log.syncs;
   j["log_records"] = log.records;
   j["replayed"] = mended.replayed;
@@ -267,6 +273,9 @@ void print_text(const Options &o, const store::Checker &c, const Outcome &out, i
     printf("%s: %llu collections, %llu vectors, %llu of these of files, %llu dead, %llu chunks\n", dev,
            n(r.vectors.collections), n(r.vectors.rows), n(r.vectors.owned), n(r.vectors.dead), n(r.vectors.chunks));
     if (r.snapshots) printf("%s: %llu snapshots, each checked in the same way\n", dev, n(r.snapshots));
+    if (o.check_data)
+      printf("%s: %llu blocks of file data compared with their checksums, %llu damaged\n", dev, n(r.data.blocks),
+             n(r.data.damaged));
   }
   if (code == exit_clean) {
     printf("%s: clean", dev);
@@ -275,7 +284,7 @@ void print_text(const Options &o, const store::Checker &c, const Outcome &out, i
   } else if (code == exit_errors_left) {
     printf("%s: %llu error(s), %llu warning(s)%s\n", dev, static_cast<unsigned long long>(f.errors),
            static_cast<unsigned long long>(f.warnings),
-           o.repairs() ? "" : "; -p repairs what nothing is lost by, -y everything");
+           o.repairs() || f.errors == f.lost ? "" : "; -p repairs what nothing is lost by, -y everything");
   }
 }
 
@@ -315,12 +324,14 @@ int run(int argc, char **argv) {
   if (!o.as_json) print_text(o, checker, out, found);
   // From here on a signal waits: what is being written is small, and written in an order that a crash cannot hurt.
   if (o.repairs()) signal(SIGINT, SIG_IGN);
-  const repair::Mended mended = repair_device(o, device.get(), out, report);
-  const int code = exit_code(mended, found);
+  const uint64_t lost = checker.figures().lost;  // data: there is nothing to repair it from
+  const repair::Mended mended = repair_device(o, device.get(), out, report.errors() - lost);
+  int code = exit_code(mended, found);
+  if (lost && code != exit_operational) code = exit_errors_left;
   if (o.as_json)
     print_json(o, checker, out, log, report, mended, code);
   else
-    print_repair(o, mended, report.errors());
+    print_repair(o, mended, report.errors(), lost);
   return code;
 }
 

@@ -9,15 +9,16 @@
 namespace vexfs::fsck {
 namespace {
 
-enum LongOption : int { opt_version = 1000, opt_json };
+enum LongOption : int { opt_version = 1000, opt_json, opt_check_data };
 
-const std::array<option, 9> long_options{{
+const std::array<option, 10> long_options{{
     {"no-change", no_argument, nullptr, 'n'},
     {"yes", no_argument, nullptr, 'y'},
     {"force", no_argument, nullptr, 'f'},
     {"verbose", no_argument, nullptr, 'v'},
     {"progress", no_argument, nullptr, 'C'},
     {"json", no_argument, nullptr, opt_json},
+    {"check-data", no_argument, nullptr, opt_check_data},
     {"help", no_argument, nullptr, 'h'},
     {"version", no_argument, nullptr, opt_version},
     {nullptr, 0, nullptr, 0},
@@ -61,6 +62,9 @@ Options parse_options(int argc, char **argv) {
       case opt_version:
         o.version = true;
         break;
+      case opt_check_data:
+        o.check_data = o.force = true;
+        break;
       case opt_json:
         o.as_json = true;
         break;
@@ -89,6 +93,7 @@ const char *usage_text() {
          "met.\n"
          "                 Repairs what nothing is lost by\n"
          "  -f, --force    check everything, also with -p\n"
+         "      --check-data  everything, and all file data against its checksums, snapshots included\n"
          "  -C, --progress progress\n"
          "  -v, --verbose  what is checked, and figures\n"
          "      --json     a report for programs, on stdout\n"

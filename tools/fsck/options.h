@@ -29,6 +29,7 @@ struct Options {
   bool verbose = false;
   bool as_json = false;
   bool progress = false;  // -C
+  bool check_data = false;
   bool help = false, version = false;
   bool repairs() const { return yes || preen; }
 };

@@ -2,7 +2,9 @@
 // vexctl scrub: reads everything that has a checksum, at the pace asked for, and says which files and vectors are damaged.
 #include <algorithm>
 #include <csignal>
+#include <cstring>
 #include <fstream>
+#include <map>
 #include <thread>
 
 #include "context.h"
@@ -33,8 +35,10 @@ uint32_t parts(const std::string &only) {
       flags |= VEXFS_SCRUB_VECTORS;
     else if (part == "fixed")
       flags |= VEXFS_SCRUB_FIXED;
+    else if (part == "snapshots")
+      flags |= VEXFS_SCRUB_SNAPSHOTS;
     else
-      throw Usage("--only " + only + ": what there is: nodes, data, vectors, fixed");
+      throw Usage("--only " + only + ": what there is: nodes, data, vectors, fixed, snapshots");
   }
   return flags;
 }
@@ -79,22 +83,71 @@ class State {
   std::string path_;
 };
 
-std::string place_of(Context &ctx, const client::Target &t, const vexfs_found &f) {
+// Names and paths of what was found, in the present and in snapshots.
+class Names {
+ public:
+  Names(Context &ctx, client::Target &t) : ctx_(ctx), t_(t) {}
+  // "" for the present.
+  std::string snapshot(uint64_t id) {
+    if (id == 0) return "";
+    auto it = names_.find(id);
+    if (it != names_.end()) return it->second;
+    for (const vexfs_snapshot &s : client::snapshot_list(t_, false))
+      names_.emplace(s.id, std::string(s.name, strnlen(s.name, sizeof s.name)));
+    return names_.emplace(id, "#" + std::to_string(id)).first->second;  // deleted meanwhile
+  }
+  // Of an inode; below .vexfs/snapshots for one of a snapshot. "" when there is none.
+  std::string path(const vexfs_found &f) {
+    if (f.snapshot == 0) return ctx_.place(Access::read).path_of(f.ino, 0, t_);
+    try {
+      return past(snapshot(f.snapshot), f.ino);
+    } catch (const client::Error &) {
+      return "";  // the snapshot has gone, or so much of it is damaged
+    }
+  }
+
+ private:
+  std::string past(const std::string &name, uint64_t ino) {
+    if (ctx_.place(Access::read).is_image()) {
+      const std::string path = ctx_.image_place(Access::read).path_in(name, ino);
+      return path.empty() ? "" : "/.vexfs/snapshots/" + name + path;
+    }
+    const auto now = client::find_mount(t_.path()).point;
+    auto &p = places_[name];
+    if (!p.place) {
+      p.place = client::mounted();
+      p.root = p.place->open(client::path_in_snapshot(now, name));
+    }
+    return p.place->path_of(ino, 0, *p.root);
+  }
+  struct Past {
+    std::unique_ptr<client::Place> place;
+    std::unique_ptr<client::Target> root;
+  };
+  Context &ctx_;
+  client::Target &t_;
+  std::map<uint64_t, std::string> names_;
+  std::map<std::string, Past> places_;
+};
+
+std::string place_of(Names &names, const vexfs_found &f) {
+  const std::string in = f.snapshot ? "snapshot " + names.snapshot(f.snapshot) + ": " : "";
+  if (f.kind == VEXFS_FOUND_NODE && f.ino == 2 && f.snapshot) return in + "the top of one of its trees";
   if (f.kind == VEXFS_FOUND_NODE)
-    return "tree " + std::to_string(f.ino) + ", a node of level " + std::to_string(f.offset);
+    return in + "tree " + std::to_string(f.ino) + ", a node of level " + std::to_string(f.offset);
   if (f.kind == VEXFS_FOUND_FIXED) {
     static constexpr const char *what[] = {"copy of the superblock, number ", "root slot ", "group descriptor block ",
                                            "space map of block group "};
     return (f.ino < std::size(what) ? what[f.ino] : "structure ") + std::to_string(f.offset);
   }
-  std::string path = ctx.place(Access::read).path_of(f.ino, 0, t);
-  if (path.empty()) path = "inode " + std::to_string(f.ino);
+  std::string path = names.path(f);
+  if (path.empty()) path = in + "inode " + std::to_string(f.ino);
   if (f.kind == VEXFS_FOUND_DATA) return path + ": data at offset " + std::to_string(f.offset);
   if (f.kind == VEXFS_FOUND_ROW) return path + ": vector " + std::to_string(f.offset);
-  return path + ": the index (vexctl index rebuild makes a new one)";
+  return path + (f.snapshot ? ": the index" : ": the index (vexctl index rebuild makes a new one)");
 }
 
-json to_json(Context &ctx, const client::Target &t, const vexfs_found &f) {
+json to_json(Names &names, const vexfs_found &f) {
   static constexpr const char *kinds[] = {"?", "node", "data", "row", "index", "fixed"};
   json j{{"kind", f.kind < std::size(kinds) ? kinds[f.kind] : "?"}};
   if (f.kind == VEXFS_FOUND_FIXED) {
@@ -105,7 +158,8 @@ json to_json(Context &ctx, const client::Target &t, const vexfs_found &f) {
     j["repaired"] = (f.flags & VEXFS_FOUND_REPAIRED) != 0;
     return j;
   }
-  if (f.kind != VEXFS_FOUND_NODE) j["path"] = ctx.place(Access::read).path_of(f.ino, 0, t);
+  if (f.snapshot) j["snapshot"] = names.snapshot(f.snapshot);
+  if (f.kind != VEXFS_FOUND_NODE) j["path"] = names.path(f);
   j[f.kind == VEXFS_FOUND_NODE ? "tree" : "ino"] = f.ino;
   j[f.kind == VEXFS_FOUND_NODE ? "level" : f.kind == VEXFS_FOUND_DATA ? "offset" : "id"] = f.offset;
   j["device_byte"] = f.device;
@@ -144,14 +198,15 @@ void scrub(Context &ctx, const Options &o) {
   std::signal(SIGINT, on_signal);
   std::signal(SIGTERM, on_signal);
   json findings = json::array();
+  Names names(ctx, *target);
   while (!v.done && !stopped) {
     const uint64_t begin = now_ns();
     const std::vector<vexfs_found> found = client::scrub(*target, v);
     for (const vexfs_found &f : found) {
       if (ctx.as_json)
-        findings.push_back(to_json(ctx, *target, f));
+        findings.push_back(to_json(names, f));
       else
-        ctx.say(place_of(ctx, *target, f) + " is damaged" + (f.flags & VEXFS_FOUND_REPAIRED ? "; repaired" : ""));
+        ctx.say(place_of(names, f) + " is damaged" + (f.flags & VEXFS_FOUND_REPAIRED ? "; repaired" : ""));
       totals.damaged++;
       totals.repaired += f.flags & VEXFS_FOUND_REPAIRED ? 1 : 0;
     }
@@ -180,7 +235,7 @@ void add_scrub_command(CLI::App &app, Context &ctx) {
   CLI::App *c = app.add_subcommand("scrub", "Read everything, compare it with its checksums, say what is damaged");
   c->add_option("PATH", o->path, "any file or directory of the filesystem");
   c->add_option("-r,--rate", o->rate, "bytes a second at most (64k, 100M)");
-  c->add_option("--only", o->only, "part of it: nodes, data, vectors, fixed (several: with commas)");
+  c->add_option("--only", o->only, "part of it: nodes, data, vectors, fixed, snapshots (several: with commas)");
   c->add_option("-s,--state", o->state, "a file to go on from when stopped: written meanwhile, gone at the end");
   c->add_flag("--repair", o->repair, "with --image: write anew what can be (of a mount this is always done)");
   c->callback([&ctx, o] { scrub(ctx, *o); });

@@ -27,4 +27,8 @@ struct DamagedData {
 Result<bool> scrub_data(Filesystem &fs, ScrubPlace &p, u64 budget, ScrubFigures &figures,
                         FnRef<bool(const DamagedData &)> found);
 
+// The same for what only w's snapshot has.
+Result<bool> scrub_past_data(store::PastWalk &w, ScrubPlace &p, u64 budget, ScrubFigures &figures,
+                             FnRef<bool(const DamagedData &)> found);
+
 }  // namespace vexfs::fs

@@ -95,6 +95,14 @@ class Checker : Pinned {
   Finding note() { return Finding(*this, Severity::note); }
   Finding warning() { return Finding(*this, Severity::warning); }
   Finding error() { return Finding(*this, Severity::error); }
+  // Data that is damaged and that no repair brings back. Of a snapshot it is a warning (what is around it stays usable),
+  // unless data is what was asked for.
+  Finding lost() {
+    bool counts = !in_snapshot_ || data_asked_;
+    figures_.lost += counts;
+    return Finding(*this, counts ? Severity::error : Severity::warning);
+  }
+  void ask_for_data() { data_asked_ = true; }
   void progress(const char *what, u64 done, u64 total) {
     if (sink_.progress) sink_.progress(sink_.ctx, what, done, total);
   }
@@ -103,6 +111,7 @@ class Checker : Pinned {
 
   struct Figures {
     u64 nodes = 0, leaves = 0, items = 0, item_bytes = 0, claimed_blocks = 0, errors = 0, warnings = 0;
+    u64 lost = 0;  // of the errors: those of lost()
   };
   const Figures &figures() const { return figures_; }
 
@@ -136,6 +145,7 @@ class Checker : Pinned {
   u64 in_snapshot_ = 0;       // id; 0: the current state is looked at
   bool in_replaced_ = false;  // that snapshot is the state before a rollback, and its blocks are not all noted yet
   bool any_damaged_ = false;  // of all trees looked at
+  bool data_asked_ = false;
   Status claimed_already(Extent e, const char *what, u64 a, u64 b);
   Status claim_quietly(Extent e);
   bool may_live_again(const disk::DeadItem &d, u64 death) const;

@@ -4,28 +4,21 @@
 // A node of the current state is cured by making it part of the open transaction, which writes both copies to new places:
 // no block that a root refers to is ever written over, so nothing depends on whether a pointer is still true. The nodes
 // of a snapshot cannot move; but as long as a view of it is open none of them is given away, so what the second copy
-// says is written over the first.
+// says is written over the first. The same goes for a node of the present that a snapshot has too, while it is locked.
 #include "tree_ops.h"
 
 namespace vexfs::store {
 
-namespace heal_impl {
-namespace {
-
-// Of a view: writes what was read from the second copy over the first.
-bool write_over_first(State &s, const disk::NodeExpect &e, Bytes node) {
-  State &owner = *s.view_of;
+bool State::write_over(u64 addr, Bytes node) {
+  State &owner = view_of ? *view_of : *this;
   if (owner.read_only.load(std::memory_order_relaxed) || owner.quiet.load(std::memory_order_relaxed)) return false;
   vx_io io = {};
-  io.off = e.addr << s.geo.block_shift;
+  io.off = addr << geo.block_shift;
   io.len = node.size();
   io.buf = const_cast<u8 *>(node.data());
   io.flags = VX_IO_WRITE | VX_IO_META;
-  return vx_bdev_submit(s.dev, &io, 1) == 0;
+  return vx_bdev_submit(dev, &io, 1) == 0;
 }
-
-}  // namespace
-}  // namespace heal_impl
 
 Status State::read_node(const disk::NodeExpect &e, MutBytes out, NodeRead *how) {
   Status st;
@@ -47,7 +40,7 @@ Status State::read_node(const disk::NodeExpect &e, MutBytes out, NodeRead *how) 
 void State::found_cured(Node &n, const disk::NodeExpect &e) {
   if (n.untold.load(std::memory_order_relaxed) == 0 || n.untold.exchange(0) == 0) return;
   counters.mirror_reads.fetch_add(1, std::memory_order_relaxed);
-  bool in_place = view_of && heal_impl::write_over_first(*this, e, {n.buf, geo.node_size});
+  bool in_place = view_of && !opts.leave_copies && write_over(e.addr, {n.buf, geo.node_size});
   LogLine line(dev, VX_LOG_WARN);
   line.str("tree ").dec(e.tree).str(" node ").dec(e.addr).str(" level ").dec(e.level).str(": ");
   line.str(n.first_cause == disk::Cause::none ? "read error" : disk::cause_name(n.first_cause));

@@ -257,7 +257,7 @@ Result<Box<Volume>> Volume::open(vx_bdev *dev, const OpenOptions &options) {
 
 Volume::~Volume() {
   Box<State> s(s_);
-  if (s->view_of) s->view_of->snapshots.unuse(s->view_id);
+  if (s->view_of) s->view_of->snapshots.unuse(s->view_id, s->view_is_brief);
   if (s->thread) (void)s->close().ok();
 }
 

@@ -11,20 +11,29 @@ namespace scrub_impl {
 namespace {
 
 // Compares the node (locked shared, pinned) with its blocks, both copies; clean nodes only, for others have none yet.
+// What a snapshot has too stays where it is when the present moves on: it is written over as well.
 void read_again(State &s, const Node &n, MutBytes buf, ScrubbedNode &out) {
   if (n.dirty_txn.load(std::memory_order_acquire)) return;
   out.read = true;
   out.tree = n.tree;
   out.level = n.level;
+  out.block = n.addr;
+  bool kept = !s.view_of && disk::tree_is_kept(n.tree) && n.birth <= s.snapshot_txn.load(std::memory_order_acquire);
+  bool cured = true;
   for (u64 addr : {n.addr, n.mirror}) {
-    if (addr == 0 || out.err != Errno::ok) break;
-    out.block = addr;
+    if (addr == 0) break;
+    disk::Refusal why;
     Status st = s.read_bytes(addr << s.geo.block_shift, buf, true);
-    out.err = st.code();
-    if (!st.ok()) break;
-    out.why = disk::verify_node(buf, s.geo, {n.addr, n.birth, n.tree, n.level});
-    if (!out.why.ok()) out.err = Errno::corrupt;
+    if (st.ok()) why = disk::verify_node(buf, s.geo, {n.addr, n.birth, n.tree, n.level});
+    if (st.ok() && why.ok()) continue;
+    if (out.err == Errno::ok) {
+      out.block = addr;
+      out.err = st.ok() ? Errno::corrupt : st.code();
+      out.why = why;
+    }
+    cured = (kept || s.view_of) && s.write_over(addr, {n.buf, s.geo.node_size}) && cured;
   }
+  out.repaired = s.view_of && out.err != Errno::ok && cured;
 }
 
 // Goes on to the next level, or the next tree; false: that was all.
@@ -79,7 +88,7 @@ Result<bool> Volume::scrub_node(ScrubPlace &p, MutBytes buf, ScrubbedNode &out) 
       disk::add_refusal(line, out.why);
     else
       line.str(": read error");
-    out.repaired = s.write_anew(p.tree, first);
+    if (!s.view_of) out.repaired = s.write_anew(p.tree, first);
     if (out.repaired) line.str("; it is written anew");
   }
   if (range.open_end) return next_level(p, false);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Reading what is on the device although memory has it too: the parts of a scrub that are the store's.
 #pragma once
+#include "../base/memory.h"
 #include "../disk/block.h"
 #include "key.h"
 #include "types.h"
@@ -35,5 +36,18 @@ struct ScrubbedFixed {
   disk::Refusal why;
   bool repaired = false;
 };
+
+class Volume;
+class PastWalk;
+
+// A snapshot that is being scrubbed, and the one before it, which need not be there.
+struct ScrubViews {
+  u64 id = 0, txn = 0;
+  Box<Volume> mine, older;
+};
+
+// Compares both copies of the next tree node that only w's snapshot has (store/past.h), as Volume::scrub_node() does;
+// what is bad is written over where memory has it. buf has node_size() bytes. False: that was the last. nomem.
+Result<bool> scrub_past_node(PastWalk &w, ScrubPlace &p, MutBytes buf, ScrubbedNode &out);
 
 }  // namespace vexfs::store

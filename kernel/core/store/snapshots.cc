@@ -53,21 +53,35 @@ bool SnapshotList::finish(u64 id, u64 txn) {
   for (Entry &e : list_)
     if (e.id == id) {
       e.txn = txn;  // still the newest: the order holds
-      e.leaving = false;
+      e.leaving = e.unwanted = false;
       return true;
     }
   return false;
 }
 
-Status SnapshotList::leave(u64 id) {
+// again: scrubs are told to go.
+Status SnapshotList::try_leave(u64 id) {
   Guard g(lock_);
   for (Entry &e : list_) {
     if (e.id != id || e.leaving) continue;
-    if (e.users) return Errno::busy;
+    e.unwanted = e.users == e.brief && e.brief;
+    if (e.users > e.brief) return Errno::busy;
+    if (e.unwanted) return Errno::again;
     e.leaving = true;
     return {};
   }
   return Errno::noent;
+}
+
+Status SnapshotList::leave(u64 id) {
+  for (;;) {
+    Status st = try_leave(id);
+    if (st.code() != Errno::again) return st;
+    brief_ended_.wait([this, id] {
+      Entry e;
+      return !find(id, &e) || e.brief == 0;
+    });
+  }
 }
 
 bool SnapshotList::use(u64 id) {
@@ -80,10 +94,38 @@ bool SnapshotList::use(u64 id) {
   return false;
 }
 
-void SnapshotList::unuse(u64 id) {
+bool SnapshotList::use_briefly(u64 txn, Entry *mine, Entry *older) {
   Guard g(lock_);
-  for (Entry &e : list_)
-    if (e.id == id) e.users--;
+  Entry *before = nullptr;
+  for (Entry &e : list_) {
+    if (e.leaving || e.unwanted) continue;
+    if (e.txn < txn) {
+      before = &e;
+      continue;
+    }
+    for (Entry *used : {&e, before})
+      if (used) used->users++, used->brief++;
+    *mine = e;
+    *older = before ? *before : Entry{};
+    return true;
+  }
+  return false;
+}
+
+bool SnapshotList::unwanted(u64 id) {
+  Guard g(lock_);
+  for (const Entry &e : list_)
+    if (e.id == id) return e.unwanted;
+  return true;
+}
+
+void SnapshotList::unuse(u64 id, bool brief) {
+  {
+    Guard g(lock_);
+    for (Entry &e : list_)
+      if (e.id == id) e.users--, e.brief -= brief;
+  }
+  if (brief) brief_ended_.wake();
 }
 
 u64 SnapshotList::newest(u64 below) {
@@ -574,8 +616,12 @@ Status State::load_view(State &owner, u64 id) {
 Result<Box<Volume>> Volume::open_snapshot(u64 id, const OpenOptions &options) { return s_->open_view(id, options); }
 
 Result<Box<Volume>> State::open_view(u64 id, const OpenOptions &options) {
+  if (!snapshots.use(id)) return Errno::noent;
+  return open_used_view(id, options, false);
+}
+
+Result<Box<Volume>> State::open_used_view(u64 id, const OpenOptions &options, bool brief) {
   State &owner = *this;
-  if (!owner.snapshots.use(id)) return Errno::noent;
   Result<Box<Volume>> v = [&]() -> Result<Box<Volume>> {
     auto copy = VX_TRY(Box<disk::SuperDisk>::make(*owner.super));
     Box<State> s = VX_TRY(Box<State>::make(owner.dev, options, owner.geo, *copy));
@@ -584,12 +630,13 @@ Result<Box<Volume>> State::open_view(u64 id, const OpenOptions &options) {
     s->read_only.store(true);
     s->view_of = &owner;
     s->view_id = id;
+    s->view_is_brief = brief;
     VX_TRY(s->load_view(owner, id));
     Box<Volume> made = VX_TRY(Box<Volume>::make(s.get()));
     s.release();
     return made;
   }();
-  if (!v.ok()) owner.snapshots.unuse(id);
+  if (!v.ok()) owner.snapshots.unuse(id, brief);
   return v;
 }
 

@@ -27,26 +27,35 @@ class SnapshotList : Pinned {
  public:
   struct Entry {
     u64 id = 0, txn = 0;
-    u32 users = 0;         // views that are open
-    bool leaving = false;  // being deleted, or never finished: nobody sees it
+    u32 users = 0;          // views that are open
+    u32 brief = 0;          // of these, a scrub's: a deletion waits for them
+    bool unwanted = false;  // it does: no more of them
+    bool leaving = false;   // being deleted, or never finished: nobody sees it
   };
-  SnapshotList() : change("vexfs_snapshots"), lock_("vexfs_snapshot_list") {}
+  SnapshotList() : change("vexfs_snapshots"), lock_("vexfs_snapshot_list"), brief_ended_("vexfs_snapshot_scrubs") {}
 
   Mutex change;  // one creation, deletion or turn of reclaiming at a time; taken before any handle
   Status add(const Entry &e);
   void remove(u64 id);
   bool find(u64 id, Entry *out);
   bool finish(u64 id, u64 txn);  // a creation: visible from now on
-  Status leave(u64 id);          // busy (a view is open), noent
-  bool use(u64 id);              // false: there is no such snapshot
-  void unuse(u64 id);
+  // busy (a view is open), noent. Views of scrubs are waited for; `change` is held.
+  Status leave(u64 id);
+  bool use(u64 id);  // false: there is no such snapshot
+  // For a scrub: the oldest of transaction txn or later, and the one before it (id 0: there is none). Not those that a
+  // deletion waits for. False: there is none.
+  bool use_briefly(u64 txn, Entry *mine, Entry *older);
+  bool unwanted(u64 id);  // a deletion waits
+  void unuse(u64 id, bool brief);
   u64 newest(u64 below = ~u64{0});  // txn of the newest visible one that is older than `below`; 0: none
   bool first_leaving(Entry *out);
   Status visible(Vec<u64> *txns);  // ascending. nomem
 
  private:
+  Status try_leave(u64 id);
   Spin lock_;
   Vec<Entry> list_;  // ascending by txn
+  WaitQueue brief_ended_;
 };
 
 }  // namespace vexfs::store

@@ -125,6 +125,8 @@ struct State : Pinned {
   Status reload_snapshots();
   Status load_view(State &owner, u64 id);
   Result<Box<Volume>> open_view(u64 id, const OpenOptions &options);
+  // SnapshotList has counted the use, which is given up if this fails.
+  Result<Box<Volume>> open_used_view(u64 id, const OpenOptions &options, bool brief);
   Result<u64> make_snapshot(Bytes name, bool reserve);  // reserve: from what is kept for a full disk
   Result<u64> find_snapshot(Bytes name);
   Result<bool> count_turn(u32 steps);
@@ -146,6 +148,7 @@ struct State : Pinned {
   Status read_node(const disk::NodeExpect &e, MutBytes out, NodeRead *how);
   void found_cured(Node &n, const disk::NodeExpect &e);  // met where the pointer to it is known to be true
   void heal();                                           // writes what was found anew, by handles
+  bool write_over(u64 addr, Bytes node);                 // a damaged copy of what cannot move
   bool write_anew(u8 tree, Key key);  // the nodes on the way to the first item from key on; false: there is none
 
   // ---- I/O
@@ -177,6 +180,7 @@ struct State : Pinned {
   Key reclaim_at;
   State *view_of = nullptr;  // this is a snapshot of that volume
   u64 view_id = 0;
+  bool view_is_brief = false;  // SnapshotList::Entry::brief
 
   Spin lock;  // everything down to the next blank line
   u32 handles = 0;

@@ -61,6 +61,7 @@ class Tree : Pinned {
   friend struct TreeOps;
   friend class UnsharedWalk;
   friend class TreeDiff;
+  friend class PastWalk;
   State *state_;
   u8 id_;
   mutable RwSem root_lock_;     // guards root_; taken before any node lock of this tree

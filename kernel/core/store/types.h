@@ -33,6 +33,7 @@ struct OpenOptions {
   u32 commit_interval_ms = 0;  // 0: no commit thread, commits happen only when asked for (or forced by lack of space)
   u64 node_cache_bytes = 0;    // 0: 64 MiB
   ErrorPolicy on_error = ErrorPolicy::read_only;
+  bool leave_copies = false;  // of a snapshot: bad copies of nodes are not cured on the way; a scrub is to find them
 };
 
 // All in blocks.

@@ -144,6 +144,12 @@ class Volume : Pinned {
   // written anew where memory or a copy has it, with a commit if need be: no handle of the caller is open. nomem.
   Result<bool> scrub_fixed(u64 &at, ScrubbedFixed &out);
 
+  // For the scrub of snapshots, in the order of their transactions (scrub_past_node(), and the rooms above): opens the
+  // first of transaction txn or later, and the one before it. noent: there is none. corrupt, io: out says which cannot be
+  // opened. nomem. A deletion waits for both to be closed: asked for between pieces of work, scrub_unwanted() says so.
+  Status open_for_scrub(u64 txn, ScrubViews &out);
+  bool scrub_unwanted(const ScrubViews &views) const;
+
   // ---- memory pressure: tree nodes that could be dropped, and dropping them. Never waits for locks or I/O.
   usize cache_count() const;
   usize cache_shrink(usize nodes_wanted);

@@ -260,7 +260,7 @@ Status VectorCheck::chunk_rows(u64 number, const disk::ChunkItem &item) {
     const CheckedRow &r = rows_[first + i];
     u32 found = crc32c_of({buf + i * config_.stride, row});
     if (found != r.crc)
-      (r.alive && !c_.in_snapshot() ? c_.error() : c_.warning())
+      (r.alive ? spoilt() : c_.warning())
           .str("collection ")
           .dec(cid_)
           .str(": vector ")

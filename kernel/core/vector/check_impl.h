@@ -47,7 +47,7 @@ class VectorCheck : Pinned {
   Status finish();
   store::Checker::Finding bad() { return c_.error(); }
   // Data, not structure: in a snapshot nothing can be done about it, and what is around it stays usable.
-  store::Checker::Finding spoilt() { return c_.in_snapshot() ? c_.warning() : c_.error(); }
+  store::Checker::Finding spoilt() { return c_.in_snapshot() ? c_.lost() : c_.error(); }
   // ---- check_index.cc: the checkpoint
   Status header(Bytes item);
   Status blob(u64 off, Bytes item);

@@ -107,6 +107,12 @@ class Call : Pinned {
 
   Status scrub_some(vexfs_scrub &v, u64 &budget);
   bool report(vexfs_scrub &v, const vexfs_found &f);
+  struct PastScrub;
+  Result<bool> scrub_snapshots(vexfs_scrub &v, u64 &budget);
+  Status scrub_snapshot(PastScrub &s);
+  Result<bool> scrub_past_piece(PastScrub &s, u64 part);
+  Result<bool> scrub_past_nodes(PastScrub &s);
+  bool scrub_unreadable(vexfs_scrub &v, u64 id);
 
   struct Piece;
   Status batch_write(Collection &c, vexfs_batch &b, RowOp op);

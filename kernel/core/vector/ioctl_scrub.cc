@@ -9,11 +9,14 @@ namespace ioctl_scrub_impl {
 namespace {
 
 constexpr u64 kBudgetDefault = 8 << 20;
-constexpr u32 kAll = VEXFS_SCRUB_NODES | VEXFS_SCRUB_DATA | VEXFS_SCRUB_VECTORS | VEXFS_SCRUB_FIXED;
-enum Phase : u64 { kNodes = 0, kData = 1, kVectors = 2, kFixed = 3, kEnd = 4 };
+constexpr u32 kPresent = VEXFS_SCRUB_NODES | VEXFS_SCRUB_DATA | VEXFS_SCRUB_VECTORS | VEXFS_SCRUB_FIXED;
+constexpr u32 kAll = kPresent | VEXFS_SCRUB_SNAPSHOTS;
+enum Phase : u64 { kNodes = 0, kData = 1, kVectors = 2, kFixed = 3, kSnapshots = 4, kEnd = 5 };
+// Who does not know of it would take a finding in a snapshot for one in the present.
+constexpr u32 kFoundWithSnapshot = offsetof(vexfs_found, snapshot) + sizeof(vexfs_found::snapshot);
 
 constexpr u32 flag_of(u64 phase) { return 1u << phase; }
-static_assert(flag_of(kNodes) == VEXFS_SCRUB_NODES && flag_of(kFixed) == VEXFS_SCRUB_FIXED);
+static_assert(flag_of(kNodes) == VEXFS_SCRUB_NODES && flag_of(kSnapshots) == VEXFS_SCRUB_SNAPSHOTS);
 
 // position[0]: the phase, and of nodes the tree, the level, and the type of the key; then the phase's own.
 store::ScrubPlace nodes_place(const vexfs_scrub &v) {
@@ -136,8 +139,10 @@ Status Call::scrub_some(vexfs_scrub &v, u64 &budget) {
     more = VX_TRY(data(engine_.filesystem(), v, budget, found));
   } else if (phase == kVectors) {
     more = VX_TRY(vectors(engine_, v, budget, found));
-  } else {
+  } else if (phase == kFixed) {
     more = VX_TRY(fixed(engine_.volume(), v, budget, found));
+  } else {
+    more = VX_TRY(scrub_snapshots(v, budget));
   }
   if (more) return {};
   for (__u64 &x : v.position) x = 0;
@@ -153,7 +158,8 @@ Status Call::scrub() {
   if (v.capacity == 0 || v.capacity > 4096 || v.found_size < 32 || v.found_size > 4096) return Errno::inval;
   if ((v.position[0] & 0xff) > kEnd) return Errno::inval;
   u32 flags = v.flags;
-  if (!v.flags) v.flags = kAll;
+  if ((v.flags & VEXFS_SCRUB_SNAPSHOTS) && v.found_size < kFoundWithSnapshot) return Errno::inval;
+  if (!v.flags) v.flags = v.found_size < kFoundWithSnapshot ? kPresent : kAll;
   u64 budget = v.budget ? v.budget : kBudgetDefault;
   v.count = 0;
   v.nodes = v.data_bytes = v.vector_bytes = v.unsummed = 0;

@@ -25,4 +25,8 @@ struct DamagedVectors {
 // all. nomem; damage of metadata is logged and passed over.
 Result<bool> scrub_vectors(Engine &e, ScrubPlace &p, u64 budget, u64 &bytes, FnRef<bool(const DamagedVectors &)> found);
 
+// The same for what only w's snapshot has: rows that were alive then and are dead, gone or elsewhere now.
+Result<bool> scrub_past_vectors(store::PastWalk &w, ScrubPlace &p, u64 budget, u64 &bytes,
+                                FnRef<bool(const DamagedVectors &)> found);
+
 }  // namespace vexfs::vector
