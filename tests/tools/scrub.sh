@@ -77,6 +77,13 @@ ok v put large /d/both
 ok v collection create -p /c -d 3
 ok v add /c -v "[1, 2, 3]"
 ok v snapshot create monday
+ok v dump tree fs --items
+block=$(python3 - <<'PY'
+import re
+found = [int(m[1]) for line in open("out") if (m := re.search(r"EXTENT 0\).* disk (\d+) count (\d+)", line)) and int(m[2]) > 100]
+print(found[0])
+PY
+)
 ok v put small /d/new
 ok v rm /d/old
 ok v delete /c --id 1
@@ -87,13 +94,6 @@ ok v --json scrub --only snapshots,data
 json "j['damaged'] == 0 and j['nodes'] == 0"
 ok fsck.vexfs --check-data -v image
 says "compared with their checksums, 0 damaged"
-ok vexctl --image image --snapshot monday dump tree fs --items
-block=$(python3 - <<'PY'
-import re
-found = [int(m[1]) for line in open("out") if (m := re.search(r"EXTENT 0\).* disk (\d+) count (\d+)", line)) and int(m[2]) > 100]
-print(found[0])
-PY
-)
 flip image $(((block + 17) * 4096 + 9))
 flip image $(((block + 18) * 4096 + 9))
 status 5 v scrub

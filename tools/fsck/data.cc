@@ -15,6 +15,10 @@ namespace vexfs::fsck {
 
 using disk::FsItem;
 
+DataCheck::~DataCheck() {
+  if (buf_) vx_free_large(buf_, size_t{disk::kSumsPerItem} * c_.geometry().block_size);
+}
+
 bool DataCheck::first_look(uint64_t disk) {
   if (seen_[disk]) return false;
   return seen_[disk] = true;
@@ -35,12 +39,11 @@ void DataCheck::damaged(uint64_t block, uint64_t disk, bool read_error) {
 
 void DataCheck::compare_run(uint64_t block, uint64_t disk, uint64_t count, const uint32_t *sums) {
   const uint32_t bs = c_.geometry().block_size;
-  buf_.resize(size_t{disk::kSumsPerItem} * bs);
-  const bool whole = c_.read_blocks(disk, {buf_.data(), count * bs}).ok();
+  const bool whole = c_.read_blocks(disk, {buf_, count * bs}).ok();
   for (uint64_t i = 0; i < count; i++) {
     if (!first_look(disk + i)) continue;
     figures_.blocks++;
-    uint8_t *at = buf_.data() + i * bs;
+    uint8_t *at = buf_ + i * bs;
     const bool read = whole || c_.read_blocks(disk + i, {at, bs}).ok();
     if (!read || crc32c_of({at, bs}) != sums[i]) damaged(block + i, disk + i, !read);
   }
@@ -123,6 +126,8 @@ Status DataCheck::report() {
 }
 
 Status DataCheck::run() {
+  if (!buf_) buf_ = static_cast<uint8_t *>(vx_alloc_large(size_t{disk::kSumsPerItem} * c_.geometry().block_size, 0));
+  if (!buf_) return Errno::nomem;
   seen_.resize(c_.geometry().total_blocks);
   ino_ = 0;
   extents_.clear();

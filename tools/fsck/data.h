@@ -13,6 +13,9 @@ class DataCheck {
     uint64_t blocks = 0, unsummed = 0, damaged = 0;  // compared; without a checksum; that do not fit
   };
   explicit DataCheck(store::Checker &c) : c_(c) {}
+  ~DataCheck();
+  DataCheck(const DataCheck &) = delete;
+  DataCheck &operator=(const DataCheck &) = delete;
   // Of the state that the checker is at: the present, or a snapshot. fs::check() has found its tree to make sense, or has
   // said what does not. Findings go to the checker. The error is a system one.
   Status run();
@@ -36,7 +39,7 @@ class DataCheck {
   store::Checker &c_;
   Figures figures_;
   std::vector<bool> seen_;  // blocks of the device
-  std::vector<uint8_t> buf_;
+  uint8_t *buf_ = nullptr;  // aligned as devices want it
   uint64_t ino_ = 0;              // the file whose items are passing by
   std::vector<Extent> extents_;   // of it, summed ones, ascending
   std::vector<Damage> damages_;   // of this state

@@ -116,6 +116,30 @@ touch "$MNT1/rw"
 umount_fs "$MNT2"
 umount_fs "$MNT3"
 
+say "a scrub compares what only snapshots have"
+rm -f "$MNT1/d/20"
+sync -f "$MNT1"
+dmesg -C
+vexctl --json scrub "$MNT1" --only snapshots >"$work/scrub" || die "scrub: $(cat "$work/scrub")"
+grep -q '"damaged": 0' "$work/scrub" || die "scrub: $(cat "$work/scrub")"
+where=$(filefrag -b4096 -e "$view/third/d/20" | awk '$1 == "0:" { print $4 + 0; exit }')
+dd if="$DEV2" of="$work/block" bs=4096 skip="$where" count=1 iflag=direct status=none
+tr '\000-\377' '\001-\377\000' <"$work/block" >"$work/other"
+dd if="$work/other" of="$DEV2" bs=4096 seek="$where" conv=notrunc oflag=direct status=none
+expect_fail vexctl scrub "$MNT1" >"$work/scrub" 2>&1
+grep -q "^$view/third/d/20: data at offset 0 is damaged" "$work/scrub" || die "scrub: $(cat "$work/scrub")"
+(while vexctl scrub "$MNT1" --only snapshots >/dev/null 2>&1 || [ $? = 5 ]; do [ ! -e "$work/scrubbed" ] || break; done) &
+scrubber=$!
+for i in $(seq 8); do # deleted while it is looked at
+	vexctl --quiet snapshot create "brief $i" "$MNT1"
+	sleep 0.1
+	vexctl --quiet snapshot delete "brief $i" "$MNT1"
+done
+touch "$work/scrubbed"
+wait "$scrubber"
+dd if="$work/block" of="$DEV2" bs=4096 seek="$where" conv=notrunc oflag=direct status=none
+vexctl --json scrub "$MNT1" | grep -q '"damaged": 0' || die "damaged still"
+
 say "made while others write"
 (while [ ! -e "$work/stop" ]; do for i in $(seq 20); do echo "$RANDOM" >"$MNT1/d/busy$i"; mv "$MNT1/d/busy$i" "$MNT1/d/b$i"; done; done) &
 writer=$!
