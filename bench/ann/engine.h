@@ -79,6 +79,8 @@ class Engine {
   // Rows from .. from + n - 1, searchable when it returns, while searches run. One caller at a time.
   virtual bool can_insert() const { return false; }
   virtual void insert(const Dataset &, uint32_t /*from*/, uint32_t /*n*/) { throw std::logic_error("no inserts"); }
+  // Waits until the index has all rows that were inserted, where that happens behind.
+  virtual void settle() {}
   virtual bool can_erase() const { return false; }
   virtual void erase(const std::vector<uint32_t> &) { throw std::logic_error("no deletes"); }
   // Closes it, drops what is cached, opens it and asks. False: not to be had. May be called after build, once.

@@ -95,6 +95,14 @@ void VexfsEngine::add(const Dataset &d, uint32_t from, uint32_t n, uint32_t flag
   must(target_->command(VEXFS_IOCTL_BATCH_OPERATIONS, &b), "inserting");
 }
 
+// BUILD without a kind: what is not indexed yet.
+void VexfsEngine::settle() {
+  if (kind_ == VEXFS_INDEX_FLAT) return;
+  vexfs_index x{};
+  x.op = VEXFS_INDEX_BUILD;
+  client::index_command(*target_, x);
+}
+
 void VexfsEngine::erase(const std::vector<uint32_t> &ids) {
   for (size_t at = 0; at < ids.size(); at += VEXFS_BATCH_MAX) {
     std::vector<vexfs_row> rows(std::min<size_t>(VEXFS_BATCH_MAX, ids.size() - at));

@@ -24,6 +24,7 @@ class VexfsEngine : public Engine {
   bool filter_is_exact() const override { return true; }
   bool can_insert() const override { return true; }
   void insert(const Dataset &d, uint32_t from, uint32_t n) override { add(d, from, n, 0); }
+  void settle() override;
   bool can_erase() const override { return true; }
   void erase(const std::vector<uint32_t> &ids) override;
   bool cold_start(const float *query, uint32_t k, ColdStart *c) override;

@@ -29,6 +29,9 @@ struct At {
 
 constexpr double recall_targets[] = {0.90, 0.95, 0.99};
 
+// How often to ask all of them, so that a measurement lasts.
+inline uint32_t passes_for(const Dataset &d) { return std::max(1u, 500 / std::max(1u, d.queries)); }
+
 // All queries by that many threads, `passes` times over, a thread's share in one call. Returns queries per second; the
 // answers of the last pass are in found.
 double run_queries(Engine &e, const Dataset &d, uint32_t k, unsigned threads, uint32_t passes, bool cpu_clock,

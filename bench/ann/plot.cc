@@ -59,10 +59,15 @@ std::string mark(double x, double y, size_t style) {
   }
 }
 
+// What is missed counts on this axis: from 0.98 to 0.99 is as far as from 0.8 to 0.9, nearly.
+double stretched(double recall) { return -std::log10(1 - recall + 0.001); }
+
 struct Axes {
   double x0, y0, low, high;  // low, high: decimal logarithms
   double x(double recall) const {
-    return x0 + left + (recall - recall_min) / (1 - recall_min) * (panel_w - left - right);
+    return x0 + left +
+           (stretched(recall) - stretched(recall_min)) / (stretched(1) - stretched(recall_min)) *
+               (panel_w - left - right);
   }
   double y(double qps) const {
     return y0 + panel_h - bottom - (std::log10(qps) - low) / (high - low) * (panel_h - top - bottom);
@@ -90,10 +95,9 @@ std::string number(double v) {
 
 std::string grid(const Axes &a) {
   std::string s;
-  for (int i = 0; i <= 4; i++) {
-    const double r = recall_min + (1 - recall_min) * i / 4;
+  for (const double r : {0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0}) {
     s += line(a.x(r), a.y0 + top, a.x(r), a.y0 + panel_h - bottom, "stroke='#dddddd'");
-    s += text(a.x(r), a.y0 + panel_h - bottom + 16, "middle", format("%.2f", r));
+    s += text(a.x(r), a.y0 + panel_h - bottom + 16, "middle", format("%.3g", r));
   }
   for (int decade = static_cast<int>(std::floor(a.low)); decade <= a.high; decade++)
     for (const int step : {1, 2, 5}) {
@@ -137,7 +141,8 @@ std::string svg_plot(const std::vector<Panel> &panels, const std::string &captio
       if (std::find(names.begin(), names.end(), c.name) == names.end()) names.push_back(c.name);
   const size_t columns = std::max<size_t>(1, std::min<size_t>(3, panels.size()));
   const size_t rows = (panels.size() + columns - 1) / columns;
-  const double width = panel_w * static_cast<double>(columns);
+  const double width = std::max(panel_w * static_cast<double>(columns), 680.0);
+  const double margin = (width - panel_w * static_cast<double>(columns)) / 2;
   const auto across = static_cast<size_t>(width / 220);
   const double legend = legend_row * static_cast<double>((names.size() + across - 1) / across) + 34;
   const double height = panel_h * static_cast<double>(rows) + legend;
@@ -145,7 +150,8 @@ std::string svg_plot(const std::vector<Panel> &panels, const std::string &captio
                          width, height, width, height) +
                   "font-family='sans-serif' font-size='12'>\n<rect width='100%' height='100%' fill='white'/>\n";
   for (size_t i = 0; i < panels.size(); i++)
-    s += draw(panels[i], panel_w * static_cast<double>(i % columns), panel_h * static_cast<double>(i / columns), names);
+    s += draw(panels[i], margin + panel_w * static_cast<double>(i % columns),
+              panel_h * static_cast<double>(i / columns), names);
   for (size_t i = 0; i < names.size(); i++) {
     const double x = 20 + 220.0 * static_cast<double>(i % across);
     const double y = panel_h * static_cast<double>(rows) + 10 + legend_row * static_cast<double>(i / across);

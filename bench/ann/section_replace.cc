@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Half of the rows are deleted and as many others come: recall and speed beside an index built of these rows alone.
+#include <algorithm>
 #include <cstdio>
 #include <numeric>
 
@@ -28,7 +29,7 @@ void measure(const Run &run, Side &s, const Effort &effort) {
   Point p;
   p.effort = effort;
   for (int i = 0; i < 2; i++)
-    p.qps = std::max(p.qps, run_queries(*s.engine, *s.d, run.o.k, 1, 1, run.o.cpu_clock, &found));
+    p.qps = std::max(p.qps, run_queries(*s.engine, *s.d, run.o.k, 1, passes_for(*s.d), run.o.cpu_clock, &found));
   p.recall = recall(*s.d, found, run.o.k);
   s.points.push_back(p);
 }
@@ -89,6 +90,7 @@ void section_replace(Run &run, const std::vector<Built> &engines) {
     const double erased = timer.seconds(1);
     for (uint32_t at = 2 * plan.third; at < churned.count; at += 1000)
       a.engine->insert(churned, at, std::min(1000u, churned.count - at));
+    a.engine->settle();
     const double inserted = timer.seconds(1) - erased;
     for (const Effort &e : a.engine->efforts(run.o.k, run.o.breadths)) {
       measure(run, a, e);

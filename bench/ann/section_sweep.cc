@@ -10,8 +10,6 @@
 namespace vexfs::bench {
 namespace {
 
-constexpr uint32_t queries_min = 1000;  // in one measurement; fewer are asked again
-
 void measure(Run &run, Built &b, size_t effort, uint32_t round) {
   const Dataset &d = run.d;
   const Options &o = run.o;
@@ -19,10 +17,9 @@ void measure(Run &run, Built &b, size_t effort, uint32_t round) {
   if (effort >= efforts.size()) return;
   b.engine->set_effort(efforts[effort]);
   std::vector<int64_t> found;
-  const uint32_t passes = (queries_min + d.queries - 1) / d.queries;
   const Latency latency = run_single(*b.engine, d, o.k, o.cpu_clock, &found);  // and warms caches
   for (const unsigned threads : o.search_threads) {
-    const double qps = run_queries(*b.engine, d, o.k, threads, passes, o.cpu_clock, &found);
+    const double qps = run_queries(*b.engine, d, o.k, threads, 2 * passes_for(d), o.cpu_clock, &found);
     std::vector<Point> &points = b.sweep.points[threads];
     if (round == 0) points.push_back({efforts[effort], recall(d, found, o.k), qps, latency});
     Point &p = points[effort];
@@ -31,13 +28,13 @@ void measure(Run &run, Built &b, size_t effort, uint32_t round) {
   }
 }
 
-void print_speed(const Run &run, const std::vector<Built> &engines, unsigned threads) {
+void print_speed(const std::vector<Built> &engines, unsigned threads) {
   const Built *peer = nullptr;
   for (const Built &b : engines)
     if (b.spec.kind == "hnswlib") peer = &b;
   printf("\n%-22s", ("QPS, " + std::to_string(threads) + " thread" + (threads > 1 ? "s" : "")).c_str());
-  for (const double t : recall_targets) printf("    at %.2f", t);
-  if (peer) printf("   over hnswlib");
+  for (const double t : recall_targets) printf("%7s %.2f", "at", t);
+  if (peer) printf("   over hnswlib's");
   printf("\n");
   for (const Built &b : engines) {
     const auto points = frontier(b.sweep.points.at(threads));
@@ -48,14 +45,13 @@ void print_speed(const Run &run, const std::vector<Built> &engines, unsigned thr
       for (const double t : recall_targets) {
         const At a = qps_at(points, t), p = qps_at(theirs, t);
         if (a.value > 0 && p.value > 0)
-          printf("  %s%.2f", a.bound || p.bound ? "*" : "", a.value / p.value);
+          printf(" %6s", text_of(At{a.value / p.value, a.bound || p.bound}, 1, "%.2f").c_str());
         else
-          printf("  -");
+          printf(" %6s", "-");
       }
     }
     printf("\n");
   }
-  (void)run;
 }
 
 At latency_at(const std::vector<Point> &points, double target, double Latency::*what) {
@@ -64,7 +60,7 @@ At latency_at(const std::vector<Point> &points, double target, double Latency::*
 
 void print_latency(const Run &run, const std::vector<Built> &engines) {
   printf("\n%-22s", "us: p50 p95 p99");
-  for (const double t : recall_targets) printf("              at %.2f", t);
+  for (const double t : recall_targets) printf("%15s %.2f%2s", "at", t, "");
   printf("\n");
   for (const Built &b : engines) {
     const auto points = frontier(b.sweep.points.at(run.o.search_threads[0]));
@@ -165,8 +161,9 @@ void section_sweep(Run &run, std::vector<Built> &engines) {
   for (uint32_t round = 0; round < run.o.rounds; round++)
     for (size_t i = 0; i < most; i++)
       for (Built &b : engines) measure(run, b, i, round);
-  for (const unsigned threads : run.o.search_threads) print_speed(run, engines, threads);
+  for (const unsigned threads : run.o.search_threads) print_speed(engines, threads);
   print_latency(run, engines);
+  printf("  *: the cheapest search tried is better than that recall already\n");
   printf("\nbreadth[/rerank]=recall/QPS, %u thread(s)\n", run.o.search_threads[0]);
   run.json.key("sweep").begin_array();
   for (const Built &b : engines) {
