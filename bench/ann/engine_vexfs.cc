@@ -16,6 +16,23 @@ std::string image_path(const std::string &dir) {
   return dir + "/vexfs-ann-" + std::to_string(getpid()) + "." + std::to_string(number++) + ".img";
 }
 
+// Parameters of the index by name, beside m and efc of all engines.
+constexpr struct {
+  const char *name;
+  void (*set)(vexfs_index &x, uint32_t value);
+} index_params[] = {
+    {"m", [](vexfs_index &x, uint32_t v) { x.m = static_cast<uint16_t>(std::min(v, 65535u)); }},
+    {"efc", [](vexfs_index &x, uint32_t v) { x.ef_construction = v; }},
+};
+
+// Breadths that a sweep tries where those of a graph are not the thing.
+const struct {
+  uint16_t kind;
+  std::vector<uint32_t> breadths;
+} sweeps[] = {
+    {VEXFS_INDEX_FLAT, {1}},
+};
+
 uint16_t metric_of(Distance d) {
   return d == Distance::l2 ? VEXFS_L2 : d == Distance::cosine ? VEXFS_COSINE : VEXFS_IP;
 }
@@ -23,7 +40,9 @@ uint16_t metric_of(Distance d) {
 }  // namespace
 
 VexfsEngine::VexfsEngine(const EngineSpec &spec, const Dataset &d) : spec_(spec) {
-  spec.allow({"index", "element", "direct", "threads", "cache", "m", "efc"});
+  std::vector<std::string> names = {"index", "element", "direct", "threads", "cache"};
+  for (const auto &p : index_params) names.push_back(p.name);
+  spec.allow(names);
   const auto element = client::element_from(spec.get("element", "f32"));
   const auto kind = client::index_from(spec.get("index", "hnsw"));
   if (!element) throw std::runtime_error(spec.text + ": an element is one of " + client::element_names());
@@ -63,8 +82,10 @@ void VexfsEngine::make_index(const BuildOptions &o) {
   x.op = VEXFS_INDEX_BUILD;
   x.kind = kind_;
   x.threads = static_cast<uint16_t>(o.threads);
-  x.m = static_cast<uint16_t>(spec_.number("m", o.m));
-  x.ef_construction = spec_.number("efc", o.ef_construction);
+  x.m = static_cast<uint16_t>(o.m);
+  x.ef_construction = o.ef_construction;
+  for (const auto &p : index_params)
+    if (spec_.params.count(p.name)) p.set(x, spec_.number(p.name, 0));
   client::index_command(*target_, x);
 }
 
@@ -160,6 +181,12 @@ void VexfsEngine::search(const float *queries, uint32_t nq, uint32_t k, int64_t 
       for (uint32_t i = 0; i < k; i++)
         out[size_t{at + q} * k + i] = i < counts[q] ? static_cast<int64_t>(hits[size_t{q} * k + i].id) : -1;
   }
+}
+
+std::vector<Effort> VexfsEngine::efforts(uint32_t k, const std::vector<uint32_t> &breadths) const {
+  for (const auto &s : sweeps)
+    if (s.kind == kind_) return Engine::efforts(k, s.breadths);
+  return Engine::efforts(k, breadths);
 }
 
 Footprint VexfsEngine::footprint() {

@@ -14,6 +14,7 @@ class VexfsEngine : public Engine {
 
   std::string name() const override { return spec_.text; }
   void build(const Dataset &d, const BuildOptions &o) override;
+  std::vector<Effort> efforts(uint32_t k, const std::vector<uint32_t> &breadths) const override;
   void set_effort(const Effort &e) override { effort_ = e; }
   void search(const float *queries, uint32_t nq, uint32_t k, int64_t *out) override;
   Footprint footprint() override;

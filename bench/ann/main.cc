@@ -84,6 +84,7 @@ void write_file(const std::string &path, const std::string &text) {
 }
 
 int run(int argc, char **argv) {
+  setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // so that what comes out of a pipe is in order
   if (vx_core_init() != 0) throw std::runtime_error("the core does not start");
   const Options o = parse_options(argc, argv);
   Json json;

@@ -16,20 +16,20 @@ constexpr int chains = 12;
 #define VEXFS_OPAQUE(reg, v) asm volatile("" : "+" reg(v))
 
 // LANES multiply-adds for each STEP(accumulator) of each chain.
-#define VEXFS_PEAK(NAME, TARGET, REG, TYPE, LANES, INIT, STEP)    \
-  TARGET double NAME(size_t rounds) {                             \
-    TYPE a[chains];                                               \
-    TYPE x = INIT, y = INIT;                                      \
-    VEXFS_OPAQUE(REG, x);                                         \
-    VEXFS_OPAQUE(REG, y);                                         \
-    for (int i = 0; i < chains; i++) a[i] = INIT;                 \
-    for (size_t r = 0; r < rounds; r++) {                         \
-      _Pragma("GCC unroll 12") for (int i = 0; i < chains; i++) { \
-        a[i] = STEP;                                              \
-        VEXFS_OPAQUE(REG, a[i]);                                  \
-      }                                                           \
-    }                                                             \
-    return static_cast<double>(rounds) * chains * (LANES);        \
+#define VEXFS_PEAK(NAME, TARGET, REG, TYPE, LANES, INIT, STEP)             \
+  TARGET double NAME(size_t rounds) {                                      \
+    TYPE a[chains];                                                        \
+    TYPE x = INIT, y = INIT;                                               \
+    VEXFS_OPAQUE(REG, x);                                                  \
+    VEXFS_OPAQUE(REG, y);                                                  \
+    _Pragma("GCC unroll 12") for (int i = 0; i < chains; i++) a[i] = INIT; \
+    for (size_t r = 0; r < rounds; r++) {                                  \
+      _Pragma("GCC unroll 12") for (int i = 0; i < chains; i++) {          \
+        a[i] = STEP;                                                       \
+        VEXFS_OPAQUE(REG, a[i]);                                           \
+      }                                                                    \
+    }                                                                      \
+    return static_cast<double>(rounds) * chains * (LANES);                 \
   }
 
 #if defined(__x86_64__)
@@ -47,9 +47,13 @@ VEXFS_PEAK(i16_avx512, VEXFS_AVX512, "v", __m512i, 32, _mm512_set1_epi16(1),
 __attribute__((target("avx2"))) uint64_t read_avx2(const void *p, size_t n) {
   const auto *v = static_cast<const __m256i *>(p);
   __m256i s[8];
-  for (auto &x : s) x = _mm256_setzero_si256();
-  for (size_t i = 0; i < n / 32; i += 8)
+#pragma GCC unroll 8
+  for (size_t j = 0; j < 8; j++) s[j] = _mm256_setzero_si256();
+  for (size_t i = 0; i < n / 32; i += 8) {
+#pragma GCC unroll 8
     for (size_t j = 0; j < 8; j++) s[j] = _mm256_xor_si256(s[j], _mm256_load_si256(v + i + j));
+  }
+#pragma GCC unroll 8
   for (size_t j = 1; j < 8; j++) s[0] = _mm256_xor_si256(s[0], s[j]);
   return static_cast<uint64_t>(_mm256_extract_epi64(s[0], 0));
 }
@@ -61,7 +65,8 @@ double i16_neon(size_t rounds) {
   int16x4_t x = vdup_n_s16(1), y = vdup_n_s16(1);
   VEXFS_OPAQUE("w", x);
   VEXFS_OPAQUE("w", y);
-  for (auto &s : a) s = vdupq_n_s32(0);
+#pragma GCC unroll 12
+  for (int i = 0; i < chains; i++) a[i] = vdupq_n_s32(0);
   for (size_t r = 0; r < rounds; r++) {
     _Pragma("GCC unroll 12") for (int i = 0; i < chains; i++) {
       a[i] = vmlal_s16(a[i], x, y);
