@@ -102,26 +102,21 @@ class HnswlibEngine : public Engine {
 #endif
 
   bool cold_start(const float *query, uint32_t k, ColdStart *c) override {
-    const std::string path = dir_ + "/hnswlib-" + std::to_string(getpid());
+    const ScratchFile file(dir_ + "/hnswlib-" + std::to_string(getpid()));
+    const std::string &path = file.path();
     std::vector<int64_t> found(k);
     const size_t ef = index_->ef_;
-    try {
-      index_->saveIndex(path);
-      index_.reset();
-      c->whole_seconds = read_cold(path, &c->whole_bytes);
-      drop_page_cache(path);
-      const Stopwatch watch;
-      index_ = std::make_unique<Graph>(space_.get(), path);
-      index_->setEf(ef);
-      c->open_seconds = watch.seconds();
-      search(query, 1, k, found.data());
-      c->first_seconds = watch.seconds() - c->open_seconds;
-      c->open_bytes = c->whole_bytes;
-    } catch (...) {
-      unlink(path.c_str());
-      throw;
-    }
-    unlink(path.c_str());
+    index_->saveIndex(path);
+    index_.reset();
+    c->whole_seconds = read_cold(path, &c->whole_bytes);
+    drop_page_cache(path);
+    const Stopwatch watch;
+    index_ = std::make_unique<Graph>(space_.get(), path);
+    index_->setEf(ef);
+    c->open_seconds = watch.seconds();
+    search(query, 1, k, found.data());
+    c->first_seconds = watch.seconds() - c->open_seconds;
+    c->open_bytes = c->whole_bytes;
     return true;
   }
 

@@ -83,6 +83,15 @@ void write_file(const std::string &path, const std::string &text) {
   if (!f) throw std::runtime_error("cannot write " + path);
 }
 
+void write_results(const Options &o, const Json &json, const std::vector<Panel> &panels) {
+  if (!o.json.empty()) write_file(o.json, json.text() + "]}\n");
+  if (o.svg.empty() || panels.empty()) return;
+  const std::string caption = "recall@" + std::to_string(o.k) + " against queries/s, " +
+                              std::to_string(o.search_threads[0]) + " thread(s), m=" + std::to_string(o.build.m) +
+                              ", ef_construction=" + std::to_string(o.build.ef_construction) + "; " + cpu_name();
+  write_file(o.svg, svg_plot(panels, caption));
+}
+
 int run(int argc, char **argv) {
   setvbuf(stdout, nullptr, _IOLBF, BUFSIZ);  // so that what comes out of a pipe is in order
   if (vx_core_init() != 0) throw std::runtime_error("the core does not start");
@@ -97,14 +106,8 @@ int run(int argc, char **argv) {
     const Dataset d = load_dataset(prefix, distance, o.limit);
     if (d.count < 100) throw std::runtime_error(prefix + ": fewer than 100 rows");
     sound &= run_set(d, o, json, &panels);
+    write_results(o, json, panels);  // after each set: a long run may be cut short
   }
-  json.end_array().end_object();
-  if (!o.json.empty()) write_file(o.json, json.text());
-  if (!o.svg.empty() && !panels.empty())
-    write_file(o.svg, svg_plot(panels,
-                               "recall@" + std::to_string(o.k) + " against queries/s, " +
-                                   std::to_string(o.search_threads[0]) + " thread(s), m=" + std::to_string(o.build.m) +
-                                   ", ef_construction=" + std::to_string(o.build.ef_construction) + "; " + cpu_name()));
   return sound ? 0 : 1;
 }
 

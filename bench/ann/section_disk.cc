@@ -22,14 +22,11 @@ struct Durable {
 
 class HostFile {
  public:
-  explicit HostFile(const std::string &dir) : path_(dir + "/vexfs-ann-append-" + std::to_string(getpid())) {
-    fd_ = open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    must(fd_ >= 0, path_.c_str());
+  explicit HostFile(const std::string &dir) : file_(dir + "/vexfs-ann-append-" + std::to_string(getpid())) {
+    fd_ = open(file_.path().c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    must(fd_ >= 0, file_.path().c_str());
   }
-  ~HostFile() {
-    close(fd_);
-    unlink(path_.c_str());
-  }
+  ~HostFile() { close(fd_); }
   HostFile(const HostFile &) = delete;
   HostFile &operator=(const HostFile &) = delete;
   void append(const void *bytes, size_t n) {
@@ -38,7 +35,7 @@ class HostFile {
   }
 
  private:
-  std::string path_;
+  ScratchFile file_;
   int fd_;
 };
 

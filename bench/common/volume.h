@@ -19,6 +19,7 @@
 #include "../../kernel/core/store/format.h"
 #include "../../lib/device.h"
 #include "../../lib/image/caller.h"
+#include "scratch_file.h"
 #include "vexfs.h"
 
 namespace vexfs::bench {
@@ -59,7 +60,6 @@ inline void make_file(const std::string &path, uint64_t size, bool filled) {
   ok = ok && fsync(fd) == 0;
   const int err = errno;
   close(fd);
-  if (!ok) unlink(path.c_str());
   errno = err;
   must(ok, "writing the image");
 }
@@ -74,23 +74,16 @@ inline void drop_page_cache(const std::string &path) {
 
 class Volume {
  public:
-  Volume(const std::string &image, uint64_t size, bool direct, bool filled = true) : path_(image), direct_(direct) {
-    make_file(path_, size, filled);
-    try {
-      open_device();
-      store::Layout layout;
-      must(store::format(file_.get(), {}, &layout).ok(), "mkfs");
-    } catch (...) {
-      ::unlink(path_.c_str());
-      throw;
-    }
+  Volume(const std::string &image, uint64_t size, bool direct, bool filled = true) : scratch_(image), direct_(direct) {
+    make_file(path(), size, filled);
+    open_device();
+    store::Layout layout;
+    must(store::format(file_.get(), {}, &layout).ok(), "mkfs");
   }
   Volume(const Volume &) = delete;
   Volume &operator=(const Volume &) = delete;
   ~Volume() {
     if (fs_) unmount();
-    file_.reset();
-    ::unlink(path_.c_str());
   }
   // nodes, vectors: bytes of the caches of nodes and of vectors with their indexes, 0 = default. Returns seconds.
   double mount(uint32_t threads, uint32_t commit_ms, uint64_t nodes = 0, uint64_t vectors = 0) {
@@ -122,7 +115,7 @@ class Volume {
     vx_fs_info(fs_, &i);
     return (i.blocks - i.blocks_free) * i.block_size;
   }
-  const std::string &path() const { return path_; }
+  const std::string &path() const { return scratch_.path(); }
   vx_fs *fs() { return fs_; }
   vx_inode *root() { return root_; }
   host::FaultDevice::Counters counters() const { return counted_->counters(); }
@@ -162,11 +155,11 @@ class Volume {
   void open_device() {
     host::FileDevice::Options o;
     o.direct = direct_;
-    must(host::FileDevice::open(path_, o, &file_), path_.c_str());
+    must(host::FileDevice::open(path(), o, &file_), path().c_str());
     counted_ = std::make_unique<host::FaultDevice>(file_.get());
   }
 
-  std::string path_;
+  ScratchFile scratch_;  // goes after what has it open
   bool direct_;
   std::unique_ptr<host::FileDevice> file_;
   std::unique_ptr<host::FaultDevice> counted_;
