@@ -24,7 +24,7 @@ build = mkdir -p $(1) && { cmake -G Ninja -S . -B $(1) $(2) >$(1)/configure.log 
 # Sanitizers slow down by far more than -O2 would win back, and twice the tests are to be compiled.
 SANITIZED := -DVEXFS_BENCH=OFF -DVEXFS_TOOLS=OFF '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1'
 
-.PHONY: all help deps userspace module vm-modules test demo bench bench-metadata bench-durability install clean distclean format check-format tidy fuzz crash crash-vm corrupt arch
+.PHONY: all help deps userspace module vm-modules test demo bench bench-full bench-peers bench-metadata bench-durability install clean distclean format check-format tidy fuzz crash crash-vm corrupt arch
 
 all: userspace
 	@if [ -d "$(KDIR)" ]; then $(MAKE) --no-print-directory module; \
@@ -38,7 +38,9 @@ help:
 #help make deps       install every Debian package needed (bare Debian 12), fetch the kernels that tests boot
 #help make test       build everything, run every test: native, sanitizers, virtual machines (about 35 minutes on 2 cores)
 #help make demo       a virtual machine shows what VexFS does, and checks it
-#help make bench      measure searches and index building against the peers, print a table
+#help make bench      the vector engine beside its peers on a small set (3 minutes): tables, and build/bench/ann.{json,svg}
+#help make bench-full SETS="PREFIX[:l2|cosine|ip] ...": the same on larger sets, into build/bench/; see docs/performance.md
+#help make bench-peers  build faiss and hnswlib for this CPU (Debian's faiss has no SIMD), for the two above
 #help make bench-metadata  what create, stat, rename, unlink cost beside ext4, in instructions, in a virtual machine
 #help make bench-durability  syncs, snapshots, durable inserts beside plain files; file I/O beside ext4, in instructions
 #help make module     vexfs.ko for KVER=release (default: running kernel), in build/module-release/
@@ -119,8 +121,30 @@ demo: deps userspace
 	@$(MAKE) --no-print-directory module KVER=$$(qemu/prepare --release 6.1)
 	@qemu/demo
 
+# Peers for this CPU; configuring finds them there.
+PEERS := $${VEXFS_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/vexfs}/peers
+bench-peers:
+	@bench/peers/build "$(PEERS)"
+
 bench: userspace
-	@ninja -C $(HOST) bench
+	@mkdir -p $(BUILD)/bench
+	@$(HOST)/bench/ann --rounds 1 --side-queries 100 --seconds 5 --json $(BUILD)/bench/ann.json --svg $(BUILD)/bench/ann.svg \
+		$(BENCH_FLAGS) tests/data/rfc10k:cosine
+	@$(HOST)/bench/micro --json $(BUILD)/bench/micro.json 0.01 128
+	@echo "figures and plot: $(BUILD)/bench/"
+
+# SETS: PREFIX[:metric] of files PREFIX_base, PREFIX_query, PREFIX_gt. BENCH_FLAGS: more options of build/host/bench/ann.
+SETS ?=
+BENCH_FLAGS ?=
+bench-full:
+	@if [ -z "$(strip $(SETS))" ]; then \
+		echo 'make bench-full needs SETS="PREFIX[:l2|cosine|ip] ...": PREFIX_base and PREFIX_query (.fvecs .bvecs .npy) and' \
+			'PREFIX_gt.ivecs are read' >&2; exit 2; fi
+	@$(MAKE) --no-print-directory userspace
+	@mkdir -p $(BUILD)/bench
+	@$(HOST)/bench/ann --json $(BUILD)/bench/ann-full.json --svg $(BUILD)/bench/ann-full.svg $(BENCH_FLAGS) $(SETS)
+	@$(HOST)/bench/micro --json $(BUILD)/bench/micro-full.json
+	@echo "figures and plot: $(BUILD)/bench/"
 
 bench-metadata: userspace
 	@$(MAKE) --no-print-directory module KVER=$$(qemu/prepare --release 6.1)

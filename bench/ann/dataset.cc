@@ -5,9 +5,11 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <memory>
 #include <stdexcept>
+#include <thread>
 
 #include "../../lib/vecfile/vecfile.h"
 
@@ -47,32 +49,51 @@ void read_all(const std::vector<std::unique_ptr<vecfile::Reader>> &files, uint64
   }
 }
 
+// Sums in four lanes, so that one addition need not wait for the one before.
 double distance_of(Distance kind, const float *a, const float *b, uint32_t dim) {
-  double s = 0, aa = 0, bb = 0;
+  double s[4] = {}, aa[4] = {}, bb[4] = {};
   for (uint32_t i = 0; i < dim; i++) {
+    const uint32_t lane = i % 4;
     if (kind == Distance::l2) {
-      double d = double{a[i]} - b[i];
-      s += d * d;
+      const double d = double{a[i]} - b[i];
+      s[lane] += d * d;
     } else {
-      s += double{a[i]} * b[i];
-      aa += double{a[i]} * a[i];
-      bb += double{b[i]} * b[i];
+      s[lane] += double{a[i]} * b[i];
+      aa[lane] += double{a[i]} * a[i];
+      bb[lane] += double{b[i]} * b[i];
     }
   }
-  if (kind == Distance::l2) return s;
-  return kind == Distance::ip ? -s : 1 - s / std::sqrt(aa * bb);
+  const auto sum = [](const double *v) { return (v[0] + v[1]) + (v[2] + v[3]); };
+  if (kind == Distance::l2) return sum(s);
+  return kind == Distance::ip ? -sum(s) : 1 - sum(s) / std::sqrt(sum(aa) * sum(bb));
 }
 
-void compute_truth(Dataset &d) {
-  d.truth_k = std::min<uint32_t>(100, d.count);
-  d.truth.resize(size_t{d.queries} * d.truth_k);
-  std::vector<std::pair<double, int32_t>> all(d.count);
-  for (uint32_t q = 0; q < d.queries; q++) {
-    for (uint32_t i = 0; i < d.count; i++)
-      all[i] = {distance_of(d.distance, d.q(q), d.row(i), d.dim), static_cast<int32_t>(i)};
-    std::partial_sort(all.begin(), all.begin() + d.truth_k, all.end());
-    for (uint32_t k = 0; k < d.truth_k; k++) d.truth[size_t{q} * d.truth_k + k] = all[k].second;
-  }
+// Fills truth with the 100 nearest among `rows`, by all processors.
+void compute_truth(Dataset &d, const std::vector<int32_t> &rows) {
+  d.truth_k = 100;
+  d.truth.assign(size_t{d.queries} * d.truth_k, -1);
+  std::atomic<uint32_t> next{0};
+  const auto work = [&] {
+    std::vector<std::pair<double, int32_t>> all(rows.size());
+    for (uint32_t q; (q = next++) < d.queries;) {
+      for (size_t i = 0; i < rows.size(); i++)
+        all[i] = {distance_of(d.distance, d.q(q), d.row(static_cast<uint32_t>(rows[i])), d.dim), rows[i]};
+      const size_t n = std::min<size_t>(d.truth_k, all.size());
+      std::partial_sort(all.begin(), all.begin() + static_cast<ptrdiff_t>(n), all.end());
+      for (size_t k = 0; k < n; k++) d.truth[size_t{q} * d.truth_k + k] = all[k].second;
+    }
+  };
+  std::vector<std::thread> threads;
+  for (unsigned t = 1; t < std::max(1u, std::thread::hardware_concurrency()); t++) threads.emplace_back(work);
+  work();
+  for (auto &t : threads) t.join();
+}
+
+std::vector<int32_t> rows_below(uint32_t count, const std::function<bool(uint32_t)> &keep) {
+  std::vector<int32_t> rows;
+  for (uint32_t i = 0; i < count; i++)
+    if (!keep || keep(i)) rows.push_back(static_cast<int32_t>(i));
+  return rows;
 }
 
 }  // namespace
@@ -99,7 +120,7 @@ Dataset load_dataset(const std::string &prefix, Distance distance, uint32_t limi
   read_all(query, d.queries, d.query.data());
   d.integral = base[0]->type() == vecfile::Type::u8;
   if (cut) {
-    compute_truth(d);
+    compute_truth(d, rows_below(d.count, nullptr));
     return d;
   }
   const auto gt = std::move(open_all(prefix + "_gt")[0]);
@@ -111,14 +132,55 @@ Dataset load_dataset(const std::string &prefix, Distance distance, uint32_t limi
   return d;
 }
 
-double recall(const Dataset &d, const std::vector<int64_t> &found, uint32_t k) {
-  size_t hits = 0;
-  for (uint32_t q = 0; q < d.queries; q++) {
-    const int32_t *want = &d.truth[size_t{q} * d.truth_k];
-    for (uint32_t i = 0; i < k; i++)
-      hits += std::find(want, want + k, static_cast<int32_t>(found[size_t{q} * k + i])) != want + k;
+Dataset part_of(const Dataset &d, uint32_t rows, uint32_t queries, const std::function<bool(uint32_t)> &keep) {
+  Dataset p;
+  p.name = d.name;
+  p.distance = d.distance;
+  p.dim = d.dim;
+  p.integral = d.integral;
+  p.count = std::min(rows, d.count);
+  p.queries = std::min(queries, d.queries);
+  p.base.assign(d.base.begin(), d.base.begin() + static_cast<ptrdiff_t>(size_t{p.count} * d.dim));
+  p.query.assign(d.query.begin(), d.query.begin() + static_cast<ptrdiff_t>(size_t{p.queries} * d.dim));
+  if (!keep && p.count == d.count) {
+    p.truth_k = d.truth_k;
+    p.truth.assign(d.truth.begin(), d.truth.begin() + static_cast<ptrdiff_t>(size_t{p.queries} * d.truth_k));
+  } else {
+    compute_truth(p, rows_below(p.count, keep));
   }
-  return static_cast<double>(hits) / (static_cast<double>(d.queries) * k);
+  return p;
+}
+
+Dataset rows_of(const Dataset &d, const std::vector<uint32_t> &rows) {
+  Dataset p;
+  p.name = d.name;
+  p.distance = d.distance;
+  p.dim = d.dim;
+  p.integral = d.integral;
+  p.count = static_cast<uint32_t>(rows.size());
+  p.base.reserve(rows.size() * d.dim);
+  for (const uint32_t i : rows) p.base.insert(p.base.end(), d.row(i), d.row(i) + d.dim);
+  return p;
+}
+
+double recall(const Dataset &d, const std::vector<int64_t> &found, uint32_t k) {
+  size_t hits = 0, wanted = 0;
+  for (uint32_t q = 0; q < d.queries; q++) {
+    const int32_t *want = d.nearest(q), *end = std::find(want, want + std::min(k, d.truth_k), -1);
+    wanted += static_cast<size_t>(end - want);
+    for (uint32_t i = 0; i < k; i++) {
+      const int64_t id = found[size_t{q} * k + i];
+      hits += id >= 0 && std::find(want, end, static_cast<int32_t>(id)) != end;
+    }
+  }
+  return wanted ? static_cast<double>(hits) / static_cast<double>(wanted) : 1;
+}
+
+uint32_t tag_of(uint32_t row) {  // the finaliser of MurmurHash3
+  uint32_t h = row + 1;
+  h = (h ^ (h >> 16)) * 0x85ebca6bu;
+  h = (h ^ (h >> 13)) * 0xc2b2ae35u;
+  return h ^ (h >> 16);
 }
 
 }  // namespace vexfs::bench

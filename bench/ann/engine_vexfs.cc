@@ -1,96 +1,224 @@
 // SPDX-License-Identifier: MIT
-// VexFS's HNSW over rows in memory.
-#include <atomic>
-#include <stdexcept>
-#include <thread>
+// VexFS as it is used: the core mounts an image file in this process, rows go in and queries are answered by the ioctls
+// of <uapi/vexfs.h>, through the code that is in the module.
+#include "engine_vexfs.h"
 
-#include "../common/memory_rows.h"
-#include "engine.h"
+#include <algorithm>
+#include <atomic>
+
+#include "../../lib/client/commands.h"
 
 namespace vexfs::bench {
 namespace {
 
-using vector::Hit;
-using vector::IndexPtr;
-using vector::RowView;
-using vector::Scratch;
-
-template <class T>
-T must(Result<T> r, const char *what) {
-  if (!r.ok()) throw std::runtime_error(std::string(what) + ": errno " + std::to_string(static_cast<int>(r.code())));
-  return r.take();
+std::string image_path(const std::string &dir) {
+  static std::atomic<unsigned> number{0};
+  return dir + "/vexfs-ann-" + std::to_string(getpid()) + "." + std::to_string(number++) + ".img";
 }
 
-class VexfsEngine : public Engine {
- public:
-  explicit VexfsEngine(simd::Element e) : element_(e) {}
-  std::string name() const override { return element_ == simd::Element::int8 ? "vexfs int8" : "vexfs"; }
-
-  void build(const Dataset &d, const BuildOptions &o) override {
-    const simd::Metric m = d.distance == Distance::l2       ? simd::Metric::l2
-                           : d.distance == Distance::cosine ? simd::Metric::cosine
-                                                            : simd::Metric::ip;
-    space_ = must(simd::Space::make(element_, m, d.dim), "space");
-    rows_ = std::make_unique<MemoryRows>(space_, d.count);
-    std::vector<float> v(d.dim);
-    for (uint32_t i = 0; i < d.count; i++) {
-      shift(d.row(i), v.data());
-      if (!rows_->add_f32(v.data())) throw std::runtime_error("a row was refused");
-    }
-    vector::HnswParams p;
-    p.m = o.m;
-    p.ef_construction = o.ef_construction;
-    index_ = must(vector::hnsw_create(space_, p), "hnsw");
-    std::atomic<uint32_t> next{0};
-    std::vector<std::thread> threads;
-    auto work = [&] {
-      Scratch scratch;
-      RowView view = rows_->view();
-      for (uint32_t i; (i = next++) < d.count;)
-        if (!index_->insert(view, i, scratch).ok()) abort();
-    };
-    for (unsigned t = 1; t < o.threads; t++) threads.emplace_back(work);
-    work();
-    for (auto &t : threads) t.join();
-  }
-
-  void search(const float *query, uint32_t k, uint32_t ef, int64_t *out) override {
-    thread_local Scratch scratch;
-    thread_local std::vector<float> shifted;
-    thread_local std::vector<u8> buf;
-    thread_local std::vector<Hit> hits;
-    shifted.resize(space_.dim());
-    buf.resize(space_.query_bytes());
-    hits.resize(k);
-    shift(query, shifted.data());
-    simd::Query q;
-    if (!space_.prepare_query(shifted.data(), simd::Element::f32, buf.data(), &q).ok()) abort();
-    vector::SearchParams p;
-    p.k = k;
-    p.ef = ef;
-    RowView view = rows_->view();
-    auto n = index_->search(view, q, p, scratch, hits.data(), nullptr);
-    if (!n.ok()) abort();
-    for (uint32_t i = 0; i < k; i++) out[i] = i < *n ? hits[i].slot : -1;
-  }
-
-  size_t bytes() const override { return rows_->bytes() + index_->memory_bytes(); }
-
- private:
-  void shift(const float *in, float *out) const {
-    const float by = element_ == simd::Element::int8 ? 128.0f : 0.0f;
-    for (uint32_t i = 0; i < space_.dim(); i++) out[i] = in[i] - by;
-  }
-
-  simd::Element element_;
-  simd::Space space_;
-  std::unique_ptr<MemoryRows> rows_;
-  IndexPtr index_;
+// Parameters of the index by name, beside m and efc of all engines.
+constexpr struct {
+  const char *name;
+  void (*set)(vexfs_index &x, uint32_t value);
+} index_params[] = {
+    {"m", [](vexfs_index &x, uint32_t v) { x.m = static_cast<uint16_t>(std::min(v, 65535u)); }},
+    {"efc", [](vexfs_index &x, uint32_t v) { x.ef_construction = v; }},
 };
+
+// Breadths that a sweep tries where those of a graph are not the thing.
+const struct {
+  uint16_t kind;
+  std::vector<uint32_t> breadths;
+} sweeps[] = {
+    {VEXFS_INDEX_FLAT, {1}},
+};
+
+uint16_t metric_of(Distance d) {
+  return d == Distance::l2 ? VEXFS_L2 : d == Distance::cosine ? VEXFS_COSINE : VEXFS_IP;
+}
 
 }  // namespace
 
-std::unique_ptr<Engine> make_vexfs() { return std::make_unique<VexfsEngine>(simd::Element::f32); }
-std::unique_ptr<Engine> make_vexfs_int8() { return std::make_unique<VexfsEngine>(simd::Element::int8); }
+VexfsEngine::VexfsEngine(const EngineSpec &spec, const Dataset &d) : spec_(spec) {
+  std::vector<std::string> names = {"index", "element", "direct", "threads", "cache"};
+  for (const auto &p : index_params) names.push_back(p.name);
+  spec.allow(names);
+  const auto element = client::element_from(spec.get("element", "f32"));
+  const auto kind = client::index_from(spec.get("index", "hnsw"));
+  if (!element) throw std::runtime_error(spec.text + ": an element is one of " + client::element_names());
+  if (!kind) throw std::runtime_error(spec.text + ": an index is one of " + client::index_names());
+  if (*element == VEXFS_I8 && !(d.integral && d.distance == Distance::l2))
+    throw std::runtime_error(spec.text + ": only for sets of integers 0..255 under l2");
+  element_ = *element;
+  kind_ = *kind;
+  shift_ = element_ == VEXFS_I8 ? 128.0f : 0.0f;
+}
+
+void VexfsEngine::create(const Dataset &d, const BuildOptions &o, bool filled) {
+  dim_ = d.dim;
+  const uint64_t rows = std::max(o.capacity, d.count);
+  const uint64_t size = (uint64_t{256} << 20) + rows * (uint64_t{d.dim} * 4 + 640) * (filled ? 2 : 6);
+  volume_ = std::make_unique<Volume>(image_path(o.dir), align_up<uint64_t>(size, 1 << 20),
+                                     spec_.number("direct", 0) != 0, filled);
+  mount();
+  empty_bytes_ = volume_->used_bytes();
+  client::InodeRef dir(volume_->make(volume_->root(), "rows", 040755));
+  target_ = std::make_unique<client::ImageTarget>(volume_->fs(), "/rows", std::move(dir));
+  vexfs_collection c{};
+  c.dim = dim_;
+  c.element = element_;
+  c.metric = metric_of(d.distance);
+  c.index = VEXFS_INDEX_FLAT;
+  client::collection_create(*target_, c);
+}
+
+double VexfsEngine::mount() {
+  return volume_->mount(spec_.number("threads", 1), 5000, 0, uint64_t{spec_.number("cache", 8192)} << 20);
+}
+
+void VexfsEngine::make_index(const BuildOptions &o) {
+  if (kind_ == VEXFS_INDEX_FLAT) return;
+  vexfs_index x{};
+  x.op = VEXFS_INDEX_BUILD;
+  x.kind = kind_;
+  x.threads = static_cast<uint16_t>(o.threads);
+  x.m = static_cast<uint16_t>(o.m);
+  x.ef_construction = o.ef_construction;
+  for (const auto &p : index_params)
+    if (spec_.params.count(p.name)) p.set(x, spec_.number(p.name, 0));
+  client::index_command(*target_, x);
+}
+
+void VexfsEngine::build(const Dataset &d, const BuildOptions &o) {
+  create(d, o, false);
+  const uint32_t batch = 8192;
+  for (uint32_t at = 0; at < d.count; at += batch) add(d, at, std::min(batch, d.count - at), 0);
+  make_index(o);
+  must(vx_fs_commit(volume_->fs()), "commit");
+}
+
+void VexfsEngine::add(const Dataset &d, uint32_t from, uint32_t n, uint32_t flags) {
+  std::vector<vexfs_row> rows(n);
+  for (uint32_t i = 0; i < n; i++) {
+    rows[i].id = from + i;
+    rows[i].tag = tag_of(from + i);
+  }
+  std::vector<float> shifted;
+  vexfs_batch b{};
+  b.size = sizeof b;
+  b.flags = flags;
+  b.op = VEXFS_BATCH_ADD;
+  b.rows = reinterpret_cast<__u64>(rows.data());
+  b.data = reinterpret_cast<__u64>(prepared(d.row(from), size_t{n} * dim_, shifted));
+  b.count = n;
+  b.dim = dim_;
+  b.element = VEXFS_F32;
+  must(target_->command(VEXFS_IOCTL_BATCH_OPERATIONS, &b), "inserting");
+}
+
+// BUILD without a kind: what is not indexed yet.
+void VexfsEngine::settle() {
+  if (kind_ == VEXFS_INDEX_FLAT) return;
+  vexfs_index x{};
+  x.op = VEXFS_INDEX_BUILD;
+  client::index_command(*target_, x);
+}
+
+void VexfsEngine::erase(const std::vector<uint32_t> &ids) {
+  for (size_t at = 0; at < ids.size(); at += VEXFS_BATCH_MAX) {
+    std::vector<vexfs_row> rows(std::min<size_t>(VEXFS_BATCH_MAX, ids.size() - at));
+    for (size_t i = 0; i < rows.size(); i++) rows[i].id = ids[at + i];
+    vexfs_batch b{};
+    b.size = sizeof b;
+    b.op = VEXFS_BATCH_DELETE;
+    b.rows = reinterpret_cast<__u64>(rows.data());
+    b.count = static_cast<uint32_t>(rows.size());
+    b.dim = dim_;
+    b.element = VEXFS_F32;
+    must(target_->command(VEXFS_IOCTL_BATCH_OPERATIONS, &b), "deleting");
+  }
+}
+
+const float *VexfsEngine::prepared(const float *v, size_t n, std::vector<float> &buf) const {
+  if (shift_ == 0) return v;
+  buf.resize(n);
+  for (size_t i = 0; i < n; i++) buf[i] = v[i] - shift_;
+  return buf.data();
+}
+
+void VexfsEngine::search(const float *queries, uint32_t nq, uint32_t k, int64_t *out) {
+  thread_local std::vector<vexfs_hit> hits;
+  thread_local std::vector<uint32_t> counts;
+  thread_local std::vector<float> shifted;
+  const uint32_t most = VEXFS_QUERIES_MAX / 16;
+  hits.resize(size_t{std::min(nq, most)} * k);
+  counts.resize(std::min(nq, most));
+  for (uint32_t at = 0; at < nq; at += most) {
+    const uint32_t n = std::min(most, nq - at);
+    vexfs_hybrid_search h{};
+    vexfs_search &s = h.search;
+    h.size = sizeof h;
+    s.size = sizeof s;
+    s.queries = reinterpret_cast<__u64>(prepared(queries + size_t{at} * dim_, size_t{n} * dim_, shifted));
+    s.hits = reinterpret_cast<__u64>(hits.data());
+    s.counts = reinterpret_cast<__u64>(counts.data());
+    s.nq = n;
+    s.dim = dim_;
+    s.element = VEXFS_F32;
+    s.k = k;
+    s.ef = effort_.breadth;
+    if (filter_) {
+      vexfs_filter f{};
+      f.kind = VEXFS_FILTER_TAG_RANGE;
+      f.b = filter_->bound - 1;
+      h.filters = reinterpret_cast<__u64>(&f);
+      h.nfilters = 1;
+      must(target_->command(VEXFS_IOCTL_HYBRID_SEARCH, &h), "searching");
+    } else {
+      must(target_->command(VEXFS_IOCTL_VECTOR_SEARCH, &s), "searching");
+    }
+    for (uint32_t q = 0; q < n; q++)
+      for (uint32_t i = 0; i < k; i++)
+        out[size_t{at + q} * k + i] = i < counts[q] ? static_cast<int64_t>(hits[size_t{q} * k + i].id) : -1;
+  }
+}
+
+std::vector<Effort> VexfsEngine::efforts(uint32_t k, const std::vector<uint32_t> &breadths) const {
+  for (const auto &s : sweeps)
+    if (s.kind == kind_) return Engine::efforts(k, s.breadths);
+  return Engine::efforts(k, breadths);
+}
+
+Footprint VexfsEngine::footprint() {
+  const vexfs_stats s = client::stats(*target_);
+  return {s.resident_bytes + s.index_memory_bytes, volume_->used_bytes() - empty_bytes_};
+}
+
+bool VexfsEngine::cold_start(const float *query, uint32_t k, ColdStart *c) {
+  const auto read = [this] { return volume_->counters().bytes_read; };
+  std::vector<int64_t> found(k);
+  target_.reset();
+  volume_->unmount();
+  c->whole_seconds = read_cold(volume_->path(), &c->whole_bytes);
+  drop_page_cache(volume_->path());
+  const uint64_t before = read();
+  c->open_seconds = mount();
+  c->open_bytes = read() - before;
+  const Stopwatch watch;
+  vx_u64 ino = 0;
+  vx_inode *ip = nullptr;
+  must(vx_lookup(volume_->root(), "rows", 4, &ino), "looking up the collection");
+  must(vx_iget(volume_->fs(), ino, 0, &ip), "opening the collection");
+  target_ = std::make_unique<client::ImageTarget>(volume_->fs(), "/rows", client::InodeRef(ip));
+  search(query, 1, k, found.data());
+  c->first_seconds = watch.seconds();
+  c->first_bytes = read() - before - c->open_bytes;
+  if (found[0] < 0) throw std::runtime_error("after a mount the first query found nothing");
+  return true;
+}
+
+std::unique_ptr<Engine> make_vexfs(const EngineSpec &spec, const Dataset &d) {
+  return std::make_unique<VexfsEngine>(spec, d);
+}
 
 }  // namespace vexfs::bench

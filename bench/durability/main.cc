@@ -6,7 +6,7 @@
 // file that gets the same bytes with an fsync after each. amplify: what a long ingest with an index writes.
 #include <algorithm>
 
-#include "volume.h"
+#include "ingest.h"
 
 namespace {
 
@@ -231,9 +231,7 @@ void amplify(const Options &o) {
       mb(built.checkpoint_bytes), static_cast<double>(batches * Ingest::batch) / seconds);
 }
 
-}  // namespace
-
-int main(int argc, char **argv) {
+int run(int argc, char **argv) {
   Options o;
   std::vector<std::string> wanted;
   for (int i = 1; i < argc; i++) {
@@ -273,4 +271,15 @@ int main(int argc, char **argv) {
     fflush(stdout);
   }
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception &e) {
+    fprintf(stderr, "durability: %s\n", e.what());
+    return 1;
+  }
 }

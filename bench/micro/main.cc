@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT
-// vexfs-micro: distance evaluations per second of every kernel at every level, in cache and out of it, beside what the
-// machine's memory gives.
+// vexfs-micro: distance evaluations per second of every kernel at every level, with rows in each cache and out of them,
+// as shares of what the processor multiplies and the memory gives, which is measured in the same run.
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <fstream>
 #include <random>
 #include <vector>
 
-#include "../../kernel/core/simd/simd.h"
+#include "../common/json.h"
+#include "peak.h"
 
 namespace vexfs::bench {
 namespace {
@@ -25,6 +29,7 @@ double now() {
 struct Memory {
   explicit Memory(size_t n) : bytes(n), p(static_cast<u8 *>(vx_alloc_large(n, VX_ALLOC_ZERO))) {
     if (!p) abort();
+    memset(p, 0, n);  // pages of its own, not one page of zeros many times
   }
   Memory(const Memory &) = delete;
   Memory &operator=(const Memory &) = delete;
@@ -51,22 +56,41 @@ double rate(double seconds, double per_call, F &&call) {
   return best;
 }
 
-double read_bandwidth(const Memory &m) {
+// A working set that lies in one level of the memory.
+struct Place {
+  const char *name;
+  size_t bytes;
+  double bandwidth = 0;  // bytes/s that one thread reads there
+};
+
+std::vector<Place> places(const Memory &big, double seconds) {
+  const auto cache = [](int what, size_t otherwise) {
+    const long n = sysconf(what);
+    return n > 0 ? static_cast<size_t>(n) : otherwise;
+  };
+  const size_t l1 = cache(_SC_LEVEL1_DCACHE_SIZE, 32 << 10), l2 = cache(_SC_LEVEL2_CACHE_SIZE, 512 << 10);
+  const size_t l3 = std::max(cache(_SC_LEVEL3_CACHE_SIZE, 8 << 20), 4 * l2);
+  std::vector<Place> all = {{"L1", l1 / 2}, {"L2", l2 / 2}, {"L3", std::min(l3 / 4, 8 * l2)}, {"memory", big.bytes}};
   volatile u64 sink = 0;
-  return rate(0.2, static_cast<double>(m.bytes), [&] {
-    const u64 *w = reinterpret_cast<const u64 *>(m.p);
-    u64 s[4] = {0, 0, 0, 0};
-    for (size_t i = 0; i < m.bytes / 8; i += 4)
-      for (size_t j = 0; j < 4; j++) s[j] += w[i + j];
-    sink = s[0] + s[1] + s[2] + s[3];
-  });
+  for (Place &p : all) {
+    p.bytes = std::max<size_t>(p.bytes / 512 * 512, 4096);
+    const size_t piece = std::min<size_t>(p.bytes, 1 << 20);
+    size_t at = 0;
+    p.bandwidth = rate(std::max(seconds, 0.05), static_cast<double>(piece), [&] {
+      if (at + piece > p.bytes) at = 0;
+      sink = read_all(big.p + at, piece);
+      at += piece;
+    });
+  }
+  return all;
 }
 
 struct Figures {
-  double cached, streamed, scattered;
+  std::vector<double> at;  // evaluations/s, for each place, rows one after the other
+  double scattered = 0;    // any row of the largest
 };
 
-Figures measure(const Space &space, bool wide, const Memory &big, double seconds) {
+Figures measure(const Space &space, bool wide, const Memory &big, const std::vector<Place> &in, double seconds) {
   const size_t rb = align_up<size_t>(space.row_bytes(), 64);
   std::vector<u8> qsrc(size_t{4} * space.dim()), qbuf(space.query_bytes());
   std::vector<float> ones(space.dim(), 1.0f);
@@ -82,17 +106,20 @@ Figures measure(const Space &space, bool wide, const Memory &big, double seconds
     abort();
   const u32 batch = 16;
   std::vector<u32> aux(batch, aux1), keys(batch);
-  const void *rows[batch];
-  Figures f{};
-  for (u32 i = 0; i < batch; i++) rows[i] = big.p + i * rb;
-  f.cached = rate(seconds, batch, [&] { space.score(q, rows, aux.data(), batch, keys.data()); });
+  Figures f;
+  for (const Place &place : in) {
+    // Rows of a power of two of bytes would meet in few sets of a cache; they are packed as tables pack them.
+    const size_t n = std::max<size_t>(place.bytes / rb, 1);
+    const u32 part = static_cast<u32>(std::min<size_t>(batch, n));
+    size_t at = 0;
+    f.at.push_back(rate(seconds, part, [&] {
+      if (at + part > n) at = 0;
+      space.scan(q, big.p + at * rb, rb, aux.data(), part, keys.data());
+      at += part;
+    }));
+  }
   const size_t n = big.bytes / rb;
-  size_t at = 0;
-  f.streamed = rate(seconds, batch, [&] {
-    if (at + batch > n) at = 0;
-    space.scan(q, big.p + at * rb, rb, aux.data(), batch, keys.data());
-    at += batch;
-  });
+  const void *rows[batch];
   std::mt19937 rng(1);
   f.scattered = rate(seconds, batch, [&] {
     for (u32 i = 0; i < batch; i++) {
@@ -109,50 +136,103 @@ const char *name(Element e) {
 }
 const char *name(Metric m) { return m == Metric::l2 ? "l2" : m == Metric::cosine ? "cosine" : "ip"; }
 
-int run(double seconds, const std::vector<u32> &dims) {
+struct Task {
+  double seconds = 0.02;
+  std::vector<u32> dims;
+  std::string json;
+};
+
+void one_kernel(const Space &space, Level level, const Task &task, const Memory &big, const std::vector<Place> &in,
+                double peak, Json &j) {
+  const Element e = space.element();
+  const Figures f = measure(space, e == Element::f16 || e == Element::bf16, big, in, task.seconds);
+  printf("%-7s %-5s %-7s %5u", level_name(level), name(e), name(space.metric()), space.dim());
+  j.begin_object()
+      .field("level", level_name(level))
+      .field("element", name(e))
+      .field("metric", name(space.metric()))
+      .field("dim", uint32_t{space.dim()});
+  for (size_t i = 0; i < in.size(); i++) {
+    const double of_peak = f.at[i] * space.dim() / peak;
+    const double of_bandwidth = f.at[i] * static_cast<double>(space.row_bytes()) / in[i].bandwidth;
+    printf("  %8.2f %3.0f%% %3.0f%%", f.at[i] * 1e-6, of_peak * 100, of_bandwidth * 100);
+    j.key(in[i].name)
+        .begin_object()
+        .field("per_s", f.at[i])
+        .field("of_peak", of_peak)
+        .field("of_bandwidth", of_bandwidth)
+        .end_object();
+  }
+  printf("  %8.2f\n", f.scattered * 1e-6);
+  j.field("scattered_per_s", f.scattered).end_object();
+}
+
+int run(const Task &task) {
   simd::init();
   const Memory big(size_t{256} << 20);
-  printf("memory read by one thread: %.1f GB/s\n", read_bandwidth(big) * 1e-9);
-  printf("%-7s %-5s %-7s %5s %18s %18s %8s %18s\n", "level", "type", "metric", "dim", "in cache M/s", "streamed M/s",
-         "GB/s", "scattered M/s");
-  for (Level l : {Level::sse2, Level::avx2, Level::avx512, Level::neon}) {
+  const std::vector<Place> in = places(big, task.seconds);
+  Json j;
+  j.begin_object().key("read_bytes_per_s").begin_object();
+  printf("one thread reads, GB/s:");
+  for (const Place &p : in) {
+    printf("  %s (%zu kB) %.1f", p.name, p.bytes >> 10, p.bandwidth * 1e-9);
+    j.field(p.name, p.bandwidth);
+  }
+  j.end_object().key("kernels").begin_array();
+  printf("\nmillion distances/s; share of the peak of multiply-adds; share of the bandwidth\n%-7s %-5s %-7s %5s",
+         "level", "type", "metric", "dim");
+  for (const Place &p : in) printf("  %18s", p.name);
+  printf("  %8s\n", "scattered");
+  for (const Level l : {Level::sse2, Level::avx2, Level::avx512, Level::neon}) {
     if (!level_supported(l)) {
       printf("%-7s not run here: this CPU has no such instructions\n", level_name(l));
       continue;
     }
     if (!force_level(l).ok()) return 1;
-    for (Element e : {Element::f32, Element::f16, Element::bf16, Element::int8})
-      for (Metric m : {Metric::l2, Metric::cosine, Metric::ip})
-        for (u32 dim : dims) {
-          const Space space = Space::make(e, m, dim).take();
-          const Figures f = measure(space, e == Element::f16 || e == Element::bf16, big, seconds);
-          printf("%-7s %-5s %-7s %5u %18.2f %18.2f %8.1f %18.2f\n", level_name(l), name(e), name(m), dim,
-                 f.cached * 1e-6, f.streamed * 1e-6, f.streamed * static_cast<double>(space.row_bytes()) * 1e-9,
-                 f.scattered * 1e-6);
-        }
+    double peak[2];
+    for (const bool integers : {false, true})
+      peak[integers] = rate(std::max(task.seconds, 0.05), multiply_adds(l, integers, 1000),
+                            [&] { multiply_adds(l, integers, 1000); });
+    printf("%-7s peak: %.1f G multiply-adds/s of f32, %.1f G of 16-bit integers\n", level_name(l), peak[0] * 1e-9,
+           peak[1] * 1e-9);
+    for (const Element e : {Element::f32, Element::f16, Element::bf16, Element::int8})
+      for (const Metric m : {Metric::l2, Metric::cosine, Metric::ip})
+        for (const u32 dim : task.dims)
+          one_kernel(Space::make(e, m, dim).take(), l, task, big, in, peak[e == Element::int8], j);
   }
-  return 0;
+  j.end_array().end_object();
+  if (task.json.empty()) return 0;
+  std::ofstream f(task.json);
+  f << j.text();
+  f.close();
+  if (!f) fprintf(stderr, "micro: cannot write %s\n", task.json.c_str());
+  return f ? 0 : 1;
 }
 
 }  // namespace
 }  // namespace vexfs::bench
 
-// micro [SECONDS-PER-FIGURE [DIM...]]
+// micro [--json FILE] [SECONDS-PER-FIGURE [DIM...]]
 int main(int argc, char **argv) {
-  const double seconds = argc > 1 ? atof(argv[1]) : 0.02;
-  std::vector<vexfs::u32> dims;
-  for (int i = 2; i < argc; i++) {
+  vexfs::bench::Task task;
+  int i = 1;
+  if (i + 1 < argc && std::string(argv[i]) == "--json") {
+    task.json = argv[i + 1];
+    i += 2;
+  }
+  if (i < argc) task.seconds = atof(argv[i++]);
+  for (; i < argc; i++) {
     const long d = atol(argv[i]);
     if (d < 1 || d > static_cast<long>(vexfs::simd::dim_max)) {
       fprintf(stderr, "micro: dimension out of range: %s\n", argv[i]);
       return 2;
     }
-    dims.push_back(static_cast<vexfs::u32>(d));
+    task.dims.push_back(static_cast<vexfs::u32>(d));
   }
-  if (dims.empty()) dims = {128, 768};
-  if (!(seconds > 0)) {
-    fprintf(stderr, "usage: micro [SECONDS-PER-FIGURE [DIM...]]\n");
+  if (task.dims.empty()) task.dims = {128, 768};
+  if (!(task.seconds > 0)) {
+    fprintf(stderr, "usage: micro [--json FILE] [SECONDS-PER-FIGURE [DIM...]]\n");
     return 2;
   }
-  return vexfs::bench::run(seconds, dims);
+  return vexfs::bench::run(task);
 }

@@ -5,11 +5,13 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -17,14 +19,14 @@
 #include "../../kernel/core/store/format.h"
 #include "../../lib/device.h"
 #include "../../lib/image/caller.h"
+#include "scratch_file.h"
 #include "vexfs.h"
 
 namespace vexfs::bench {
 
+// Throw std::runtime_error with the reason: errno, or the negative one given.
 inline void must(bool ok, const char *what) {
-  if (ok) return;
-  fprintf(stderr, "durability: %s failed: %s\n", what, strerror(errno));
-  exit(1);
+  if (!ok) throw std::runtime_error(std::string(what) + " failed: " + strerror(errno));
 }
 inline void must(int err, const char *what) {
   errno = -err;
@@ -46,36 +48,50 @@ inline uint64_t random_u64(uint64_t *state) {  // SplitMix64
   return z ^ (z >> 31);
 }
 
-// A file of that size all of whose blocks have been written, so that the host's filesystem has nothing left to allocate.
-inline void make_file(const std::string &path, uint64_t size) {
+// A file of that size. `filled`: all of its blocks have been written, so that the host's filesystem has nothing left to
+// allocate; else it is sparse.
+inline void make_file(const std::string &path, uint64_t size, bool filled) {
   int fd = open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC, 0644);
   must(fd >= 0, path.c_str());
+  bool ok = ftruncate(fd, static_cast<off_t>(size)) == 0;
   const std::vector<char> zeros(4 << 20);
-  for (uint64_t at = 0; at < size; at += zeros.size())
-    must(write(fd, zeros.data(), zeros.size()) == static_cast<ssize_t>(zeros.size()), "writing the image");
-  must(fsync(fd) == 0, "fsync");
+  for (uint64_t at = 0; ok && filled && at < size; at += zeros.size())
+    ok = pwrite(fd, zeros.data(), std::min<uint64_t>(zeros.size(), size - at), static_cast<off_t>(at)) > 0;
+  ok = ok && fsync(fd) == 0;
+  const int err = errno;
   close(fd);
+  errno = err;
+  must(ok, "writing the image");
+}
+// What the host's page cache has of a file goes, so that the next read is one of the device.
+inline void drop_page_cache(const std::string &path) {
+  int fd = open(path.c_str(), O_RDONLY);
+  must(fd >= 0, path.c_str());
+  const bool ok = fsync(fd) == 0 && posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0;
+  close(fd);
+  must(ok, "dropping the page cache");
 }
 
 class Volume {
  public:
-  Volume(const std::string &image, uint64_t size, bool direct) : path_(image), direct_(direct) {
-    make_file(path_, size);
+  Volume(const std::string &image, uint64_t size, bool direct, bool filled = true) : scratch_(image), direct_(direct) {
+    make_file(path(), size, filled);
     open_device();
     store::Layout layout;
     must(store::format(file_.get(), {}, &layout).ok(), "mkfs");
   }
+  Volume(const Volume &) = delete;
+  Volume &operator=(const Volume &) = delete;
   ~Volume() {
     if (fs_) unmount();
-    file_.reset();
-    ::unlink(path_.c_str());
   }
-  // nodes: bytes of the node cache, 0 = default.
-  double mount(uint32_t threads, uint32_t commit_ms, uint64_t nodes = 0) {
+  // nodes, vectors: bytes of the caches of nodes and of vectors with their indexes, 0 = default. Returns seconds.
+  double mount(uint32_t threads, uint32_t commit_ms, uint64_t nodes = 0, uint64_t vectors = 0) {
     vx_mount_opts o{};
     o.nvector_threads = threads;
     o.commit_interval_ms = commit_ms;
     o.node_cache_bytes = nodes;
+    o.vector_cache_bytes = vectors;
     const Stopwatch watch;
     must(vx_fs_mount(counted_.get(), &o, &fs_), "mount");
     const double seconds = watch.seconds();
@@ -94,6 +110,12 @@ class Volume {
     vx_fs_abort(fs_, EIO);
     unmount();
   }
+  uint64_t used_bytes() const {
+    struct vx_fs_info i;
+    vx_fs_info(fs_, &i);
+    return (i.blocks - i.blocks_free) * i.block_size;
+  }
+  const std::string &path() const { return scratch_.path(); }
   vx_fs *fs() { return fs_; }
   vx_inode *root() { return root_; }
   host::FaultDevice::Counters counters() const { return counted_->counters(); }
@@ -133,77 +155,16 @@ class Volume {
   void open_device() {
     host::FileDevice::Options o;
     o.direct = direct_;
-    must(host::FileDevice::open(path_, o, &file_), path_.c_str());
+    must(host::FileDevice::open(path(), o, &file_), path().c_str());
     counted_ = std::make_unique<host::FaultDevice>(file_.get());
   }
 
-  std::string path_;
+  ScratchFile scratch_;  // goes after what has it open
   bool direct_;
   std::unique_ptr<host::FileDevice> file_;
   std::unique_ptr<host::FaultDevice> counted_;
   vx_fs *fs_ = nullptr;
   vx_inode *root_ = nullptr;
-};
-
-// Rows of 128 floats, in batches of 1,000 that each are durable when the call returns.
-class Ingest {
- public:
-  static constexpr uint32_t dim = 128, batch = 1000;
-  static constexpr size_t batch_bytes = size_t{dim} * sizeof(float) * batch;
-
-  Ingest(Volume &v, const std::string &name, uint16_t index)
-      : v_(v), dir_(v.make(v.root(), name, 040755)), rows_(dim * batch) {
-    vexfs_collection c{};
-    c.dim = dim;
-    c.element = VEXFS_F32;
-    c.metric = VEXFS_L2;
-    c.index = index;
-    must(v.command(dir_, VEXFS_IOCTL_COLLECTION_CREATE, &c), "creating the collection");
-  }
-  ~Ingest() { vx_iput(dir_); }
-  void prepare(uint64_t n) {
-    uint64_t state = n + 1;
-    for (float &x : rows_) x = static_cast<float>(random_u64(&state) >> 40) / (1 << 24);
-  }
-  const std::vector<float> &rows() const { return rows_; }
-  void add() {
-    vexfs_batch b{};
-    b.op = VEXFS_BATCH_ADD;
-    b.flags = VEXFS_BATCH_F_DURABLE;
-    b.data = reinterpret_cast<__u64>(rows_.data());
-    b.count = batch;
-    b.dim = dim;
-    b.element = VEXFS_F32;
-    must(v_.command(dir_, VEXFS_IOCTL_BATCH_OPERATIONS, &b), "inserting");
-    first_ = b.first_id;
-  }
-  // Is the last row that was added its own nearest neighbour?
-  bool finds_last() {
-    vexfs_search s{};
-    vexfs_hit hit{};
-    uint32_t count = 0;
-    s.queries = reinterpret_cast<__u64>(rows_.data() + size_t{dim} * (batch - 1));
-    s.hits = reinterpret_cast<__u64>(&hit);
-    s.counts = reinterpret_cast<__u64>(&count);
-    s.nq = 1;
-    s.dim = dim;
-    s.element = VEXFS_F32;
-    s.k = 1;
-    must(v_.command(dir_, VEXFS_IOCTL_VECTOR_SEARCH, &s), "searching");
-    return count == 1 && hit.id == first_ + batch - 1 && hit.distance == 0;
-  }
-  vexfs_index index(uint16_t op = VEXFS_INDEX_STATUS) {
-    vexfs_index i{};
-    i.op = op;
-    must(v_.command(dir_, VEXFS_IOCTL_MANAGE_INDEX, &i), "asking for the index");
-    return i;
-  }
-
- private:
-  Volume &v_;
-  vx_inode *dir_;
-  std::vector<float> rows_;
-  uint64_t first_ = 0;
 };
 
 }  // namespace vexfs::bench
