@@ -25,7 +25,8 @@ struct VectorScrubPast : ::testing::Test {
 
   store::Volume &volume() { return static_cast<fs::Inode *>(m.root())->filesystem().volume(); }
   uint64_t snapshot(const char *name) {
-    auto r = static_cast<fs::Inode *>(m.root())->filesystem().snapshot_create({reinterpret_cast<const u8 *>(name), strlen(name)});
+    auto r = static_cast<fs::Inode *>(m.root())->filesystem().snapshot_create(
+        {reinterpret_cast<const u8 *>(name), strlen(name)});
     EXPECT_TRUE(r.ok());
     return r.ok() ? *r : 0;
   }
@@ -140,7 +141,8 @@ struct VectorScrubPast : ::testing::Test {
   static constexpr store::Key of(disk::VectorItem type, uint64_t off) { return {1, static_cast<u8>(type), off}; }
   uint64_t row_place(uint64_t slot) {  // as first has it; the chunk's first piece
     auto v = view(first);
-    auto chunks = items<disk::ChunkItem>(*v, store::TreeId::collections, of(disk::VectorItem::chunk, 0), of(disk::VectorItem::chunk, 0));
+    auto chunks = items<disk::ChunkItem>(*v, store::TreeId::collections, of(disk::VectorItem::chunk, 0),
+                                         of(disk::VectorItem::chunk, 0));
     EXPECT_FALSE(chunks.empty());
     return chunks[0].pieces[0].start * 4096 + slot * dim * 4;
   }
@@ -274,6 +276,23 @@ TEST_F(VectorScrubPast, NodesAreCuredInPlace) {
 }
 
 // Who may only read cures nothing.
+// Each call gets on, however little it may do.
+TEST_F(VectorScrubPast, LittleBudget) {
+  std::vector<vexfs_found> some(8);
+  for (uint32_t part : {VEXFS_SCRUB_DATA, VEXFS_SCRUB_VECTORS, VEXFS_SCRUB_NODES}) {
+    vexfs_scrub v = asked(VEXFS_SCRUB_SNAPSHOTS | part, some, 1);
+    int calls = 0;
+    for (; !v.done && calls < 20000; calls++) {
+      const std::vector<uint64_t> before(std::begin(v.position), std::end(v.position));
+      ASSERT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_SCRUB, &v), 0);
+      ASSERT_EQ(v.count, 0u);
+      ASSERT_TRUE(v.done || !std::equal(before.begin(), before.end(), v.position)) << part << " call " << calls;
+    }
+    EXPECT_EQ(v.done, 1u) << part;
+    EXPECT_GT(calls, 2) << part;
+  }
+}
+
 TEST_F(VectorScrubPast, ReadOnly) {
   auto places = own_nodes(first, 0);
   m.remount(true);

@@ -106,6 +106,9 @@ class Names {
     }
   }
 
+  // Lets go of the snapshots that were looked into: one that is held cannot be deleted.
+  void forget() { places_.clear(); }
+
  private:
   std::string past(const std::string &name, uint64_t ino) {
     if (ctx_.place(Access::read).is_image()) {
@@ -210,13 +213,16 @@ void scrub(Context &ctx, const Options &o) {
       totals.damaged++;
       totals.repaired += f.flags & VEXFS_FOUND_REPAIRED ? 1 : 0;
     }
+    names.forget();
     totals.nodes += v.nodes;
     totals.data += v.data_bytes;
     totals.vectors += v.vector_bytes;
     totals.unsummed += v.unsummed;
     state.save(v, totals);
     if (!rate) continue;
-    const double due = static_cast<double>(v.data_bytes + v.vector_bytes + v.nodes * 16384) / static_cast<double>(rate);
+    const uint64_t read = v.data_bytes + v.vector_bytes + v.nodes * 16384;
+    // A call that found nothing to compare has read nodes to know it.
+    const double due = static_cast<double>(read ? read : 65536) / static_cast<double>(rate);
     const double spent = static_cast<double>(now_ns() - begin) / 1e9;
     if (due > spent) std::this_thread::sleep_for(std::chrono::duration<double>(due - spent));
   }

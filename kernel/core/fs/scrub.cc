@@ -118,7 +118,6 @@ Result<bool> scrub_data(Filesystem &fs, ScrubPlace &p, u64 budget, ScrubFigures 
     if (next == Next::end) return false;
     if (ino != p.ino) p = {ino, 0};
     if (next == Next::no_file_yet) return true;
-    budget -= min_of(budget, kInodeCost);
     auto ip = fs.get(ino);
     if (ip.code() == Errno::nomem) return ip.error();
     if (ip.ok() && (*ip)->is_file() && !(*ip)->is_inline())
@@ -128,6 +127,7 @@ Result<bool> scrub_data(Filesystem &fs, ScrubPlace &p, u64 budget, ScrubFigures 
         if (!st.ok()) break;  // damage of metadata: said, and acted on by the errors= policy
       }
     if (budget) p = {ino + 1, 0};
+    budget -= min_of(budget, kInodeCost);  // now, so that a call with little budget gets on too
     vx_yield();
   }
   return true;

@@ -74,8 +74,7 @@ class PastData : Pinned {
 store::Key PastData::begin(const ScrubPlace &p) {
   store::Key k = key_of(p.ino, disk::FsItem::extent, p.block);
   disk::DiskExtent e{};
-  auto found =
-      w_.mine().tree(store::TreeId::fs).seek_back(k, key_of(p.ino, disk::FsItem::extent, 0), mut_bytes_of(e));
+  auto found = w_.mine().tree(store::TreeId::fs).seek_back(k, key_of(p.ino, disk::FsItem::extent, 0), mut_bytes_of(e));
   if (found.ok() && p.block - found->key.off < e.count) k = found->key;
   return k;
 }
@@ -173,6 +172,8 @@ Status PastData::extent(ScrubPlace &p, const store::Key &k, Bytes value) {
     }
     p.block += done;
   }
+  // Past the whole of it, so that the next call does not find it again.
+  if (p.block >= end && !stopped_) p.block = max_of(p.block, k.off + max_of<u64>(e.count, 1));
   return {};
 }
 
@@ -184,7 +185,6 @@ Result<bool> PastData::go(ScrubPlace &p) {
     Bytes value;
     if (!VX_TRY(w_.item(store::TreeId::fs, store::Key::max(), &at, &value))) return false;
     if (at.oid != p.ino) p = {at.oid, 0};
-    spend(kItemCost);
     constexpr u8 wanted = static_cast<u8>(disk::FsItem::extent);
     if (at.type == wanted) {
       VX_TRY(extent(p, at, value));
@@ -197,6 +197,7 @@ Result<bool> PastData::go(ScrubPlace &p) {
       at = key_of(at.oid + 1, disk::FsItem::extent, 0);
       p = {at.oid, 0};
     }
+    spend(kItemCost);  // now, so that a call with little budget gets on too
     if (n % 64 == 0) vx_yield();
   }
   return true;

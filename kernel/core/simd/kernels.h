@@ -28,37 +28,43 @@ struct EI8 {
   static constexpr u32 size = 1;
 };
 
+// GCC does not unroll these loops by itself at -O2, and then keeps the accumulators in memory.
+#if defined(__clang__)
+#define VX_EACH_ROW _Pragma("unroll")
+#else
+#define VX_EACH_ROW _Pragma("GCC unroll 4")
+#endif
+
 // Sums of N rows against one query into sum[0..N).
 template <class A, class QE, class RE, bool L2, u32 N>
 inline __attribute__((always_inline)) void accumulate(const u8 *q, const u8 *const *rows, u32 dim,
                                                       typename A::Acc *sum) {
   typename A::Acc acc[N][2];
-  for (u32 r = 0; r < N; r++) acc[r][0] = acc[r][1] = A::zero();
+  VX_EACH_ROW for (u32 r = 0; r < N; r++) acc[r][0] = acc[r][1] = A::zero();
   constexpr u32 w = A::lanes;
   u32 i = 0;
   for (; i + 2 * w <= dim; i += 2 * w) {
     typename A::Reg q0 = A::template load<QE>(q + usize{i} * QE::size);
     typename A::Reg q1 = A::template load<QE>(q + usize{i + w} * QE::size);
-    for (u32 r = 0; r < N; r++) {
+    VX_EACH_ROW for (u32 r = 0; r < N; r++) {
       acc[r][0] = A::template step<L2>(acc[r][0], q0, A::template load<RE>(rows[r] + usize{i} * RE::size));
       acc[r][1] = A::template step<L2>(acc[r][1], q1, A::template load<RE>(rows[r] + usize{i + w} * RE::size));
     }
   }
   if (i + w <= dim) {
     typename A::Reg q0 = A::template load<QE>(q + usize{i} * QE::size);
-    for (u32 r = 0; r < N; r++)
-      acc[r][0] = A::template step<L2>(acc[r][0], q0, A::template load<RE>(rows[r] + usize{i} * RE::size));
+    VX_EACH_ROW for (u32 r = 0; r < N; r++) acc[r][0] =
+        A::template step<L2>(acc[r][0], q0, A::template load<RE>(rows[r] + usize{i} * RE::size));
     i += w;
   }
   if (i < dim) {
     const u32 n = dim - i;
     const bool prior = i > 0;
     typename A::Reg q1 = A::template load_tail<QE>(q + usize{i} * QE::size, n, prior);
-    for (u32 r = 0; r < N; r++)
-      acc[r][1] =
-          A::template step<L2>(acc[r][1], q1, A::template load_tail<RE>(rows[r] + usize{i} * RE::size, n, prior));
+    VX_EACH_ROW for (u32 r = 0; r < N; r++) acc[r][1] =
+        A::template step<L2>(acc[r][1], q1, A::template load_tail<RE>(rows[r] + usize{i} * RE::size, n, prior));
   }
-  for (u32 r = 0; r < N; r++) sum[r] = A::join(acc[r][0], acc[r][1]);
+  VX_EACH_ROW for (u32 r = 0; r < N; r++) sum[r] = A::join(acc[r][0], acc[r][1]);
 }
 
 template <class A, class QE, class RE, Metric M>

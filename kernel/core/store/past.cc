@@ -125,6 +125,7 @@ Result<bool> PastWalk::next(TreeId tree, u8 level, Key *at, Found *out) {
     if (!out->last) *at = range.hi;
     if (step == Step::found) return true;
     if (out->last) return false;
+    if (stop_ && stop_(stop_ctx_)) return Errno::intr;
     vx_yield();
   }
 }

@@ -17,6 +17,11 @@ class PastWalk : Pinned {
   PastWalk(Volume &mine, const Volume *older, const Volume &present) : mine_(mine), others_{older, &present} {}
   ~PastWalk();
   Status make();  // before all else. nomem
+  // Asked again and again while what is shared is passed by, which can be long: true ends the call with intr.
+  void ask(bool (*stop)(void *), void *ctx) {
+    stop_ = stop;
+    stop_ctx_ = ctx;
+  }
   Volume &mine() const { return mine_; }
   static constexpr u32 kOthers = 2;
   const Volume *other(u32 i) const { return others_[i]; }  // of the first there may be none
@@ -27,12 +32,12 @@ class PastWalk : Pinned {
     bool last = false;                    // nothing comes behind it
   };
   // The next node of its own on that level, from the one responsible for *at on; moves *at behind it. Its bytes are in
-  // node(), unless err says that they cannot be had. False: there is none. nomem.
+  // node(), unless err says that they cannot be had. False: there is none. nomem, intr.
   Result<bool> next(TreeId tree, u8 level, Key *at, Found *out);
   Bytes node() const { return {buf_, mine_.node_size()}; }
 
   // The first item from *at to last in a leaf of its own: *at becomes its key, *value is good until the next call.
-  // Leaves that cannot be read are passed by. False: there is none. nomem.
+  // Leaves that cannot be read are passed by. False: there is none. nomem, intr.
   Result<bool> item(TreeId tree, const Key &last, Key *at, Bytes *value);
 
  private:
@@ -42,6 +47,8 @@ class PastWalk : Pinned {
   Result<bool> others_have(TreeId id, const Key &inside, u8 level, const Found &n) const;
   Volume &mine_;
   const Volume *const others_[kOthers];
+  bool (*stop_)(void *) = nullptr;
+  void *stop_ctx_ = nullptr;
   u8 *buf_ = nullptr;
   bool leaf_known_ = false;  // buf_ holds a leaf of its own, of this tree and range
   TreeId leaf_tree_ = TreeId::fs;

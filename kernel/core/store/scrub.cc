@@ -33,7 +33,7 @@ void read_again(State &s, const Node &n, MutBytes buf, ScrubbedNode &out) {
     }
     cured = (kept || s.view_of) && s.write_over(addr, {n.buf, s.geo.node_size}) && cured;
   }
-  out.repaired = s.view_of && out.err != Errno::ok && cured;
+  out.repaired = out.err != Errno::ok && cured;
 }
 
 // Goes on to the next level, or the next tree; false: that was all.
@@ -88,7 +88,7 @@ Result<bool> Volume::scrub_node(ScrubPlace &p, MutBytes buf, ScrubbedNode &out) 
       disk::add_refusal(line, out.why);
     else
       line.str(": read error");
-    if (!s.view_of) out.repaired = s.write_anew(p.tree, first);
+    if (!s.view_of) out.repaired |= s.write_anew(p.tree, first);
     if (out.repaired) line.str("; it is written anew");
   }
   if (range.open_end) return next_level(p, false);

@@ -127,14 +127,25 @@ Result<bool> Call::scrub_past_piece(PastScrub &s, u64 part) {
 // Until the budget is spent, the snapshot is done with, or somebody wants it gone.
 Status Call::scrub_snapshot(PastScrub &s) {
   using namespace ioctl_scrub_past_impl;  // NOLINT: of this file
+  struct Asked {
+    Call *call;
+    const store::ScrubViews &views;
+    static bool unwanted(void *ctx) {
+      auto *a = static_cast<Asked *>(ctx);
+      return a->call->engine_.volume().scrub_unwanted(a->views) || interrupted(a->call);
+    }
+  } asked{this, s.views};
+  s.walk.ask(Asked::unwanted, &asked);
   while (s.budget && !fault_ && s.v.count < s.v.capacity && part_of(s.v) < kParts) {
     if (interrupted(this)) return Errno::intr;
     if (engine_.volume().scrub_unwanted(s.views)) return {};
     u64 part = part_of(s.v), given = min_of(s.budget, kPiece);
     s.piece = given;
-    bool more = wanted(s.v.flags, part) && VX_TRY(scrub_past_piece(s, part));
+    Result<bool> more = wanted(s.v.flags, part) ? scrub_past_piece(s, part) : Result<bool>(false);
+    if (more.code() == Errno::intr && !interrupted(this)) return {};  // a deletion waits
+    if (!more.ok()) return more.error();
     s.budget -= given - s.piece;
-    if (!more) begin_part(s.v, part + 1);
+    if (!*more) begin_part(s.v, part + 1);
   }
   return {};
 }

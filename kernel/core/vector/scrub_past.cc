@@ -38,6 +38,12 @@ class PastVectors : Pinned {
   Result<bool> collection(ScrubPlace &p);
   Result<bool> next_chunk(ScrubPlace &p);
   Result<bool> first_own(VectorItem type, u64 from, u64 to, u64 *at, Bytes *value);
+  // The first that is not less than some place, as long as that place moves on only: looking passes by all in between.
+  struct Ahead {
+    u32 cid = 0;  // 0: not looked for yet
+    u64 at = 0;   // ~0: there is none
+  };
+  Status look_ahead(Ahead &a, VectorItem type, u64 from, u64 to);
   Status read_rows(const store::Volume &v, u64 chunk, Vec<RowState> &out);
   Result<bool> read_chunk(const store::Volume &v, u64 chunk, disk::ChunkItem &out);
   u64 where(const disk::ChunkItem &c, u64 off) const;
@@ -55,6 +61,8 @@ class PastVectors : Pinned {
   FnRef<bool(const DamagedVectors &)> found_;
   bool stopped_ = false;
   u32 cid_ = 0;
+  u64 found_cid_ = 0;  // the walk has been here already
+  Ahead rows_ahead_, chunk_ahead_;
   u32 row_bytes_ = 0;
   disk::ConfigItem config_{};
   disk::ChunkItem chunk_{}, other_{};
@@ -81,6 +89,15 @@ Result<bool> PastVectors::first_own(VectorItem type, u64 from, u64 to, u64 *at, 
   return true;
 }
 
+Status PastVectors::look_ahead(Ahead &a, VectorItem type, u64 from, u64 to) {
+  if (a.cid == cid_ && a.at >= from) return {};
+  Bytes value;
+  u64 at = 0;
+  bool any = VX_TRY(first_own(type, from, to, &at, &value));
+  a = {cid_, any ? at : ~u64{0}};
+  return {};
+}
+
 // Those of a chunk, as the volume has them.
 Status PastVectors::read_rows(const store::Volume &v, u64 chunk, Vec<RowState> &out) {
   out.clear();
@@ -93,8 +110,8 @@ Status PastVectors::read_rows(const store::Volume &v, u64 chunk, Vec<RowState> &
       out[at + i] = {group_[i].id, group_[i].birth, group_[i].crc, group_[i].death == 0};
     return true;
   };
-  Status st = tree_of(v).scan(item_key(cid_, VectorItem::rows, first),
-                              item_key(cid_, VectorItem::rows, first + per - 1), take);
+  Status st =
+      tree_of(v).scan(item_key(cid_, VectorItem::rows, first), item_key(cid_, VectorItem::rows, first + per - 1), take);
   return says_nothing(st.code()) ? Status() : st;
 }
 
@@ -102,8 +119,8 @@ Result<bool> PastVectors::read_chunk(const store::Volume &v, u64 chunk, disk::Ch
   out = {};
   auto n = tree_of(v).get(item_key(cid_, VectorItem::chunk, chunk), mut_bytes_of(out));
   if (!n.ok() && !says_nothing(n.code())) return n.error();
-  return n.ok() && !disk::verify_chunk({bytes_of(out).data(), *n}, limits_of(v),
-                                       u64{config_.chunk_rows} * config_.stride);
+  return n.ok() &&
+         !disk::verify_chunk({bytes_of(out).data(), *n}, limits_of(v), u64{config_.chunk_rows} * config_.stride);
 }
 
 // The byte of the device; 0: it has none.
@@ -208,12 +225,10 @@ Status PastVectors::chunk(ScrubPlace &p) {
 Result<bool> PastVectors::next_chunk(ScrubPlace &p) {
   u64 per = config_.chunk_rows / group_rows(), last = disk::kSlotsMax / config_.chunk_rows;
   if (p.at > last) return false;
-  u64 group = 0, number = 0;
-  Bytes value;
-  bool rows = VX_TRY(first_own(VectorItem::rows, p.at * per, last * per + per - 1, &group, &value));
-  bool place = VX_TRY(first_own(VectorItem::chunk, p.at, last, &number, &value));
-  if (!rows && !place) return false;
-  u64 next = rows && place ? min_of(group / per, number) : rows ? group / per : number;
+  VX_TRY(look_ahead(rows_ahead_, VectorItem::rows, p.at * per, last * per + per - 1));
+  VX_TRY(look_ahead(chunk_ahead_, VectorItem::chunk, p.at, last));
+  u64 next = min_of(rows_ahead_.at / per, chunk_ahead_.at);
+  if (next > last) return false;
   if (next != p.at) p.row = 0;
   p.at = next;
   return true;
@@ -263,8 +278,7 @@ Result<bool> PastVectors::blob(ScrubPlace &p) {
   VX_TRY(data.make(n));
   bytes_ += n;
   spend(n);
-  if (w_.mine().read_blocks(item.start, {data.bytes(), n}).ok() &&
-      crc32c_of({data.bytes(), item.bytes}) == item.crc)
+  if (w_.mine().read_blocks(item.start, {data.bytes(), n}).ok() && crc32c_of({data.bytes(), item.bytes}) == item.crc)
     return true;
   w_.mine()
       .log(VX_LOG_ERR)
@@ -298,8 +312,11 @@ Result<bool> PastVectors::go(ScrubPlace &p) {
     store::Key k{max_of<u64>(p.cid, 1), 0, 0};
     Bytes value;
     spend(kStepCost);
-    if (!VX_TRY(w_.item(store::TreeId::collections, store::Key::max(), &k, &value)) || k.oid > ~u32{0}) return false;
-    if (k.oid != p.cid) p = {k.oid, 0, 0, false};
+    if (p.cid != found_cid_) {
+      if (!VX_TRY(w_.item(store::TreeId::collections, store::Key::max(), &k, &value)) || k.oid > ~u32{0}) return false;
+      if (k.oid != p.cid) p = {k.oid, 0, 0, false};
+      found_cid_ = p.cid;
+    }
     if (!VX_TRY(collection(p))) p = {p.cid + 1, 0, 0, false};
     if (p.cid > ~u32{0}) return false;
     vx_yield();
