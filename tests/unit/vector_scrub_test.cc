@@ -165,12 +165,14 @@ TEST_F(VectorScrub, NodesAreWrittenAnew) {
   std::vector<uint64_t> places;
   {
     auto &v = static_cast<fs::Inode *>(m.root())->filesystem().volume();
-    std::vector<u8> buf(node);
+    // Devices take aligned memory alone.
+    const std::unique_ptr<u8, void (*)(void *)> buf(static_cast<u8 *>(aligned_alloc(4096, node)), free);
     store::ScrubPlace p;
     store::ScrubbedNode n;
     for (bool more = true; more;) {
-      auto r = v.scrub_node(p, buf, n);
+      auto r = v.scrub_node(p, {buf.get(), node}, n);
       ASSERT_TRUE(r.ok());
+      ASSERT_EQ(n.err, Errno::ok);
       more = *r;
       if (n.read) places.push_back(n.block * 4096);
     }

@@ -289,7 +289,7 @@ Status State::load_snapshots() {
     // The log may hold the record that finishes it; the state that it holds is then the last commit's at the latest.
     if (item.state == static_cast<u8>(disk::SnapshotState::creating))
       snapshot_txn.store(max_of(snapshot_txn.load(), durable_txn.load()));
-    VX_TRY(snapshots.add({id, item.txn, 0, !live}));
+    VX_TRY(snapshots.add({.id = id, .txn = item.txn, .leaving = !live}));
   }
   snapshot_txn.store(max_of(snapshot_txn.load(), snapshots.newest()));
   rollback_txn.store(snapshots_impl::read_blob(*this).rollback_txn);
@@ -311,7 +311,7 @@ Status State::reload_snapshots() {
     id = *found;
     bool live = item.state == static_cast<u8>(disk::SnapshotState::live);
     snapshots.remove(id);
-    VX_TRY(snapshots.add({id, item.txn, 0, !live}));
+    VX_TRY(snapshots.add({.id = id, .txn = item.txn, .leaving = !live}));
     if (live) newest = max_of<u64>(newest, item.txn);
   }
   snapshot_txn.store(newest);
@@ -331,7 +331,7 @@ Result<u64> State::make_snapshot(Bytes name, bool reserve) {
   if (find_snapshot(name).ok()) return Errno::exist;
   disk::SnapshotItem item;
   u64 id = VX_TRY(enter(s, name, reserve, &item));
-  Status st = s.snapshots.add({id, item.txn, 0, true});
+  Status st = s.snapshots.add({.id = id, .txn = item.txn, .leaving = true});
   u64 txn = 0, before = s.snapshot_txn.load();
   if (st.ok()) st = s.commit_and_capture(&txn);
   if (st.ok()) {
