@@ -338,11 +338,11 @@ TEST_F(VectorScrubPast, WhatThePresentHasToo) {
   uint64_t third = snapshot("third");
   std::vector<uint64_t> places;
   {
-    std::vector<u8> buf(node);
+    const std::unique_ptr<u8, void (*)(void *)> buf(static_cast<u8 *>(aligned_alloc(4096, node)), free);
     store::ScrubPlace p;
     store::ScrubbedNode n;
     for (bool more = true; more && p.tree == 0;) {
-      auto r = volume().scrub_node(p, buf, n);
+      auto r = volume().scrub_node(p, {buf.get(), node}, n);
       ASSERT_TRUE(r.ok());
       more = *r;
       if (n.read) places.push_back(n.block * 4096);
