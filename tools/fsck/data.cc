@@ -117,7 +117,8 @@ Status DataCheck::report() {
       path.insert(0, "/" + it->second.name);
     auto f = c_.lost();
     f.str("inode ").dec(d.ino);
-    if (!path.empty()) f.str(" ").quoted({reinterpret_cast<const u8 *>(path.data()), std::min<size_t>(path.size(), 160)});
+    if (!path.empty())
+      f.str(" ").quoted({reinterpret_cast<const u8 *>(path.data()), std::min<size_t>(path.size(), 160)});
     f.str(d.read_error ? ": read error in " : ": bad checksum of ").dec(d.count * bs).str(" bytes of data at offset ");
     f.dec(d.first * bs).str(", device block ").dec(d.disk);
   }

@@ -38,11 +38,11 @@ class DataCheck {
 
   store::Checker &c_;
   Figures figures_;
-  std::vector<bool> seen_;  // blocks of the device
-  uint8_t *buf_ = nullptr;  // aligned as devices want it
-  uint64_t ino_ = 0;              // the file whose items are passing by
-  std::vector<Extent> extents_;   // of it, summed ones, ascending
-  std::vector<Damage> damages_;   // of this state
+  std::vector<bool> seen_;       // blocks of the device
+  uint8_t *buf_ = nullptr;       // aligned as devices want it
+  uint64_t ino_ = 0;             // the file whose items are passing by
+  std::vector<Extent> extents_;  // of it, summed ones, ascending
+  std::vector<Damage> damages_;  // of this state
 };
 
 }  // namespace vexfs::fsck

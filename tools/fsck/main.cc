@@ -178,7 +178,8 @@ int exit_code(const repair::Mended &m, int code) {
 
 void print_repair(const Options &o, const repair::Mended &m, uint64_t errors, uint64_t lost) {
   const char *dev = o.device.c_str();
-  if (lost) printf("%s: of these, %llu in data, which no repair brings back\n", dev, static_cast<unsigned long long>(lost));
+  if (lost)
+    printf("%s: of these, %llu in data, which no repair brings back\n", dev, static_cast<unsigned long long>(lost));
   const bool done = m.written && !m.refused;
   for (const repair::Action &a : m.actions)
     printf("%s: %s\n",
