@@ -202,6 +202,9 @@ void scrub(Context &ctx, const Options &o) {
   std::signal(SIGTERM, on_signal);
   json findings = json::array();
   Names names(ctx, *target);
+  const client::Space space = ctx.place(o.repair ? Access::write : Access::read).space(*target);
+  // At most: a part of it is less, and what is stored twice counts once when it is read.
+  Progress bar(ctx, "scrub", (space.blocks - space.blocks_free) * space.block_size);
   while (!v.done && !stopped) {
     const uint64_t begin = now_ns();
     const std::vector<vexfs_found> found = client::scrub(*target, v);
@@ -219,6 +222,7 @@ void scrub(Context &ctx, const Options &o) {
     totals.vectors += v.vector_bytes;
     totals.unsummed += v.unsummed;
     state.save(v, totals);
+    bar.at(totals.nodes * 16384 + totals.data + totals.vectors + totals.unsummed);
     if (!rate) continue;
     const uint64_t read = v.data_bytes + v.vector_bytes + v.nodes * 16384;
     // A call that found nothing to compare has read nodes to know it.
