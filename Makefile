@@ -36,7 +36,7 @@ help:
 
 #help make            build userspace and vexfs.ko (for the running kernel, else for the test kernels)
 #help make deps       install every Debian package needed (bare Debian 12), fetch the kernels that tests boot
-#help make test       build everything, run every test: native, sanitizers, virtual machines (about 35 minutes on 2 cores)
+#help make test       build everything, run every test: native, sanitizers, virtual machines (about 45 minutes on 2 cores)
 #help make demo       a virtual machine shows what VexFS does, and checks it
 #help make bench      the vector engine beside its peers on a small set (3 minutes): tables, and build/bench/ann.{json,svg}
 #help make bench-full SETS="PREFIX[:l2|cosine|ip] ...": the same on larger sets, into build/bench/; see docs/performance.md
