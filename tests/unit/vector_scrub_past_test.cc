@@ -9,7 +9,7 @@
 #include "../../kernel/core/fs/filesystem.h"
 #include "../../kernel/core/store/past.h"
 #include "../../kernel/core/store/state.h"
-#include "vector_fixture.h"
+#include "scrub_fixture.h"
 
 namespace vexfs::vector::test {
 namespace {
@@ -17,8 +17,7 @@ namespace {
 constexpr uint32_t dim = 64, rows = 3000;
 constexpr uint64_t blocks = 74;  // of the file
 
-struct VectorScrubPast : ::testing::Test {
-  Mount m{Options{.size = 128 << 20}};
+struct VectorScrubPast : ScrubTest {
   uint64_t first = 0, second = 0;  // ids of snapshots
   uint64_t file = 0, c = 0;        // inodes
   std::vector<uint64_t> now;       // bytes on the device of the blocks of the present's file "whole"
@@ -77,40 +76,6 @@ struct VectorScrubPast : ::testing::Test {
     return s;
   }
 
-  vexfs_scrub totals{};
-  static vexfs_scrub asked(uint32_t flags, std::vector<vexfs_found> &some, uint64_t budget) {
-    vexfs_scrub v{};
-    v.size = sizeof v;
-    v.flags = flags;
-    v.budget = budget;
-    v.capacity = static_cast<uint32_t>(some.size());
-    v.found_size = sizeof some[0];
-    v.found = reinterpret_cast<__u64>(some.data());
-    return v;
-  }
-  std::vector<vexfs_found> scrub(uint32_t flags = 0, uint64_t budget = 200000, uint32_t capacity = 64) {
-    std::vector<vexfs_found> all, some(capacity);
-    vexfs_scrub v = asked(flags, some, budget);
-    totals = {};
-    for (int calls = 0; !v.done; calls++) {
-      int e = m.ioctl(m.root(), VEXFS_IOCTL_SCRUB, &v);
-      EXPECT_EQ(e, 0);
-      EXPECT_LT(calls, 20000);
-      if (e != 0 || calls == 20000) break;
-      EXPECT_LE(v.count, capacity);
-      all.insert(all.end(), some.begin(), some.begin() + v.count);
-      totals.nodes += v.nodes;
-      totals.data_bytes += v.data_bytes;
-      totals.vector_bytes += v.vector_bytes;
-    }
-    return all;
-  }
-  void flip(uint64_t at) {
-    uint8_t b;
-    m.device().peek(at, &b, 1);
-    b ^= 0x20;
-    m.device().poke(at, &b, 1);
-  }
   Box<store::Volume> view(uint64_t id) {
     auto v = volume().open_snapshot(id, {.read_only = true});
     EXPECT_TRUE(v.ok());

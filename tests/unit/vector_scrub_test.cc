@@ -5,15 +5,14 @@
 #include "../../kernel/core/disk/vector_items.h"
 #include "../../kernel/core/fs/filesystem.h"
 #include "../../kernel/core/store/state.h"
-#include "vector_fixture.h"
+#include "scrub_fixture.h"
 
 namespace vexfs::vector::test {
 namespace {
 
 constexpr uint32_t dim = 64, rows = 3000;
 
-struct VectorScrub : ::testing::Test {
-  Mount m{Options{.size = 128 << 20}};
+struct VectorScrub : ScrubTest {
   vx_inode *dir = m.mkdir(m.root(), "c");
   std::string text = std::string(300000, 'x');
 
@@ -35,37 +34,6 @@ struct VectorScrub : ::testing::Test {
     ASSERT_EQ(m.search(dir, Row(data.begin(), data.begin() + dim), 10, &hits, VEXFS_SEARCH_EXACT), 0);
   }
 
-  vexfs_scrub totals{};
-  // All of it, by calls that do little and may find `capacity` at once.
-  std::vector<vexfs_found> scrub(uint32_t flags = 0, uint64_t budget = 200000, uint32_t capacity = 64) {
-    std::vector<vexfs_found> all, some(capacity);
-    vexfs_scrub v{};
-    totals = {};
-    v.size = sizeof v;
-    v.flags = flags;
-    v.budget = budget;
-    v.capacity = capacity;
-    v.found_size = sizeof some[0];
-    v.found = reinterpret_cast<__u64>(some.data());
-    for (int calls = 0; !v.done; calls++) {
-      EXPECT_LT(calls, 20000);
-      int e = m.ioctl(m.root(), VEXFS_IOCTL_SCRUB, &v);
-      EXPECT_EQ(e, 0);
-      if (e != 0 || calls == 20000) break;
-      EXPECT_LE(v.count, capacity);
-      all.insert(all.end(), some.begin(), some.begin() + v.count);
-      totals.nodes += v.nodes;
-      totals.data_bytes += v.data_bytes;
-      totals.vector_bytes += v.vector_bytes;
-    }
-    return all;
-  }
-  void flip(uint64_t at) {
-    uint8_t b;
-    m.device().peek(at, &b, 1);
-    b ^= 0x20;
-    m.device().poke(at, &b, 1);
-  }
   store::Tree &tree(store::TreeId id) { return static_cast<fs::Inode *>(m.root())->filesystem().volume().tree(id); }
   template <class T>
   std::vector<T> items(store::TreeId id, store::Key from, store::Key to) {

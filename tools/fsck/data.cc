@@ -19,11 +19,6 @@ DataCheck::~DataCheck() {
   if (buf_) vx_free_large(buf_, size_t{disk::kSumsPerItem} * c_.geometry().block_size);
 }
 
-bool DataCheck::first_look(uint64_t disk) {
-  if (seen_[disk]) return false;
-  return seen_[disk] = true;
-}
-
 void DataCheck::damaged(uint64_t block, uint64_t disk, bool read_error) {
   figures_.damaged++;
   if (!damages_.empty()) {
@@ -37,11 +32,21 @@ void DataCheck::damaged(uint64_t block, uint64_t disk, bool read_error) {
   damages_.push_back({ino_, block, 1, disk, read_error});
 }
 
+// Of count blocks those that nobody has read yet: another file, or another state, may have them too.
 void DataCheck::compare_run(uint64_t block, uint64_t disk, uint64_t count, const uint32_t *sums) {
+  for (uint64_t i = 0, end; i < count; i = end) {
+    end = i + 1;
+    if (seen_[disk + i]) continue;
+    while (end < count && !seen_[disk + end]) end++;
+    read_and_compare(block + i, disk + i, end - i, sums + i);
+  }
+}
+
+void DataCheck::read_and_compare(uint64_t block, uint64_t disk, uint64_t count, const uint32_t *sums) {
   const uint32_t bs = c_.geometry().block_size;
   const bool whole = c_.read_blocks(disk, {buf_, count * bs}).ok();
   for (uint64_t i = 0; i < count; i++) {
-    if (!first_look(disk + i)) continue;
+    seen_[disk + i] = true;
     figures_.blocks++;
     uint8_t *at = buf_ + i * bs;
     const bool read = whole || c_.read_blocks(disk + i, {at, bs}).ok();

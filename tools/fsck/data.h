@@ -32,7 +32,7 @@ class DataCheck {
   bool visit(const store::Key &k, Bytes v);
   void compare(uint64_t first, Bytes sums);
   void compare_run(uint64_t block, uint64_t disk, uint64_t count, const uint32_t *sums);
-  bool first_look(uint64_t disk);
+  void read_and_compare(uint64_t block, uint64_t disk, uint64_t count, const uint32_t *sums);
   void damaged(uint64_t block, uint64_t disk, bool read_error);
   Status report();
 

@@ -15,7 +15,8 @@ struct RoomFigures {
   DataCheck::Figures data;
 };
 
-// Everything above open(): files, vectors, space; with data, what files contain. The error is a system one (io, nomem); findings go to the sink.
+// Everything above open(): files, vectors, space; with data, what files contain. The error is a system one (io, nomem);
+// findings go to the sink.
 Status check_rooms(store::Checker &c, RoomFigures *figures, bool data = false);
 
 }  // namespace vexfs::fsck

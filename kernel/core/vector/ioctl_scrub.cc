@@ -15,32 +15,20 @@ enum Phase : u64 { kNodes = 0, kData = 1, kVectors = 2, kFixed = 3, kSnapshots =
 // Who does not know of it would take a finding in a snapshot for one in the present.
 constexpr u32 kFoundWithSnapshot = offsetof(vexfs_found, snapshot) + sizeof(vexfs_found::snapshot);
 
+constexpr u32 kPhaseBits = 8;  // of position[0]; then the phase's own
+
 constexpr u32 flag_of(u64 phase) { return 1u << phase; }
 static_assert(flag_of(kNodes) == VEXFS_SCRUB_NODES && flag_of(kSnapshots) == VEXFS_SCRUB_SNAPSHOTS);
-
-// position[0]: the phase, and of nodes the tree, the level, and the type of the key; then the phase's own.
-store::ScrubPlace nodes_place(const vexfs_scrub &v) {
-  store::ScrubPlace p;
-  p.tree = static_cast<u8>(v.position[0] >> 8);
-  p.level = static_cast<u8>(v.position[0] >> 16);
-  p.at = {v.position[1], static_cast<u8>(v.position[0] >> 24), v.position[2]};
-  return p;
-}
-void keep_place(vexfs_scrub &v, const store::ScrubPlace &p) {
-  v.position[0] = kNodes | u64{p.tree} << 8 | u64{p.level} << 16 | u64{p.at.type} << 24;
-  v.position[1] = p.at.oid;
-  v.position[2] = p.at.off;
-}
 
 Result<bool> nodes(store::Volume &volume, vexfs_scrub &v, u64 &budget, FnRef<bool(const vexfs_found &)> found) {
   CallBuffer buf;
   VX_TRY(buf.make(volume.node_size()));
-  store::ScrubPlace p = nodes_place(v);
+  store::ScrubPlace p = scrub_nodes_place(v, kPhaseBits);
   bool more = true;
   while (more && budget) {
     store::ScrubbedNode n;
     more = VX_TRY(volume.scrub_node(p, {buf.bytes(), buf.size()}, n));
-    keep_place(v, p);
+    keep_scrub_nodes_place(v, p, kPhaseBits);
     v.nodes += n.read;
     budget -= min_of<u64>(budget, volume.node_size());
     vx_yield();

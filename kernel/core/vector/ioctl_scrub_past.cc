@@ -16,6 +16,7 @@ namespace {
 
 constexpr u64 kPiece = 4 << 20;     // bytes after which a deletion that waits is noticed
 constexpr u64 kOpenCost = 1 << 16;  // bytes of budget that opening a snapshot counts as
+constexpr u32 kPartBits = 16;       // of position[0]: the phase and the part
 enum Part : u64 { kNodes = 0, kData = 1, kVectors = 2, kParts = 3 };
 
 void begin_part(vexfs_scrub &v, u64 part) {
@@ -28,19 +29,6 @@ u64 part_of(const vexfs_scrub &v) { return v.position[0] >> 8 & 0xff; }
 bool wanted(u32 flags, u64 part) {
   constexpr u32 any = VEXFS_SCRUB_NODES | VEXFS_SCRUB_DATA | VEXFS_SCRUB_VECTORS;
   return !(flags & any) || flags & 1u << part;
-}
-
-store::ScrubPlace nodes_place(const vexfs_scrub &v) {
-  store::ScrubPlace p;
-  p.tree = static_cast<u8>(v.position[0] >> 16);
-  p.level = static_cast<u8>(v.position[0] >> 24);
-  p.at = {v.position[1], static_cast<u8>(v.position[0] >> 32), v.position[2]};
-  return p;
-}
-void keep_place(vexfs_scrub &v, const store::ScrubPlace &p) {
-  v.position[0] = (v.position[0] & 0xffff) | u64{p.tree} << 16 | u64{p.level} << 24 | u64{p.at.type} << 32;
-  v.position[1] = p.at.oid;
-  v.position[2] = p.at.off;
 }
 
 }  // namespace
@@ -59,12 +47,12 @@ Result<bool> Call::scrub_past_nodes(PastScrub &s) {
   store::Volume &volume = *s.views.mine;
   CallBuffer buf;
   VX_TRY(buf.make(volume.node_size()));
-  store::ScrubPlace p = nodes_place(s.v);
+  store::ScrubPlace p = scrub_nodes_place(s.v, kPartBits);
   bool more = true;
   while (more && s.piece) {
     store::ScrubbedNode n;
     more = VX_TRY(store::scrub_past_node(s.walk, p, {buf.bytes(), buf.size()}, n));
-    keep_place(s.v, p);
+    keep_scrub_nodes_place(s.v, p, kPartBits);
     s.v.nodes += n.read;
     s.piece -= min_of<u64>(s.piece, volume.node_size());
     vx_yield();

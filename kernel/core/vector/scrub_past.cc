@@ -50,6 +50,7 @@ class PastVectors : Pinned {
   Status leave_out_known(u64 chunk);
   Status chunk(ScrubPlace &p);
   Status compare(ScrubPlace &p, u8 *data, u64 from, u64 to);
+  void tell(const char *what, u64 number) const;
   void read_data(u8 *to, u64 from, u64 end);
   Result<u64> generation();
   Result<bool> blob(ScrubPlace &p);
@@ -165,21 +166,25 @@ void PastVectors::read_data(u8 *to, u64 from, u64 end) {
   }
 }
 
+void PastVectors::tell(const char *what, u64 number) const {
+  w_.mine()
+      .log(VX_LOG_ERR)
+      .str("scrub: snapshot ")
+      .dec(w_.mine().view_id())
+      .str(": collection ")
+      .dec(cid_)
+      .str(what)
+      .dec(number)
+      .str(" is damaged on disk");
+}
+
 // data: the bytes of the chunk from `from` on.
 Status PastVectors::compare(ScrubPlace &p, u8 *data, u64 from, u64 to) {
   for (u32 i = static_cast<u32>(p.row); i < rows_.size() && !stopped_; i++) {
     u64 at = u64{i} * config_.stride;
     if (!rows_[i].alive || at < from || at + row_bytes_ > to) continue;
     if (crc32c_of({data + (at - from), row_bytes_}) == rows_[i].crc) continue;
-    w_.mine()
-        .log(VX_LOG_ERR)
-        .str("scrub: snapshot ")
-        .dec(w_.mine().view_id())
-        .str(": collection ")
-        .dec(cid_)
-        .str(": vector ")
-        .dec(rows_[i].id)
-        .str(" is damaged on disk");
+    tell(": vector ", rows_[i].id);
     stopped_ = !found_({config_.dir_ino, cid_, rows_[i].id, where(chunk_, at), false});
     p.row = i + 1;
   }
@@ -280,15 +285,7 @@ Result<bool> PastVectors::blob(ScrubPlace &p) {
   spend(n);
   if (w_.mine().read_blocks(item.start, {data.bytes(), n}).ok() && crc32c_of({data.bytes(), item.bytes}) == item.crc)
     return true;
-  w_.mine()
-      .log(VX_LOG_ERR)
-      .str("scrub: snapshot ")
-      .dec(w_.mine().view_id())
-      .str(": collection ")
-      .dec(cid_)
-      .str(": piece ")
-      .dec(key & 0xffffffff)
-      .str(" of the index is damaged on disk");
+  tell(": index piece ", key & 0xffffffff);
   stopped_ = !found_({config_.dir_ino, cid_, key & 0xffffffff, item.start * w_.mine().block_size(), true});
   return true;
 }
