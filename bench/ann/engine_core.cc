@@ -24,12 +24,20 @@ T must(Result<T> r, const char *what) {
 // Every kind of index that can be made over rows in memory.
 struct CoreIndex {
   const char *name;
-  Result<IndexPtr> (*make)(const simd::Space &space, const BuildOptions &o);
+  Result<IndexPtr> (*make)(const simd::Space &space, const BuildOptions &o, vector::HnswParams::Codes codes);
 };
+constexpr struct {
+  const char *name;
+  vector::HnswParams::Codes codes;
+} code_kinds[] = {{"auto", vector::HnswParams::Codes::automatic},
+                  {"none", vector::HnswParams::Codes::none},
+                  {"sq8", vector::HnswParams::Codes::sq8},
+                  {"sq4", vector::HnswParams::Codes::sq4}};
 constexpr CoreIndex core_indexes[] = {
     {"hnsw",
-     [](const simd::Space &space, const BuildOptions &o) {
+     [](const simd::Space &space, const BuildOptions &o, vector::HnswParams::Codes codes) {
        vector::HnswParams p;
+       p.codes = codes;
        p.m = o.m;
        p.ef_construction = o.ef_construction;
        return vector::hnsw_create(space, p);
@@ -50,13 +58,17 @@ simd::Metric metric_of(Distance d) {
 class CoreEngine : public Engine {
  public:
   CoreEngine(const EngineSpec &spec, const Dataset &d) : spec_(spec) {
-    spec.allow({"index", "element"});
+    spec.allow({"index", "element", "codes"});
     bool known = false;
     for (const auto &e : elements)
       if (spec.get("element", "f32") == e.name) element_ = e.element, known = true;
     if (!known) throw std::runtime_error(spec.text + ": no such element");
     for (const CoreIndex &i : core_indexes)
       if (spec.get("index", "hnsw") == i.name) kind_ = &i;
+    bool coded = false;
+    for (const auto &c : code_kinds)
+      if (spec.get("codes", "auto") == c.name) codes_ = c.codes, coded = true;
+    if (!coded) throw std::runtime_error(spec.text + ": no such codes");
     if (!kind_) throw std::runtime_error(spec.text + ": no such index");
     if (element_ == simd::Element::int8 && !(d.integral && d.distance == Distance::l2))
       throw std::runtime_error(spec.text + ": only for sets of integers 0..255 under l2");
@@ -66,7 +78,7 @@ class CoreEngine : public Engine {
   void build(const Dataset &d, const BuildOptions &o) override {
     space_ = must(simd::Space::make(element_, metric_of(d.distance), d.dim), "space");
     rows_ = std::make_unique<MemoryRows>(space_, std::max(o.capacity, d.count));
-    index_ = must(kind_->make(space_, o), "index");
+    index_ = must(kind_->make(space_, o, codes_), "index");
     for (uint32_t i = 0; i < d.count; i++) add_row(d.row(i));
     std::atomic<uint32_t> next{0};
     std::atomic<bool> failed{false};
@@ -142,6 +154,7 @@ class CoreEngine : public Engine {
 
   EngineSpec spec_;
   simd::Element element_ = simd::Element::f32;
+  vector::HnswParams::Codes codes_ = vector::HnswParams::Codes::automatic;
   const CoreIndex *kind_ = nullptr;
   Effort effort_;
   simd::Space space_;

@@ -66,6 +66,7 @@ class MemoryRows {
     v.nchunks = nchunks_;
     v.shift = shift_;
     v.stride = stride_;
+    v.slots = n_;
     v.aux_off = space_.has_aux() ? static_cast<u32>(aux_off()) : 0;
     v.any_dead = any_dead_.load(std::memory_order_acquire);
     return v;

@@ -101,6 +101,29 @@ bool agrees(const LevelOps &ops, const LevelOps &base, TestData &d, Element e, M
   return true;
 }
 
+// Any bytes are a code, and any words whose sums do not overflow a query: the keys must be the same.
+bool codes_agree(const LevelOps &ops, const LevelOps &base, TestData &d) {
+  constexpr u32 padded = 160;  // two wide steps and a narrow one, where steps differ
+  u8 *bytes = reinterpret_cast<u8 *>(d.wide);
+  u32 got[test_rows], want[test_rows];
+  for (u32 r = 0; r < test_rows; r++) {
+    u8 *code = bytes + 512 + r * (padded + sizeof(CodeHead) + 8);
+    const CodeHead head{d.wide[r], d.wide[r + 1]};
+    memcpy(code, &head, sizeof head);
+    d.rows[r] = code;
+  }
+  for (u32 kind = 0; kind < code_kind_count; kind++) {
+    s16 *q = reinterpret_cast<s16 *>(d.typed);
+    for (u32 i = 0; i < padded; i++) q[i] = static_cast<s16>(bytes[i] * 7 - 900);
+    const CodeQuery query{q, d.wide[2], d.wide[3], 1234};
+    FpuSection fpu;
+    ops.codes[kind](query, d.rows, padded, test_rows, got);
+    base.codes[kind](query, d.rows, padded, test_rows, want);
+    if (!same(got, want, test_rows, 0)) return false;
+  }
+  return true;
+}
+
 bool self_test(Level l) {
   const LevelOps *ops = ops_of(l), *base = ops_of(baseline);
   TestData *d = static_cast<TestData *>(vx_alloc(sizeof(TestData), 0));
@@ -109,12 +132,15 @@ bool self_test(Level l) {
   bool ok = true;
   for (u8 e = 1; ok && e <= element_count; e++)
     for (u8 m = 1; ok && m <= metric_count; m++) ok = agrees(*ops, *base, *d, Element{e}, Metric{m});
+  ok = ok && codes_agree(*ops, *base, *d);
   vx_free(d);
   return ok;
 }
 
 }  // namespace
 }  // namespace dispatch_impl
+
+const LevelOps &ops_at(Level l) { return *dispatch_impl::ops_of(l); }
 
 bool level_supported(Level l) {
   const u32 need = dispatch_impl::features_needed(l);
@@ -174,7 +200,7 @@ u32 level_width_bits(Level l) {
 // ----------------------------------------------------------------------------------------------------------- Space
 Result<Space> Space::make(Element e, Metric m, u32 dim) {
   if (!valid(e) || !valid(m) || dim == 0 || dim > dim_max) return Errno::inval;
-  const LevelOps &ops = *dispatch_impl::ops_of(simd::level());
+  const LevelOps &ops = ops_at(simd::level());
   Space s;
   s.narrow_ = ops.narrow[static_cast<u32>(e) - 1][static_cast<u32>(m) - 1];
   s.wide_ = ops.wide[static_cast<u32>(e) - 1][static_cast<u32>(m) - 1];

@@ -6,13 +6,15 @@
 //   struct Floats { struct Acc, Reg; lanes; zero(); load<E>(p); load_tail<E>(p, n, prior); step<L2>(acc, q, x); join }
 //   struct Bytes8 { the same for int8, with exact integer accumulators }
 //   struct Four; Four reduce(const Acc (&)[4]) for both accumulators; void finish<Metric>(Four, qaux, aux, keys)
-//   void fetch(p): prefetch one cache line
+//   void fetch(p): prefetch one cache line, and what codes_kernels.h asks for
 // load_tail gives the n < lanes elements at p and zeros; `prior` says that at least `lanes` elements end where the tail
 // ends and may be read. Where the elements sit in the register must depend on n and prior alone, not on E.
 //
 // Summation order: element i goes to lane i % lanes of accumulator (i / lanes) % 2, elements past the last full pair of
 // registers to accumulator 0 (full register) and 1 (tail); then accumulators are joined, then lanes reduced. The
 // number of rows scored together changes nothing in it.
+
+#include "codes_kernels.h"
 
 // Element type tags.
 struct EF32 {
@@ -27,13 +29,6 @@ struct EBF16 {
 struct EI8 {
   static constexpr u32 size = 1;
 };
-
-// GCC does not unroll these loops by itself at -O2, and then keeps the accumulators in memory.
-#if defined(__clang__)
-#define VX_EACH_ROW _Pragma("unroll")
-#else
-#define VX_EACH_ROW _Pragma("GCC unroll 4")
-#endif
 
 // Sums of N rows against one query into sum[0..N).
 template <class A, class QE, class RE, bool L2, u32 N>
@@ -145,5 +140,6 @@ constexpr LevelOps all_ops() {
   constexpr Kernels none{nullptr, nullptr};
   return LevelOps{
       {{F::l2, F::cosine, F::ip}, {H::l2, H::cosine, H::ip}, {B::l2, B::cosine, B::ip}, {I::l2, I::cosine, I::ip}},
-      {{none, none, none}, {HW::l2, HW::cosine, HW::ip}, {BW::l2, BW::cosine, BW::ip}, {none, none, none}}};
+      {{none, none, none}, {HW::l2, HW::cosine, HW::ip}, {BW::l2, BW::cosine, BW::ip}, {none, none, none}},
+      {&score_codes<Sq8>, &score_codes<Sq4>}};
 }

@@ -1,18 +1,28 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // What each instruction-set file provides, and the conversions that all of them share. Private to simd/.
 #pragma once
-#include "simd.h"
+#include "codes.h"
 
 namespace vexfs::simd {
 
 constexpr u32 element_count = 4;
 constexpr u32 metric_count = 3;
+constexpr u32 code_kind_count = 2;
+
+// GCC does not unroll these loops by itself at -O2, and then keeps the accumulators in memory.
+#if defined(__clang__)
+#define VX_EACH_ROW _Pragma("unroll")
+#else
+#define VX_EACH_ROW _Pragma("GCC unroll 4")
+#endif
 
 // Every kernel of one instruction set.
 struct LevelOps {
   Kernels narrow[element_count][metric_count];  // query in the rows' own element type
   Kernels wide[element_count][metric_count];    // f32 query; empty for f32 and int8
+  CodeScoreFn codes[code_kind_count];           // by CodeKind, from 1
 };
+const LevelOps &ops_at(Level l);
 extern const LevelOps ops_sse2;
 extern const LevelOps ops_avx2;
 extern const LevelOps ops_avx512;

@@ -7,7 +7,7 @@
 namespace vexfs::simd {
 namespace {
 
-#include "x86_finish.h"
+#include "x86_codes_256.h"
 
 struct EF32;
 struct EF16;
@@ -68,9 +68,7 @@ struct Widen<EBF16> {
 
 struct Bytes8 {
   static constexpr u32 lanes = 16;
-  struct Acc {
-    __m256i v;
-  };
+  using Acc = CodeSum;
   struct Reg {
     __m256i v;
   };  // 16-bit
@@ -98,11 +96,6 @@ inline Four reduce(const Floats::Acc (&s)[4]) {
   const __m256 ab = _mm256_hadd_ps(s[0].v, s[1].v), cd = _mm256_hadd_ps(s[2].v, s[3].v);
   const __m256 t = _mm256_hadd_ps(ab, cd);
   return {_mm_add_ps(_mm256_castps256_ps128(t), _mm256_extractf128_ps(t, 1))};
-}
-inline Four reduce(const Bytes8::Acc (&s)[4]) {
-  const __m256i ab = _mm256_hadd_epi32(s[0].v, s[1].v), cd = _mm256_hadd_epi32(s[2].v, s[3].v);
-  const __m256i t = _mm256_hadd_epi32(ab, cd);
-  return {_mm_cvtepi32_ps(_mm_add_epi32(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1)))};
 }
 
 #include "kernels.h"

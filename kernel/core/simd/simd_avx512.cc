@@ -7,7 +7,7 @@
 namespace vexfs::simd {
 namespace {
 
-#include "x86_finish.h"
+#include "x86_codes_256.h"
 
 struct EF32;
 struct EF16;
@@ -102,10 +102,8 @@ inline Four reduce(const Floats::Acc (&s)[4]) {
   return {_mm_add_ps(_mm256_castps256_ps128(t), _mm256_extractf128_ps(t, 1))};
 }
 inline Four reduce(const Bytes8::Acc (&s)[4]) {
-  const __m256i ab = _mm256_hadd_epi32(halves(s[0].v), halves(s[1].v));
-  const __m256i cd = _mm256_hadd_epi32(halves(s[2].v), halves(s[3].v));
-  const __m256i t = _mm256_hadd_epi32(ab, cd);
-  return {_mm_cvtepi32_ps(_mm_add_epi32(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1)))};
+  const CodeSum halved[4] = {{halves(s[0].v)}, {halves(s[1].v)}, {halves(s[2].v)}, {halves(s[3].v)}};
+  return reduce(halved);
 }
 
 #include "kernels.h"

@@ -134,6 +134,75 @@ inline Four reduce(const Bytes8::Acc (&s)[4]) {
   return {vcvtq_f32_s32(vreinterpretq_s32_u32(t))};
 }
 
+struct CodeSum {
+  int32x4_t v;
+};
+inline CodeSum no_sum() { return {vdupq_n_s32(0)}; }
+inline Four reduce(const CodeSum (&s)[4]) {
+  return {vcvtq_f32_s32(vpaddq_s32(vpaddq_s32(s[0].v, s[1].v), vpaddq_s32(s[2].v, s[3].v)))};
+}
+
+struct Sq8 {
+  static constexpr u32 wide = 16, narrow = 16;
+  static constexpr bool doubled = false;
+  static constexpr usize code_bytes(u32 n) { return n; }
+  static constexpr usize query_bytes(u32 n) { return usize{2} * n; }
+  struct Query {
+    int16x8_t lo, hi;
+  };
+  template <u32>
+  static Query load(const u8 *q) {
+    return {vreinterpretq_s16_u8(load_16(q)), vreinterpretq_s16_u8(load_16(q + 16))};
+  }
+  template <u32>
+  static CodeSum step(CodeSum a, Query q, const u8 *code) {
+    const int8x16_t x = vreinterpretq_s8_u8(load_16(code));
+    const int16x8_t lo = vmovl_s8(vget_low_s8(x)), hi = vmovl_high_s8(x);
+    int32x4_t t = vmlal_s16(a.v, vget_low_s16(q.lo), vget_low_s16(lo));
+    t = vmlal_high_s16(t, q.lo, lo);
+    t = vmlal_s16(t, vget_low_s16(q.hi), vget_low_s16(hi));
+    return {vmlal_high_s16(t, q.hi, hi)};
+  }
+};
+
+struct Sq4 {
+  static constexpr u32 wide = 32, narrow = 32;
+  static constexpr bool doubled = true;
+  static constexpr usize code_bytes(u32 n) { return n / 2; }
+  static constexpr usize query_bytes(u32 n) { return n; }
+  struct Query {
+    int8x16_t low, high;
+  };
+  template <u32>
+  static Query load(const u8 *q) {
+    return {vreinterpretq_s8_u8(load_16(q)), vreinterpretq_s8_u8(load_16(q + 16))};
+  }
+  template <u32>
+  static CodeSum step(CodeSum a, Query q, const u8 *code) {
+    const uint8x16_t x = load_16(code);
+    const int8x16_t lo = vreinterpretq_s8_u8(vandq_u8(x, vdupq_n_u8(15))), hi = vreinterpretq_s8_u8(vshrq_n_u8(x, 4));
+    // 15 * 127 * 2 * 2 fits 16 bits.
+    int16x8_t t = vmlal_s8(vmull_s8(vget_low_s8(q.low), vget_low_s8(lo)), vget_low_s8(q.high), vget_low_s8(hi));
+    const int32x4_t s = vpadalq_s16(a.v, t);
+    t = vmlal_high_s8(vmull_high_s8(q.low, lo), q.high, hi);
+    return {vpadalq_s16(s, t)};
+  }
+};
+
+template <class C>
+inline __attribute__((always_inline)) void finish_codes(Four dot, const CodeQuery &q, const u8 *const *codes,
+                                                        u32 *keys) {
+  CodeHead h[4];
+  for (u32 i = 0; i < 4; i++) __builtin_memcpy(&h[i], codes[i], sizeof h[i]);
+  const uint32x4x2_t heads = vld2q_u32(&h[0].off);
+  const auto everywhere = [](u32 bits) { return vreinterpretq_f32_u32(vdupq_n_u32(bits)); };
+  float32x4_t sum = dot.v;
+  if (C::doubled) sum = vsubq_f32(vaddq_f32(sum, sum), vcvtq_f32_s32(vdupq_n_s32(q.bias)));
+  const float32x4_t with = vmulq_f32(vmulq_f32(everywhere(q.scale), vreinterpretq_f32_u32(heads.val[1])), sum);
+  const float32x4_t own = vaddq_f32(everywhere(q.base), vreinterpretq_f32_u32(heads.val[0]));
+  finish<Metric::l2>(Four{vsubq_f32(own, with)}, 0, nullptr, keys);
+}
+
 #include "kernels.h"
 
 }  // namespace

@@ -91,11 +91,14 @@ struct Widen<EBF16> {
   static __m128 tail(const void *p, u32 n, bool prior) { return widen(tail_8(p, n, prior)); }
 };
 
+struct CodeSum {
+  __m128i v;
+};
+inline CodeSum no_sum() { return {_mm_setzero_si128()}; }
+
 struct Bytes8 {
   static constexpr u32 lanes = 16;
-  struct Acc {
-    __m128i v;
-  };
+  using Acc = CodeSum;
   struct Reg {
     __m128i lo, hi;
   };  // 16-bit
@@ -140,6 +143,50 @@ inline Four reduce(const Bytes8::Acc (&s)[4]) {
   const __m128i cd = _mm_add_epi32(_mm_castps_si128(c), _mm_castps_si128(d));
   return {_mm_cvtepi32_ps(_mm_add_epi32(ab, cd))};
 }
+
+inline CodeSum add_products(CodeSum a, __m128i q0, __m128i q1, Bytes8::Reg x) {
+  const __m128i t = _mm_add_epi32(_mm_madd_epi16(q0, x.lo), _mm_madd_epi16(q1, x.hi));
+  return {_mm_add_epi32(a.v, t)};
+}
+inline __m128i load_register(const u8 *p) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(p)); }
+
+struct Sq8 {
+  static constexpr u32 wide = 16, narrow = 16;
+  static constexpr bool doubled = false;
+  static constexpr usize code_bytes(u32 n) { return n; }
+  static constexpr usize query_bytes(u32 n) { return usize{2} * n; }
+  struct Query {
+    __m128i lo, hi;
+  };
+  template <u32>
+  static Query load(const u8 *q) {
+    return {load_register(q), load_register(q + 16)};
+  }
+  template <u32>
+  static CodeSum step(CodeSum a, Query q, const u8 *code) {
+    return add_products(a, q.lo, q.hi, Bytes8::widen(load_register(code)));
+  }
+};
+
+struct Sq4 {
+  static constexpr u32 wide = 32, narrow = 32;
+  static constexpr bool doubled = true;
+  static constexpr usize code_bytes(u32 n) { return n / 2; }
+  static constexpr usize query_bytes(u32 n) { return n; }
+  struct Query {
+    Bytes8::Reg low, high;
+  };
+  template <u32>
+  static Query load(const u8 *q) {
+    return {Bytes8::widen(load_register(q)), Bytes8::widen(load_register(q + 16))};
+  }
+  template <u32>
+  static CodeSum step(CodeSum a, Query q, const u8 *code) {
+    const __m128i x = load_register(code), low = _mm_set1_epi8(15);
+    a = add_products(a, q.low.lo, q.low.hi, Bytes8::widen(_mm_and_si128(x, low)));
+    return add_products(a, q.high.lo, q.high.hi, Bytes8::widen(_mm_and_si128(_mm_srli_epi16(x, 4), low)));
+  }
+};
 
 #include "kernels.h"
 

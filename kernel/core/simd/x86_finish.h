@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // From four sums to four keys, in SSE2 (part of every x86 level). Included inside an anonymous namespace.
+#pragma once
 
 struct Four {
   __m128 v;
@@ -52,4 +53,24 @@ inline __attribute__((always_inline)) __m128i tail_16(const void *p, u32 bytes, 
   alignas(16) u8 buf[16] = {};
   for (u32 i = 0; i < bytes; i++) buf[i] = b[i];
   return _mm_load_si128(reinterpret_cast<const __m128i *>(buf));
+}
+
+// ----------------------------------------------------------------------------------------------------------- codes
+inline __attribute__((always_inline)) __m128 word_everywhere(u32 bits) {
+  return _mm_castsi128_ps(_mm_set1_epi32(static_cast<int>(bits)));
+}
+
+template <class C>
+inline __attribute__((always_inline)) void finish_codes(Four dot, const CodeQuery &q, const u8 *const *codes,
+                                                        u32 *keys) {
+  const auto head = [&](u32 i) {
+    return _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(codes[i])));
+  };
+  const __m128 a = _mm_movelh_ps(head(0), head(1)), b = _mm_movelh_ps(head(2), head(3));
+  const __m128 off = _mm_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)),
+               scale = _mm_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1));
+  __m128 sum = dot.v;
+  if (C::doubled) sum = _mm_sub_ps(_mm_add_ps(sum, sum), _mm_set1_ps(static_cast<float>(q.bias)));
+  const __m128 with = _mm_mul_ps(_mm_mul_ps(word_everywhere(q.scale), scale), sum);
+  finish<Metric::l2>(Four{_mm_sub_ps(_mm_add_ps(word_everywhere(q.base), off), with)}, 0, nullptr, keys);
 }

@@ -7,12 +7,29 @@ extern "C" [[gnu::weak]] void __cxa_pure_virtual() { vx_assert_fail("pure virtua
 
 namespace vexfs::vector {
 
+namespace hnsw_impl {
+namespace {
+
+constexpr u32 coded_dim_min = 16;  // below, a row is hardly longer than its code
+
+}  // namespace
+}  // namespace hnsw_impl
+
+Result<simd::CodeSpace> hnsw_code_space(const simd::Space &space, HnswParams::Codes codes) {
+  if (codes == HnswParams::Codes::automatic)
+    codes = space.element() != simd::Element::int8 && space.dim() >= hnsw_impl::coded_dim_min ? HnswParams::Codes::sq8
+                                                                                              : HnswParams::Codes::none;
+  if (codes == HnswParams::Codes::none) return simd::CodeSpace();
+  return simd::CodeSpace::make(space, simd::CodeKind{static_cast<u8>(codes)});
+}
+
 Result<IndexPtr> hnsw_create(const simd::Space &space, const HnswParams &params) {
   if (params.m < hnsw_m_min || params.m > hnsw_m_max || params.ef_construction == 0 || params.ef_construction > 65536)
     return Errno::inval;
+  const simd::CodeSpace codes = VX_TRY(hnsw_code_space(space, params.codes));
   void *mem = vx_alloc(sizeof(Hnsw), 0);
   if (!mem) return Errno::nomem;
-  return IndexPtr(new (mem) Hnsw(space, params, nullptr, 0, EntryPoint{}));
+  return IndexPtr(new (mem) Hnsw(space, codes, params, nullptr, 0, EntryPoint{}));
 }
 
 void Hnsw::destroy() {
@@ -38,7 +55,13 @@ void Hnsw::print(const TextSink &sink) const {
   char text[200];
   Printer line(text);
   line.str("hnsw m=").dec(params_.m).str(" ef_construction=").dec(params_.ef_construction);
-  line.str(" dim=").dec(space_.dim()).str(" nodes=").dec(nodes_.load(std::memory_order_relaxed));
+  constexpr const char *names[] = {"rows", "sq8", "sq4"};
+  line.str(" on=")
+      .str(names[static_cast<u32>(measure_.kind())])
+      .str(" dim=")
+      .dec(space().dim())
+      .str(" nodes=")
+      .dec(nodes_.load(std::memory_order_relaxed));
   if (!e.empty()) line.str(" entry=").dec(e.slot()).str(" levels=").dec(e.level() + 1);
   line.str(" memory=").size(memory_bytes()).ch('\n');
   sink(line.c_str(), line.length());

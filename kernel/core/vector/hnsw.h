@@ -3,22 +3,23 @@
 //
 // Differences from the paper's text, all measured: a hop scores all unseen neighbours as one batch; nodes scored on
 // the upper levels enter the level-0 beam with their distances instead of being scored again; a full list is thinned
-// by the paper's heuristic (algorithm 4), dead rows first out.
+// by the paper's heuristic (algorithm 4), dead rows first out. With codes, everything but the last step of a search is
+// done on them, and the whole beam is scored again on the rows: a walk's cost is fetching what it compares.
 #pragma once
 #include "beam.h"
-#include "hnsw_graph.h"
+#include "hnsw_measure.h"
 #include "visited.h"
 
 namespace vexfs::vector {
 
-// Rows of one hop, gathered and then scored in one go.
+// What one hop leads to, gathered and then scored in one go.
 struct Batch {
   static constexpr u32 capacity = 2 * hnsw_m_max;  // a whole list
   u32 n;
   u32 slot[capacity];
   u32 key[capacity];
   u32 aux[capacity];
-  const void *row[capacity];
+  const void *item[capacity];  // rows or codes
 };
 
 // Entry point: slot and level in one word, so that they change together.
@@ -33,8 +34,8 @@ struct EntryPoint {
 // One walk through a graph for one query: visited set, beam, batches. Lives for one search, or one insert.
 class Walk : Pinned {
  public:
-  Walk(Graph &g, const simd::Space &space, RowView &rows, Scratch &scratch)
-      : graph_(g), space_(space), rows_(rows), scratch_(scratch), visited_(scratch) {}
+  Walk(Graph &g, const Measure &measure, RowView &rows, Scratch &scratch)
+      : graph_(g), measure_(measure), rows_(rows), scratch_(scratch), visited_(scratch) {}
 
   SearchStats stats;
   Beam beam;
@@ -42,7 +43,7 @@ class Walk : Pinned {
 
   // Scores the entry point and descends to the nearest node found on level `stop`, greedily. Needs `begin` first.
   // The nodes scored on the way are in the beam.
-  Status begin(const simd::Query &q, EntryPoint entry, u32 ef);
+  Status begin(const Probe &q, EntryPoint entry, u32 ef);
   Status descend(u32 stop);
   // Widens the beam on `level` until no entry that could improve it is left (algorithm 2).
   Status widen(u32 level);
@@ -51,10 +52,15 @@ class Walk : Pinned {
   // Level 0 with results apart from the candidates: only live, accepted rows count towards ef. Ascending entries in
   // *results, at most max(ef, k).
   Status widen_accepted(u32 ef, const Entry **results, u32 *n);
+  // The distances of found[0..n) on the rows: the nearest `keep` of them, ascending, in *results. What cannot be read
+  // any more, or died meanwhile, is left out.
+  Status rescore(const simd::Query &q, const Entry *found, u32 n, u32 keep, const Entry **results, u32 *kept);
 
  private:
   friend class Hnsw;
+  Result<Item> item(u32 slot);
   Status gather(u32 slot);
+  void gather_item(u32 slot, const Item &item);
   Status collect(u32 slot, u32 level);
   void score();
   Status breathe();
@@ -65,12 +71,12 @@ class Walk : Pinned {
   Status push_candidates(MinHeap &heap, Beam &found);
 
   Graph &graph_;
-  const simd::Space &space_;
+  const Measure &measure_;
   RowView &rows_;
   Scratch &scratch_;
   Visited visited_;
   Batch *batch_ = nullptr;
-  simd::Query query_;
+  Probe query_;
   u32 current_ = slot_none;  // where the descent stands
   u32 current_key_ = simd::key_farthest;
   u32 level_ = 0;
@@ -81,11 +87,15 @@ class Walk : Pinned {
 
 class Hnsw final : public Index {
  public:
-  Hnsw(const simd::Space &space, const HnswParams &params, const BlobSource *source, u32 covered, EntryPoint entry)
-      : space_(space), params_(params), graph_(params, source, covered), entry_(entry.word) {}
+  Hnsw(const simd::Space &space, const simd::CodeSpace &codes, const HnswParams &params, const BlobSource *source,
+       u32 covered, EntryPoint entry)
+      : params_(params),
+        graph_(params, codes.kind() == simd::CodeKind::none ? 0 : codes.bytes(), source, covered),
+        measure_(graph_, space, codes),
+        entry_(entry.word) {}
 
   IndexKind kind() const override { return IndexKind::hnsw; }
-  const simd::Space &space() const override { return space_; }
+  const simd::Space &space() const override { return measure_.space(); }
   Status insert(RowView &rows, u32 slot, Scratch &scratch) override;
   Status remove(RowView &rows, u32 slot, Scratch &scratch) override;
   Result<u32> search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch, Hit *out,
@@ -101,7 +111,7 @@ class Hnsw final : public Index {
 
   Status verify(VerifyReport *out, Scratch &scratch) override;
   void print(const TextSink &sink) const override;
-  usize memory_bytes() const override { return sizeof(*this) + graph_.memory_bytes(); }
+  usize memory_bytes() const override { return sizeof(*this) + graph_.memory_bytes() + measure_.memory_bytes(); }
   IndexCounts counts() const override {
     EntryPoint e = entry();
     return {nodes_.load(std::memory_order_relaxed), e.empty() ? 0 : e.level()};
@@ -117,13 +127,26 @@ class Hnsw final : public Index {
     u32 n = 0;
     u32 slot[capacity];
     u32 aux[capacity];
-    const void *row[capacity];
+    const void *item[capacity];
     u32 key[capacity];
+    void add(u32 s, const Item &what) {
+      slot[n] = s;
+      item[n] = what.bytes;
+      aux[n++] = what.aux;
+    }
     u32 before[capacity];  // a list as it was when thinning began
     u32 target[capacity];  // nodes to link back from
     Entry candidate[capacity + 1];
   };
 
+  struct Part {
+    enum What : u8 { centre, lists, codes } what;
+    u32 segment;
+  };
+  Part part_of(u32 blob) const;
+  Status save_lists(u32 segment, u32 covered, MutBytes out);
+  Status save_codes(u32 segment, MutBytes out);
+  Status walk_for(Walk &walk, const simd::Query &q, EntryPoint from, u32 ef, const Entry **found, u32 *n);
   void verify_node(u8 *segment, u32 slot, VerifyReport *out) const;
   Status count_unreachable(EntryPoint e, VerifyReport *out, Scratch &scratch);
   u32 segment_end() const { return graph_.segment_count() << graph_.shape.shift; }
@@ -132,7 +155,7 @@ class Hnsw final : public Index {
   Status find_links(Walk &walk, u8 *segment, u32 slot, u32 level, EntryPoint from, Selection &sel);
   Status choose_own(Walk &walk, u8 *segment, u32 slot, u32 level, Selection &sel);
   Status choose(Walk &walk, const Entry *candidates, u32 n, u32 degree, Selection &sel);
-  bool occluded(const simd::Query &candidate, u32 key, Selection &sel) const;
+  bool occluded(const Probe &candidate, u32 key, Selection &sel) const;
   void clear_lists(u8 *segment, u32 slot);
   void link_back(Walk &walk, u8 *segment, u32 slot, u32 level, Selection &sel);
   bool connect(Walk &walk, u32 from, u32 to, u32 level, bool must, Selection &sel);
@@ -141,9 +164,9 @@ class Hnsw final : public Index {
   Status bridge(Walk &walk, u32 from, u32 gone, u32 level, Selection &sel);
   u32 snapshot(const Link *list, u32 degree, u32 *out) const;
 
-  const simd::Space space_;
   const HnswParams params_;
   Graph graph_;
+  Measure measure_;
   std::atomic<u64> entry_;
   std::atomic<u32> nodes_{0};
   Mutex entry_lock_{"hnsw_entry"};

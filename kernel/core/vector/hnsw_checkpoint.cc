@@ -54,13 +54,35 @@ void load_list(const Graph &g, const u8 *in, u32 slot, u32 level, u32 source_slo
   }
 }
 
+u16 version_of(const Graph &g) { return g.coded() ? hnsw_version_coded : hnsw_version; }
+
+void put_blob_header(const Graph &g, u32 magic, u32 segment, u32 upper_lists, MutBytes out) {
+  HnswBlobHeader h{};
+  h.magic = magic;
+  h.version = version_of(g);
+  h.m = static_cast<u16>(g.shape.m);
+  h.segment = segment;
+  h.slots = g.shape.slots();
+  h.upper_lists = upper_lists;
+  memcpy(out.data(), &h, sizeof h);
+}
+
+bool blob_is(const Graph &g, u32 magic, u32 segment, u32 upper_lists, Bytes blob, usize bytes) {
+  if (blob.size() != bytes) return false;
+  const HnswBlobHeader *h = reinterpret_cast<const HnswBlobHeader *>(blob.data());
+  return h->magic == magic && h->version == version_of(g) && h->m == g.shape.m && h->segment == segment &&
+         h->slots == g.shape.slots() && h->upper_lists == upper_lists;
+}
+
 Result<const HnswHeader *> check_header(Bytes bytes) {
   if (bytes.size() < sizeof(HnswHeader)) return Errno::corrupt;
   const HnswHeader *h = reinterpret_cast<const HnswHeader *>(bytes.data());
-  if (h->magic != hnsw_header_magic || h->version != hnsw_version)
+  const bool coded = h->codes != static_cast<u8>(HnswParams::Codes::none);
+  if (h->magic != hnsw_header_magic || h->version != (coded ? hnsw_version_coded : hnsw_version) ||
+      h->codes > static_cast<u8>(HnswParams::Codes::sq4))
     return damaged("hnsw: the checkpoint header is not one, or of an unknown version").error();
   if (h->m < hnsw_m_min || h->m > hnsw_m_max || h->ef_construction == 0 || h->ef_construction > 65536 ||
-      h->covered > slot_max || h->shift != GraphShape(h->m).shift)
+      h->covered > slot_max)
     return damaged("hnsw: the checkpoint header has parameters out of range").error();
   const u32 slot = h->entry_slot;
   if (slot != slot_none && (slot >= h->covered || h->entry_level > hnsw_level_max))
@@ -79,9 +101,7 @@ Status hnsw_decode_segment(Graph &g, u32 segment, u32 source_slots, Bytes blob, 
   const GraphShape &s = g.shape;
   const u32 uppers = g.upper_lists(segment);
   const hnsw_checkpoint_impl::BlobLayout at(s, uppers);
-  const HnswBlobHeader *h = reinterpret_cast<const HnswBlobHeader *>(blob.data());
-  if (blob.size() != at.bytes || h->magic != hnsw_blob_magic || h->version != hnsw_version || h->m != s.m ||
-      h->segment != segment || h->slots != s.slots() || h->upper_lists != uppers)
+  if (!hnsw_checkpoint_impl::blob_is(g, hnsw_blob_magic, segment, uppers, blob, at.bytes))
     return hnsw_checkpoint_impl::damaged("hnsw: a checkpoint blob is not of this graph");
   const u8 *upper = blob.data() + at.upper;
   for (u32 i = 0; i < s.slots(); i++) {
@@ -98,27 +118,55 @@ Status hnsw_decode_segment(Graph &g, u32 segment, u32 source_slots, Bytes blob, 
   return {};
 }
 
+usize hnsw_codes_blob_bytes(const Graph &g) {
+  return sizeof(HnswBlobHeader) + usize{g.shape.slots()} * g.shape.code_bytes;
+}
+
+Status hnsw_decode_codes(const Graph &g, u32 segment, Bytes blob, u8 *into) {
+  if (!hnsw_checkpoint_impl::blob_is(g, hnsw_codes_magic, segment, 0, blob, hnsw_codes_blob_bytes(g)))
+    return hnsw_checkpoint_impl::damaged("hnsw: a checkpoint's codes are not of this graph");
+  memcpy(into + g.shape.codes_at, blob.data() + sizeof(HnswBlobHeader), usize{g.shape.slots()} * g.shape.code_bytes);
+  return {};
+}
+
+// Which part of the graph a blob is.
+Hnsw::Part Hnsw::part_of(u32 blob) const {
+  if (!graph_.coded()) return {Part::lists, blob};
+  if (blob == 0) return {Part::centre, 0};
+  return {blob % 2 ? Part::lists : Part::codes, (blob - 1) / 2};
+}
+
 usize Hnsw::header_bytes() const { return sizeof(HnswHeader); }
 u32 Hnsw::blob_count(u32 covered) const {
-  return static_cast<u32>((u64{covered} + graph_.shape.mask()) >> graph_.shape.shift);
+  return graph_.blobs_of(static_cast<u32>((u64{covered} + graph_.shape.mask()) >> graph_.shape.shift));
 }
-usize Hnsw::blob_bytes(u32 blob) const { return hnsw_blob_bytes(graph_, blob); }
+
+usize Hnsw::blob_bytes(u32 blob) const {
+  const Part part = part_of(blob);
+  if (part.what == Part::centre) return measure_.centre_blob_bytes();
+  return part.what == Part::codes ? hnsw_codes_blob_bytes(graph_) : hnsw_blob_bytes(graph_, part.segment);
+}
 
 bool Hnsw::blob_dirty(u32 blob) const {
-  u8 *segment = graph_.peek(blob);
-  return segment && graph_.dirty(segment).load(std::memory_order_acquire);
+  const Part part = part_of(blob);
+  if (part.what == Part::centre) return measure_.centre_dirty();
+  u8 *segment = graph_.peek(part.segment);
+  if (!segment) return false;
+  const std::atomic<u32> &flag = part.what == Part::codes ? graph_.codes_dirty(segment) : graph_.dirty(segment);
+  return flag.load(std::memory_order_acquire);
 }
 
 Status Hnsw::save_header(u32 covered, MutBytes out) const {
   if (out.size() != sizeof(HnswHeader) || covered > slot_max) return Errno::inval;
   HnswHeader h{};
   h.magic = hnsw_header_magic;
-  h.version = hnsw_version;
+  h.version = hnsw_checkpoint_impl::version_of(graph_);
+  h.codes = static_cast<u8>(measure_.kind());
   h.m = static_cast<u16>(params_.m);
   h.ef_construction = params_.ef_construction;
-  h.dim = space_.dim();
-  h.element = static_cast<u8>(space_.element());
-  h.metric = static_cast<u8>(space_.metric());
+  h.dim = space().dim();
+  h.element = static_cast<u8>(space().element());
+  h.metric = static_cast<u8>(space().metric());
   h.shift = static_cast<u16>(graph_.shape.shift);
   h.covered = covered;
   h.seed = params_.seed;
@@ -137,23 +185,47 @@ Status Hnsw::save_header(u32 covered, MutBytes out) const {
   return {};
 }
 
+Status Hnsw::save_codes(u32 segment, MutBytes out) {
+  memset(out.data(), 0, out.size());
+  hnsw_checkpoint_impl::put_blob_header(graph_, hnsw_codes_magic, segment, 0, out);
+  Result<u8 *> got = graph_.get(segment);
+  if (!got.ok()) return got.code() == Errno::noent ? Status() : Status(got.error());
+  graph_.codes_dirty(*got).store(0, std::memory_order_seq_cst);
+  // An insert that is writing its code has not returned: what is torn here belongs to no node of this checkpoint.
+  for (u32 i = 0; i < graph_.shape.slots(); i++)
+    if (graph_.present((segment << graph_.shape.shift) + i))
+      memcpy(out.data() + sizeof(HnswBlobHeader) + usize{i} * graph_.shape.code_bytes, graph_.code(*got, i),
+             graph_.shape.code_bytes);
+  return {};
+}
+
 Status Hnsw::save_blob(u32 blob, u32 covered, MutBytes out) {
+  if (blob >= blob_count(covered) || out.size() != blob_bytes(blob)) return Errno::inval;
+  const Part part = part_of(blob);
+  switch (part.what) {
+    case Part::centre: {
+      // Lists that are still on disk alone go with a centre that is.
+      if (graph_.opened()) VX_TRY(measure_.load());
+      measure_.save_centre(out);
+      return {};
+    }
+    case Part::codes:
+      return save_codes(part.segment, out);
+    case Part::lists:
+      break;
+  }
+  return save_lists(part.segment, covered, out);
+}
+
+Status Hnsw::save_lists(u32 blob, u32 covered, MutBytes out) {
   const GraphShape &s = graph_.shape;
   const u32 uppers = graph_.upper_lists(blob);
   const hnsw_checkpoint_impl::BlobLayout at(s, uppers);
-  if (out.size() != at.bytes || blob >= blob_count(covered)) return Errno::inval;
   Result<u8 *> got = graph_.get(blob);
   if (!got.ok() && got.code() != Errno::noent) return got.error();
   memset(out.data(), 0, at.lists);
   memset(out.data() + at.lists, 0xff, at.bytes - at.lists);
-  HnswBlobHeader h{};
-  h.magic = hnsw_blob_magic;
-  h.version = hnsw_version;
-  h.m = static_cast<u16>(s.m);
-  h.segment = blob;
-  h.slots = s.slots();
-  h.upper_lists = uppers;
-  memcpy(out.data(), &h, sizeof h);
+  hnsw_checkpoint_impl::put_blob_header(graph_, hnsw_blob_magic, blob, uppers, out);
   if (!got.ok()) return {};  // no slot of it was ever inserted
 
   u8 *segment = *got;
@@ -191,11 +263,15 @@ Result<IndexPtr> hnsw_open(const simd::Space &space, Bytes header, const BlobSou
   params.m = h->m;
   params.ef_construction = h->ef_construction;
   params.seed = h->seed;
+  params.codes = HnswParams::Codes{u8{h->codes}};
+  const simd::CodeSpace codes = VX_TRY(hnsw_code_space(space, params.codes));
+  if (h->shift != GraphShape(params.m, codes.kind() == simd::CodeKind::none ? 0 : codes.bytes()).shift)
+    return hnsw_checkpoint_impl::damaged("hnsw: the checkpoint header has a segment size out of range").error();
   EntryPoint entry;
   if (h->entry_slot != slot_none) entry = EntryPoint::of(h->entry_slot, h->entry_level);
   void *mem = vx_alloc(sizeof(Hnsw), 0);
   if (!mem) return Errno::nomem;
-  Hnsw *index = new (mem) Hnsw(space, params, &blobs, h->covered, entry);
+  Hnsw *index = new (mem) Hnsw(space, codes, params, &blobs, h->covered, entry);
   IndexPtr owner(index);
   VX_TRY(index->adopt(h->nodes));
   return owner;

@@ -19,8 +19,8 @@ u64 mix(u64 x) {
 
 constinit Graph::Table Graph::empty_table_{nullptr, 0, nullptr};
 
-Graph::Graph(const HnswParams &params, const BlobSource *source, u32 source_slots)
-    : shape(params.m), seed_(params.seed), source_slots_(source_slots), table_(&empty_table_) {
+Graph::Graph(const HnswParams &params, u32 code_bytes, const BlobSource *source, u32 source_slots)
+    : shape(params.m, code_bytes), seed_(params.seed), source_slots_(source_slots), table_(&empty_table_) {
   // P(level > l) = m^-(l + 1), Malkov & Yashunin's choice 1 / ln(m) of the level multiplier, in integers.
   u64 t = ~u64{0};
   for (u64 &limit : threshold_) {
@@ -91,7 +91,9 @@ u8 *Graph::make_segment(u32 segment) {
   u8 *p = static_cast<u8 *>(vx_alloc_large(bytes, 0));
   if (!p) return nullptr;
   memset(p, 0xff, bytes);  // every list empty: slot_none
+  if (coded()) memset(p + shape.codes_at, 0, shape.upper_off() - shape.codes_at);
   dirty(p).store(0, std::memory_order_relaxed);
+  codes_dirty(p).store(0, std::memory_order_relaxed);
   u32 upper = 0;
   for (u32 i = 0; i < shape.slots(); i++) {
     const u32 slot = (segment << shape.shift) + i;
@@ -110,11 +112,14 @@ void Graph::free_segment(u8 *p, u32 segment) {
 }
 
 Status Graph::read_segment(u32 segment, u8 *into) {
-  const usize bytes = hnsw_blob_bytes(*this, segment);
+  const usize lists = hnsw_blob_bytes(*this, segment), codes = coded() ? hnsw_codes_blob_bytes(*this) : 0;
+  const usize bytes = max_of(lists, codes);
   u8 *blob = static_cast<u8 *>(vx_alloc_large(bytes, 0));
   if (!blob) return Errno::nomem;
-  Status st = source_.read(source_.ctx, segment, MutBytes(blob, bytes));
-  if (st.ok()) st = hnsw_decode_segment(*this, segment, source_slots_, Bytes(blob, bytes), into);
+  Status st = read_blob(lists_blob(segment), MutBytes(blob, lists));
+  if (st.ok()) st = hnsw_decode_segment(*this, segment, source_slots_, Bytes(blob, lists), into);
+  if (st.ok() && coded()) st = read_blob(codes_blob(segment), MutBytes(blob, codes));
+  if (st.ok() && coded()) st = hnsw_decode_codes(*this, segment, Bytes(blob, codes), into);
   vx_free_large(blob, bytes);
   return st;
 }

@@ -2,8 +2,9 @@
 // The links of an HNSW graph: by slot, in segments that never move, read without locks.
 //
 // A node's level is a hash of (seed, slot), so the room its upper lists take is known when its segment is made.
-// A segment is one allocation: level-0 lists (2m u32 each, one or more whole cache lines), node words, a trailer, then
-// the upper lists of its nodes, m u32 for each level above 0. A list ends at slot_none. Readers take list entries with
+// A segment is one allocation: level-0 lists (2m u32 each, one or more whole cache lines), node words, a trailer, codes
+// of the rows (if the graph is walked on codes), then the upper lists of its nodes, m u32 for each level above 0. A list
+// ends at slot_none. A code is written before the first link to its node, and never again. Readers take list entries with
 // acquire loads; writers hold the node's spin lock. Segments are made, or read from a checkpoint, at first touch.
 #pragma once
 #include <atomic>
@@ -18,26 +19,31 @@ static_assert(sizeof(Link) == 4 && Link::is_always_lock_free);
 
 constexpr u32 hnsw_level_max = 24;
 
-// Sizes that follow from m alone.
+// Sizes that follow from m and the length of a code alone.
 struct GraphShape {
   u32 m = 0;
   u32 shift = 0;       // log2 of slots per segment
   u32 list_bytes = 0;  // of a level-0 list, a multiple of 64
-  explicit GraphShape(u32 links) : m(links) {
+  u32 code_bytes = 0;  // of a code, 0: there are none
+  usize codes_at = 0;  // where in a segment they begin
+  explicit GraphShape(u32 links, u32 code = 0) : m(links), code_bytes(code) {
     list_bytes = align_up<u32>(m * 8, 64);
     shift = 6;
-    while ((u64{2} << shift) * list_bytes <= segment_bytes) shift++;
+    const u64 most = code ? coded_segment_bytes : segment_bytes;
+    while ((u64{2} << shift) * (list_bytes + code_bytes) <= most) shift++;
+    codes_at = dirty_off() + 64;
   }
   u32 slots() const { return u32{1} << shift; }
   u32 mask() const { return slots() - 1; }
   u32 degree(u32 level) const { return level ? m : 2 * m; }
   usize words_off() const { return usize{slots()} * list_bytes; }
   usize dirty_off() const { return words_off() + usize{slots()} * 4; }
-  usize upper_off() const { return dirty_off() + 64; }
+  usize upper_off() const { return align_up<usize>(codes_at + usize{slots()} * code_bytes, 64); }
   usize bytes(u32 upper_lists) const { return upper_off() + usize{upper_lists} * m * 4; }
 
  private:
   static constexpr u64 segment_bytes = u64{512} << 10;
+  static constexpr u64 coded_segment_bytes = u64{2} << 20;
 };
 
 // Node word: state in the top bits, level, place of the upper lists.
@@ -52,7 +58,7 @@ struct NodeWord {
 
 class Graph : Pinned {
  public:
-  Graph(const HnswParams &params, const BlobSource *source, u32 source_slots);
+  Graph(const HnswParams &params, u32 code_bytes, const BlobSource *source, u32 source_slots);
   ~Graph();
 
   const GraphShape shape;
@@ -82,6 +88,9 @@ class Graph : Pinned {
     const u32 w = word(segment, slot).load(std::memory_order_relaxed);
     return reinterpret_cast<Link *>(segment + shape.upper_off()) + usize{NodeWord::upper(w) + level - 1} * shape.m;
   }
+  u8 *code(u8 *segment, u32 slot) const {
+    return segment + shape.codes_at + usize{slot & shape.mask()} * shape.code_bytes;
+  }
   std::atomic<u32> &word(u8 *segment, u32 slot) const {
     return reinterpret_cast<std::atomic<u32> *>(segment + shape.words_off())[slot & shape.mask()];
   }
@@ -104,6 +113,21 @@ class Graph : Pinned {
   void mark_dirty(u8 *segment) const {
     if (!dirty(segment).load(std::memory_order_relaxed)) dirty(segment).store(1, std::memory_order_release);
   }
+
+  // The same of its codes.
+  std::atomic<u32> &codes_dirty(u8 *segment) const {
+    return reinterpret_cast<std::atomic<u32> *>(segment + shape.dirty_off())[1];
+  }
+
+  // ---- where things lie in a checkpoint: segment by segment, or, with codes, the centre, then a segment's lists and
+  // its codes in turn.
+  bool coded() const { return shape.code_bytes != 0; }
+  u32 blobs_of(u32 segments) const { return coded() ? 1 + 2 * segments : segments; }
+  u32 lists_blob(u32 segment) const { return coded() ? 1 + 2 * segment : segment; }
+  u32 codes_blob(u32 segment) const { return 2 + 2 * segment; }
+  // Reads blob 0, the centre. From opened graphs with codes only.
+  Status read_blob(u32 blob, MutBytes out) const { return source_.read(source_.ctx, blob, out); }
+  bool opened() const { return source_.read != nullptr; }
 
   usize memory_bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
@@ -141,8 +165,13 @@ class Graph : Pinned {
   static constinit Table empty_table_;
 };
 
+// hnsw.cc: codes as asked for, `automatic` decided. A CodeSpace of kind `none`: rows. inval.
+Result<simd::CodeSpace> hnsw_code_space(const simd::Space &space, HnswParams::Codes codes);
+
 // hnsw_checkpoint.cc: the stored form of a segment.
 usize hnsw_blob_bytes(const Graph &g, u32 segment);
+usize hnsw_codes_blob_bytes(const Graph &g);
+Status hnsw_decode_codes(const Graph &g, u32 segment, Bytes blob, u8 *into);
 Status hnsw_decode_segment(Graph &g, u32 segment, u32 source_slots, Bytes blob, u8 *into);
 
 }  // namespace vexfs::vector

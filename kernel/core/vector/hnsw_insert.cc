@@ -32,11 +32,11 @@ void Hnsw::clear_lists(u8 *segment, u32 slot) {
   }
 }
 
-// Is a row already chosen nearer to the candidate than the base is? Then the base reaches it through that one.
-bool Hnsw::occluded(const simd::Query &candidate, u32 key, Selection &sel) const {
+// Is one already chosen nearer to the candidate than the base is? Then the base reaches it through that one.
+bool Hnsw::occluded(const Probe &candidate, u32 key, Selection &sel) const {
   for (u32 j = 0; j < sel.n; j += hnsw_insert_impl::occlusion_batch) {
     const u32 n = min_of(hnsw_insert_impl::occlusion_batch, sel.n - j);
-    space_.score(candidate, sel.row + j, sel.aux + j, n, sel.key + j);
+    measure_.score(candidate, sel.item + j, sel.aux + j, n, sel.key + j);
     for (u32 i = 0; i < n; i++)
       if (sel.key[j + i] < key) return true;
   }
@@ -45,25 +45,23 @@ bool Hnsw::occluded(const simd::Query &candidate, u32 key, Selection &sel) const
 
 // Algorithm 4: of the candidates (ascending by distance from a base), those not occluded, up to `degree`.
 Status Hnsw::choose(Walk &walk, const Entry *candidates, u32 n, u32 degree, Selection &sel) {
-  RowView &rows = walk.rows_;
   sel.n = 0;
   for (u32 i = 0; i < n && sel.n < degree; i++) {
     const u32 slot = entry_slot(candidates[i]);
-    Result<const u8 *> row = rows.row(slot);
-    if (!row.ok()) {
-      if (row.code() == Errno::noent) continue;
-      return row.error();
+    Result<Item> item = walk.item(slot);
+    if (!item.ok()) {
+      if (item.code() == Errno::noent) continue;
+      return item.error();
     }
-    const u32 aux = rows.aux_off ? rows.aux(*row, slot) : 0;
     const u32 before = sel.n;
-    const bool hidden = occluded(space_.row_query(*row, aux), entry_key(candidates[i]), sel);
+    bool hidden = false;
+    if (before) {
+      const Probe probe = VX_TRY(measure_.probe(*item, walk.scratch_, Scratch::other_code));
+      hidden = occluded(probe, entry_key(candidates[i]), sel);
+    }
     walk.stats.distances += before;
     if (i % 64 == 63) vx_yield();
-    if (hidden) continue;
-    sel.slot[sel.n] = slot;
-    sel.row[sel.n] = *row;
-    sel.aux[sel.n] = aux;
-    sel.n++;
+    if (!hidden) sel.add(slot, *item);
   }
   return {};
 }
@@ -102,13 +100,15 @@ Status Hnsw::find_links(Walk &walk, u8 *segment, u32 slot, u32 level, EntryPoint
   }
 }
 
-// Thins base's list and the node to add into sel.slot[0..n), nearest first. False: the list cannot be judged (the
-// base's row is not to be had). Rows that cannot be read count as farthest; dead ones are left out.
+// Thins base's list and the node to add into sel.slot[0..n), nearest first. False: the list cannot be judged (what
+// distances are taken on is not to be had). Rows that cannot be read count as farthest; dead ones are left out.
 bool Hnsw::thin(Walk &walk, u32 base, u32 added, u32 n, u32 degree, bool must, Selection &sel) {
   RowView &rows = walk.rows_;
-  Result<const u8 *> base_row = rows.row(base);
-  if (!base_row.ok()) return false;
-  walk.query_ = space_.row_query(*base_row, rows.aux_off ? rows.aux(*base_row, base) : 0);
+  Result<Item> item = walk.item(base);
+  if (!item.ok()) return false;
+  Result<Probe> probe = measure_.probe(*item, walk.scratch_, Scratch::code);
+  if (!probe.ok()) return false;
+  walk.query_ = *probe;
   Batch &b = *walk.batch_;
   b.n = 0;
   bool added_there = false;
@@ -124,9 +124,12 @@ bool Hnsw::thin(Walk &walk, u32 base, u32 added, u32 n, u32 degree, bool must, S
   sorted.reset(sel.candidate, Selection::capacity + 1);
   for (u32 i = 0; i < b.n; i++) sorted.add(entry_of(b.key[i], b.slot[i]));
   if (!added_there) {
-    Result<const u8 *> row = rows.row(added);
-    const u32 aux = row.ok() && rows.aux_off ? rows.aux(*row, added) : 0;
-    if (row.ok()) sorted.add(entry_of(space_.score_one(walk.query_, *row, aux), added));
+    Result<Item> last = walk.item(added);
+    if (last.ok()) {
+      u32 key;
+      measure_.score(walk.query_, &last->bytes, &last->aux, 1, &key);
+      sorted.add(entry_of(key, added));
+    }
   }
   if (!choose(walk, sel.candidate, sorted.size(), degree, sel).ok()) return false;
   bool in = false;
@@ -191,10 +194,14 @@ void Hnsw::link_back(Walk &walk, u8 *segment, u32 slot, u32 level, Selection &se
 }
 
 Status Hnsw::insert_claimed(RowView &rows, u8 *segment, u32 slot, Scratch &scratch) {
+  VX_TRY(measure_.ready(rows));
+  const simd::Space &space = measure_.space();
   const u8 *row = VX_TRY(rows.row(slot));
-  u8 *copy = VX_TRY(scratch.array<u8>(Scratch::query, space_.row_bytes()));
-  memcpy(copy, row, space_.row_bytes());
-  const simd::Query q = space_.row_query(copy, rows.aux_off ? rows.aux(row, slot) : 0);
+  u8 *copy = VX_TRY(scratch.array<u8>(Scratch::query, space.row_bytes()));
+  memcpy(copy, row, space.row_bytes());
+  const u32 aux = rows.aux(row, slot);
+  if (measure_.coded()) VX_TRY(measure_.encode(segment, slot, Item{copy, aux}, scratch));
+  const Probe q = VX_TRY(measure_.probe(space.row_query(copy, aux), scratch));
   Selection *sel = VX_TRY(scratch.array<Selection>(Scratch::select, 1));
   const u32 level = graph_.level_of(slot);
   std::atomic<u32> &word = graph_.word(segment, slot);
@@ -206,7 +213,7 @@ Status Hnsw::insert_claimed(RowView &rows, u8 *segment, u32 slot, Scratch &scrat
     entry_lock_.lock();
     from = entry();
   }
-  Walk walk(graph_, space_, rows, scratch);
+  Walk walk(graph_, measure_, rows, scratch);
   Status st;
   if (!from.empty()) {
     st = walk.begin(q, from, params_.ef_construction);
@@ -215,6 +222,7 @@ Status Hnsw::insert_claimed(RowView &rows, u8 *segment, u32 slot, Scratch &scrat
   if (st.ok()) {
     word.fetch_or(NodeWord::present, std::memory_order_release);
     graph_.mark_dirty(segment);
+    graph_.codes_dirty(segment).store(1, std::memory_order_release);
     nodes_.fetch_add(1, std::memory_order_relaxed);
     if (!from.empty())
       for (u32 l = min_of(level, from.level()) + 1; l-- > 0;) link_back(walk, segment, slot, l, *sel);
@@ -255,15 +263,12 @@ Status Hnsw::bridge(Walk &walk, u32 from, u32 gone, u32 level, Selection &sel) {
   for (u32 i = 0; i < n; i++) {
     const u32 s = sel.before[i];
     if (s == gone) continue;
-    const u8 *p = VX_TRY(rows.row(s));
-    sel.slot[sel.n] = s;
-    sel.row[sel.n] = p;
-    sel.aux[sel.n] = rows.aux_off ? rows.aux(p, s) : 0;
-    sel.n++;
+    const Item kept = VX_TRY(walk.item(s));
+    sel.add(s, kept);
   }
   // What the dead one offers.
-  const u8 *row = VX_TRY(rows.row(from));
-  walk.query_ = space_.row_query(row, rows.aux_off ? rows.aux(row, from) : 0);
+  const Item base = VX_TRY(walk.item(from));
+  walk.query_ = VX_TRY(measure_.probe(base, walk.scratch_, Scratch::code));
   u8 *gone_segment = VX_TRY(graph_.get(gone >> graph_.shape.shift));
   const Link *offered = graph_.list(gone_segment, gone, level);
   Batch &b = *walk.batch_;
@@ -281,9 +286,9 @@ Status Hnsw::bridge(Walk &walk, u32 from, u32 gone, u32 level, Selection &sel) {
   for (u32 i = 0; i < b.n; i++) nearest.add(entry_of(b.key[i], b.slot[i]));
   for (u32 i = 0; i < nearest.size(); i++) {
     const u32 s = entry_slot(nearest.entries()[i]);
-    const u8 *p = VX_TRY(rows.row(s));
-    if (occluded(space_.row_query(p, rows.aux_off ? rows.aux(p, s) : 0), entry_key(nearest.entries()[i]), sel))
-      continue;
+    const Item item = VX_TRY(walk.item(s));
+    const Probe probe = VX_TRY(measure_.probe(item, walk.scratch_, Scratch::other_code));
+    if (occluded(probe, entry_key(nearest.entries()[i]), sel)) continue;
     u8 *other = VX_TRY(graph_.get(s >> graph_.shape.shift));
     if (level && !graph_.has_level(other, s, level)) continue;
     sel.slot[sel.n++] = s;
@@ -296,10 +301,11 @@ Status Hnsw::bridge(Walk &walk, u32 from, u32 gone, u32 level, Selection &sel) {
 Status Hnsw::remove(RowView &rows, u32 slot, Scratch &scratch) {
   if (!rows.dead(slot)) return Errno::inval;
   if (!contains(slot)) return {};
+  VX_TRY(measure_.ready(rows));
   u8 *segment = VX_TRY(graph_.get(slot >> graph_.shape.shift));
   Selection *sel = VX_TRY(scratch.array<Selection>(Scratch::select, 1));
   u32 *neighbours = VX_TRY(scratch.array<u32>(Scratch::heap, Batch::capacity));
-  Walk walk(graph_, space_, rows, scratch);
+  Walk walk(graph_, measure_, rows, scratch);
   walk.batch_ = VX_TRY(scratch.array<Batch>(Scratch::batch, 1));
   const u32 levels = NodeWord::level(graph_.word(segment, slot).load(std::memory_order_relaxed));
   for (u32 l = 0; l <= levels; l++) {

@@ -6,13 +6,13 @@ namespace vexfs::vector {
 namespace hnsw_search_impl {
 namespace {
 
-constexpr u32 row_lines_ahead = 8;      // cache lines of a row fetched when it is gathered
+constexpr u32 item_lines_ahead = 8;     // cache lines of a row or code fetched when it is gathered
 constexpr u32 batches_per_breath = 32;  // between checks for a kill and for the CPU being wanted
 
 }  // namespace
 }  // namespace hnsw_search_impl
 
-Status Walk::begin(const simd::Query &q, EntryPoint entry, u32 ef) {
+Status Walk::begin(const Probe &q, EntryPoint entry, u32 ef) {
   query_ = q;
   ef_ = ef;
   batch_ = VX_TRY(scratch_.array<Batch>(Scratch::batch, 1));
@@ -40,20 +40,34 @@ Status Walk::restart(u32 ef) {
   return {};
 }
 
-// Adds a row to the batch. Rows that exist no more (their chunk is gone for good) are passed over.
-Status Walk::gather(u32 slot) {
-  const u8 *p = rows_.peek(slot);
-  if (!p) [[unlikely]] {
-    Result<const u8 *> r = rows_.row(slot);
-    if (!r.ok()) return r.code() == Errno::noent ? Status() : Status(r.error());
-    p = *r;
+// noent: a row that exists no more (its chunk is gone for good).
+Result<Item> Walk::item(u32 slot) {
+  if (measure_.coded()) {
+    u8 *segment = graph_.peek(slot >> graph_.shape.shift);
+    if (!segment) [[unlikely]]
+      segment = VX_TRY(graph_.get(slot >> graph_.shape.shift));
+    return Item{graph_.code(segment, slot), 0};
   }
-  simd::prefetch(p, space_.row_bytes(), hnsw_search_impl::row_lines_ahead);
+  const u8 *p = rows_.peek(slot);
+  if (!p) [[unlikely]]
+    p = VX_TRY(rows_.row(slot));
+  return Item{p, rows_.aux(p, slot)};
+}
+
+void Walk::gather_item(u32 slot, const Item &what) {
   Batch &b = *batch_;
   b.slot[b.n] = slot;
-  b.row[b.n] = p;
-  if (rows_.aux_off) b.aux[b.n] = rows_.aux(p, slot);
+  b.item[b.n] = what.bytes;
+  b.aux[b.n] = what.aux;
   b.n++;
+}
+
+// Adds an item to the batch, unless it exists no more.
+Status Walk::gather(u32 slot) {
+  Result<Item> r = item(slot);
+  if (!r.ok()) return r.code() == Errno::noent ? Status() : Status(r.error());
+  simd::prefetch(r->bytes, measure_.item_bytes(), hnsw_search_impl::item_lines_ahead);
+  gather_item(slot, *r);
   return {};
 }
 
@@ -70,17 +84,30 @@ Status Walk::collect(u32 slot, u32 level) {
   const Link *list = graph_.list(segment, slot, level);
   const u32 degree = graph_.shape.degree(level);
   VX_TRY(visited_.reserve(degree));
+  const u32 lines = min_of((measure_.item_bytes() + 63) / 64, hnsw_search_impl::item_lines_ahead);
+  const bool coded = measure_.coded();
+  Batch &b = *batch_;
   for (u32 i = 0; i < degree; i++) {
     const u32 next = list[i].load(std::memory_order_acquire);
     if (next == slot_none) break;
-    if (visited_.insert(next)) VX_TRY(gather(next));
+    if (!visited_.insert(next)) continue;
+    u8 *there = coded ? graph_.peek(next >> graph_.shape.shift) : nullptr;
+    if (!there) {
+      VX_TRY(gather(next));
+      continue;
+    }
+    // What most of a search's time is spent in, so without a call.
+    const u8 *code = graph_.code(there, next);
+    for (u32 l = 0; l < lines; l++) __builtin_prefetch(code + usize{64} * l);
+    b.slot[b.n] = next;
+    b.item[b.n++] = code;
   }
   return {};
 }
 
 void Walk::score() {
   Batch &b = *batch_;
-  space_.score(query_, b.row, b.aux, b.n, b.key);
+  measure_.score(query_, b.item, b.aux, b.n, b.key);
   stats.distances += b.n;
 }
 
@@ -219,36 +246,67 @@ Status Walk::widen_accepted(u32 ef, const Entry **results, u32 *n) {
   return {};
 }
 
+Status Walk::rescore(const simd::Query &q, const Entry *found, u32 n, u32 keep, const Entry **results, u32 *kept) {
+  Beam best;
+  best.reset(VX_TRY(scratch_.array<Entry>(Scratch::heap_spare, usize{keep} + 1)), keep);
+  Batch &b = *batch_;
+  for (u32 i = 0; i < n;) {
+    for (b.n = 0; i < n && b.n < Batch::capacity; i++) {
+      const u32 slot = entry_slot(found[i]);
+      Result<const u8 *> r = rows_.row(slot);
+      if (!r.ok() && r.code() != Errno::noent) return r.error();
+      if (!r.ok() || (rows_.any_dead && rows_.dead(slot))) continue;
+      simd::prefetch(*r, measure_.space().row_bytes(), hnsw_search_impl::item_lines_ahead);
+      gather_item(slot, Item{*r, rows_.aux(*r, slot)});
+    }
+    measure_.space().score(q, b.item, b.aux, b.n, b.key);
+    stats.distances += b.n;
+    for (u32 j = 0; j < b.n; j++) best.add(entry_of(b.key[j], b.slot[j]));
+    VX_TRY(breathe());
+  }
+  *results = best.entries();
+  *kept = best.size();
+  return {};
+}
+
+// The walk itself: what it found, nearest first, in results.
+Status Hnsw::walk_for(Walk &walk, const simd::Query &q, EntryPoint from, u32 ef, const Entry **found, u32 *n) {
+  VX_TRY(measure_.ready(walk.rows_));
+  const Probe probe = VX_TRY(measure_.probe(q, walk.scratch_));
+  VX_TRY(walk.begin(probe, from, ef));
+  VX_TRY(walk.descend(0));
+  if (walk.params->accept || walk.rows_.any_dead) {
+    VX_TRY(walk.widen_accepted(ef, found, n));
+  } else {
+    VX_TRY(walk.widen(0));
+    *found = walk.beam.entries();
+    *n = walk.beam.size();
+  }
+  if (!measure_.coded()) return {};
+  const u64 most = walk.params->distances_max;  // this many more are few beside those
+  if (most) *n = static_cast<u32>(min_of<u64>(*n, max_of<u64>(walk.params->k, most / 8)));
+  return walk.rescore(q, *found, *n, walk.params->k, found, n);
+}
+
 Result<u32> Hnsw::search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch, Hit *out,
                          SearchStats *stats) {
   const EntryPoint from = entry();
   if (from.empty() || params.k == 0) return u32{0};
-  const u32 ef = max_of(params.ef, params.k);
-  Walk walk(graph_, space_, rows, scratch);
+  Walk walk(graph_, measure_, rows, scratch);
   walk.params = &params;
-  auto finish = [&](Status st, const Entry *found, u32 n) -> Result<u32> {
-    if (stats) {
-      stats->distances += walk.stats.distances;
-      stats->hops += walk.stats.hops;
-      stats->accepts += walk.stats.accepts;
-      stats->truncated |= walk.stats.truncated;
-    }
-    if (!st.ok()) return st.error();
-    n = min_of(n, params.k);
-    for (u32 i = 0; i < n; i++) out[i] = Hit{entry_key(found[i]), entry_slot(found[i])};
-    return n;
-  };
-  Status st = walk.begin(q, from, ef);
-  if (st.ok()) st = walk.descend(0);
-  if (!st.ok()) return finish(std::move(st), nullptr, 0);
-  if (!params.accept && !rows.any_dead) {
-    st = walk.widen(0);
-    return finish(std::move(st), walk.beam.entries(), walk.beam.size());
-  }
   const Entry *found = nullptr;
   u32 n = 0;
-  st = walk.widen_accepted(ef, &found, &n);
-  return finish(std::move(st), found, n);
+  Status st = walk_for(walk, q, from, max_of(params.ef, params.k), &found, &n);
+  if (stats) {
+    stats->distances += walk.stats.distances;
+    stats->hops += walk.stats.hops;
+    stats->accepts += walk.stats.accepts;
+    stats->truncated |= walk.stats.truncated;
+  }
+  if (!st.ok()) return st.error();
+  n = min_of(n, params.k);
+  for (u32 i = 0; i < n; i++) out[i] = Hit{entry_key(found[i]), entry_slot(found[i])};
+  return n;
 }
 
 }  // namespace vexfs::vector

@@ -8,7 +8,7 @@
 #pragma once
 #include "../base/memory.h"
 #include "../base/printer.h"
-#include "../simd/simd.h"
+#include "../simd/codes.h"
 #include "rows.h"
 #include "scratch.h"
 
@@ -140,6 +140,9 @@ struct HnswParams {
   u32 m = 16;                 // links per node and upper level, 2..128; level 0 has 2m
   u32 ef_construction = 200;  // 1..65536
   u64 seed = 0;               // of the levels; the same seed and slots give the same levels
+  // What the graph is built and walked on; `codes` chosen here unless that is `automatic`. Hits are always rescored on
+  // the rows.
+  enum class Codes : u8 { none = 0, sq8 = 1, sq4 = 2, automatic = 255 } codes = Codes::automatic;
 };
 constexpr u32 hnsw_m_min = 2, hnsw_m_max = 128;
 

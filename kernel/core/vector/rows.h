@@ -29,6 +29,7 @@ struct RowView {
   u32 nchunks = 0;
   u32 shift = 0;
   u32 stride = 0;          // bytes from row to row, >= the space's row_bytes
+  u32 slots = 0;           // rows below this slot are published (0: unknown)
   s32 aux_off = 0;         // bytes from a chunk's first row to its aux words (negative: before it); 0: rows have none
   bool show_dead = false;  // nothing counts as dead: the caller knows by itself
   bool any_dead = false;   // a hint that lets a walk without dead rows skip asking; true is always right

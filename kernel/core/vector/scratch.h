@@ -25,7 +25,21 @@ class ScratchBuffer : Pinned {
 
 class Scratch : Pinned {
  public:
-  enum Use : u32 { visited, visited_spare, beam, heap, heap_spare, results, batch, query, select, scan, use_count };
+  enum Use : u32 {
+    visited,
+    visited_spare,
+    beam,
+    heap,
+    heap_spare,
+    results,
+    batch,
+    query,
+    code,
+    other_code,
+    select,
+    scan,
+    use_count
+  };
 
   // account: memory is charged to the calling task's cgroup (searches); bytes_max bounds the sum of all buffers.
   explicit Scratch(bool account = true, usize bytes_max = usize{256} << 20)

@@ -233,7 +233,7 @@ bool Table::set_dead(u32 slot) {
 // --------------------------------------------------------------------------------------------------------------- views
 View::View(Table &t, bool show_dead) : t_(t), token_(t.cache().enter()) {
   view_.show_dead = show_dead;
-  slots_ = t.slots();
+  view_.slots = slots_ = t.slots();
   view_.shift = t.shift();
   view_.stride = t.stride();
   view_.aux_off = -static_cast<s32>(t.aux_bytes());
@@ -253,7 +253,7 @@ void View::take() {
 }
 
 void View::refresh() {
-  slots_ = t_.slots();
+  view_.slots = slots_ = t_.slots();
   take();
 }
 

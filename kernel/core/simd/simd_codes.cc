@@ -1,0 +1,236 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Making codes of rows and of queries.
+#include "codec.h"
+#include "level.h"
+
+namespace vexfs::simd::codec {
+namespace {
+
+constexpr float finite_max = 3.0e38f;
+constexpr u32 judged_max = 1024;  // elements by which a step is chosen: time in an FPU section is bounded
+constexpr u64 every_byte = 0x0101010101010101, low_nibbles = 15 * every_byte, top_bits = 128 * every_byte;
+constexpr u32 nibble_block = 32;  // elements of 16 bytes: low nibbles the first 16, high nibbles the others
+
+inline float f32_of(u32 bits) { return __builtin_bit_cast(float, bits); }
+inline u32 bits_of(float f) { return __builtin_bit_cast(u32, f); }
+inline float magnitude(float x) { return x < 0 ? -x : x; }
+inline bool finite(float x) { return magnitude(x) <= finite_max; }  // false for a NaN
+
+// To nearest even, of |x| < 2^22.
+inline s32 nearest(float x) { return static_cast<s32>(bits_of(x + 12582912.0f) - 0x4b400000u); }
+
+float greatest(const float *r, u32 dim) {
+  float m = 0;
+  for (u32 i = 0; i < dim; i++) {
+    const float a = magnitude(r[i]);
+    m = a <= m ? m : a;  // a NaN is kept
+  }
+  return m;
+}
+
+// Sums in double: 8192 squares of the largest floats do not fit a float, and order hardly matters.
+double product(const float *a, const float *b, u32 dim) {
+  double s[4] = {0, 0, 0, 0};
+  u32 i = 0;
+  for (; i + 4 <= dim; i += 4)
+    for (u32 j = 0; j < 4; j++) s[j] += static_cast<double>(a[i + j]) * static_cast<double>(b[i + j]);
+  for (; i < dim; i++) s[0] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
+  return (s[0] + s[1]) + (s[2] + s[3]);
+}
+
+inline float narrowed(double x) {
+  return x > static_cast<double>(finite_max)    ? f32_of(0x7f800000u)
+         : x < -static_cast<double>(finite_max) ? f32_of(0xff800000u)
+                                                : static_cast<float>(x);
+}
+
+float own_part(Metric m, const float *r, const float *centre, u32 dim) {
+  return m == Metric::l2 ? narrowed(product(r, r, dim)) : narrowed(-product(r, centre, dim));
+}
+
+inline s32 bounded(s32 v, s32 lo, s32 hi) { return v < lo ? lo : v > hi ? hi : v; }
+
+// The element of a 4-bit code in units of half a step, -15..15, odd.
+inline s32 odd_of(float x, float per_step) { return 2 * bounded(nearest(x * per_step + 7.5f), 0, 15) - 15; }
+
+// Squared cosine between the residual and its 4-bit form at this step.
+double likeness(const float *r, u32 dim, float per_step) {
+  double with = 0, own = 0;
+  for (u32 i = 0; i < dim; i++) {
+    const s32 v = odd_of(r[i], per_step);
+    with += static_cast<double>(r[i]) * v;
+    own += static_cast<double>(v * v);
+  }
+  return with > 0 ? with * with / own : 0;
+}
+
+// Outliers are better cut off than paid for by all others.
+float best_step(const float *r, u32 dim, float top) {
+  constexpr float shares[] = {1.0f, 0.9f, 0.8f, 0.7f, 0.6f, 0.5f, 0.4f};
+  float best = top / 7.5f;
+  double found = -1;
+  for (float share : shares) {
+    const float step = share * top / 7.5f;
+    const double like = likeness(r, dim < judged_max ? dim : judged_max, 1.0f / step);
+    if (like <= found) break;  // it has one peak, nearly
+    found = like;
+    best = step;
+  }
+  return best;
+}
+
+inline u8 *elements(void *code) { return static_cast<u8 *>(code) + sizeof(CodeHead); }
+inline const u8 *elements(const void *code) { return static_cast<const u8 *>(code) + sizeof(CodeHead); }
+
+void put_head(void *code, float off, float scale) {
+  const CodeHead head{bits_of(off), bits_of(scale)};
+  __builtin_memcpy(code, &head, sizeof head);
+}
+
+// Writes the elements; gives the value of a unit before correction, and the product of residual and code in it.
+float fill_sq8(const float *r, u32 dim, float top, u8 *to, double *with) {
+  const float per_unit = 127.0f / top;
+  *with = 0;
+  for (u32 i = 0; i < dim; i++) {
+    const s32 v = bounded(nearest(r[i] * per_unit), -127, 127);
+    to[i] = static_cast<u8>(v);
+    *with += static_cast<double>(r[i]) * v;
+  }
+  return top / 127.0f;
+}
+
+float fill_sq4(const float *r, u32 dim, float top, u8 *to, double *with) {
+  const float step = best_step(r, dim, top), per_step = 1.0f / step;
+  *with = 0;
+  for (u32 i = 0; i < dim; i++) {
+    const s32 v = odd_of(r[i], per_step);
+    const u32 in = i % nibble_block;
+    u8 &b = to[i / nibble_block * 16 + in % 16];
+    b = static_cast<u8>(b | static_cast<u32>((v + 15) / 2) << (in < 16 ? 0 : 4));
+    *with += static_cast<double>(r[i]) * v;
+  }
+  return step * 0.5f;
+}
+
+// Eight nibbles v as bytes 2v - 15. The top bits keep borrows apart.
+inline u64 odd_bytes(u64 nibbles) { return ((nibbles * 2 | top_bits) - 15 * every_byte) ^ top_bits; }
+
+}  // namespace
+
+void residual(const Space &space, Element e, const void *row, u32 aux, const void *centre, void *r) {
+  float *out = static_cast<float *>(r);
+  const float *c = static_cast<const float *>(centre);
+  convert::to_f32(e, row, out, space.dim());
+  const float unit = space.metric() == Metric::cosine ? f32_of(aux) : 1.0f;
+  for (u32 i = 0; i < space.dim(); i++) out[i] = out[i] * unit - c[i];
+}
+
+void add_share(const Space &space, const void *row, u32 aux, u32 n, void *centre) {
+  float *c = static_cast<float *>(centre);
+  const float share = (space.metric() == Metric::cosine ? f32_of(aux) : 1.0f) / static_cast<float>(n);
+  constexpr u32 piece = 64;
+  float x[piece];
+  const u32 size = element_bytes(space.element());
+  for (u32 at = 0; at < space.dim(); at += piece) {
+    const u32 some = space.dim() - at < piece ? space.dim() - at : piece;
+    convert::to_f32(space.element(), static_cast<const u8 *>(row) + usize{at} * size, x, some);
+    for (u32 i = 0; i < some; i++) c[at + i] += x[i] * share;
+  }
+}
+
+void make_finite(void *centre, u32 dim) {
+  float *c = static_cast<float *>(centre);
+  for (u32 i = 0; i < dim; i++)
+    if (!finite(c[i])) c[i] = 0;
+}
+
+bool centre_base(const Space &space, const void *centre, u32 *base) {
+  const float *c = static_cast<const float *>(centre);
+  for (u32 i = 0; i < space.dim(); i++)
+    if (!finite(c[i])) return false;
+  float b = 0;
+  if (space.metric() != Metric::l2) b = narrowed(-product(c, c, space.dim()));
+  if (space.metric() == Metric::cosine) b += 1.0f;
+  *base = bits_of(b);
+  return true;
+}
+
+void encode(const Space &space, CodeKind kind, const void *r, const void *centre, u32 padded, void *code) {
+  const float *x = static_cast<const float *>(r);
+  const u32 dim = space.dim();
+  u8 *to = elements(code);
+  memset(to, 0, kind == CodeKind::sq8 ? padded : padded / 2);
+  const float top = greatest(x, dim);
+  // A residual that is nothing, or so small or so large that its share of the scale is not a float.
+  if (!(top > 1.0e-36f)) return put_head(code, own_part(space.metric(), x, static_cast<const float *>(centre), dim), 0);
+  if (!finite(top)) return put_head(code, f32_of(0x7f800000u), 0);
+  const double length = product(x, x, dim);
+  double with = 0;
+  const float unit = kind == CodeKind::sq8 ? fill_sq8(x, dim, top, to, &with) : fill_sq4(x, dim, top, to, &with);
+  // with * unit is residual . code: the scale makes it residual . residual.
+  const float scale = with > 0 ? narrowed(length / with) : unit;
+  put_head(code, own_part(space.metric(), x, static_cast<const float *>(centre), dim), scale);
+}
+
+void prepare(const Space &space, CodeKind kind, const void *r, const void *centre, u32 base, u32 padded, void *buf,
+             CodeQuery *out) {
+  const float *x = static_cast<const float *>(r);
+  const u32 dim = space.dim();
+  // The largest that no sum of products overflows.
+  s32 most = 127;
+  if (kind == CodeKind::sq8) {
+    most = static_cast<s32>(0x7fffffffu / (127u * padded));
+    if (most > 8191) most = 8191;
+  }
+  float top = greatest(x, dim);
+  if (!(top > 1.0e-36f) || !finite(top)) top = 0;
+  const float per_unit = top > 0 ? static_cast<float>(most) / top : 0;
+  s32 sum = 0;
+  for (u32 i = 0; i < padded; i++) {
+    const s32 v = i < dim && top > 0 ? bounded(nearest(x[i] * per_unit), -most, most) : 0;
+    if (kind == CodeKind::sq8)
+      static_cast<s16 *>(buf)[i] = static_cast<s16>(v);
+    else
+      static_cast<s8 *>(buf)[i] = static_cast<s8>(v);
+    sum += v;
+  }
+  const float both = space.metric() == Metric::l2 ? 2.0f : 1.0f;
+  out->data = buf;
+  out->base = bits_of(f32_of(base) + own_part(space.metric(), x, static_cast<const float *>(centre), dim));
+  out->scale = bits_of(both * (top / static_cast<float>(most)));
+  out->bias = kind == CodeKind::sq8 ? 0 : 15 * sum;
+}
+
+void prepare_code(const Space &space, CodeKind kind, const void *code, u32 base, u32 padded, void *buf,
+                  CodeQuery *out) {
+  CodeHead head;
+  __builtin_memcpy(&head, code, sizeof head);
+  const u8 *from = elements(code);
+  s32 sum = 0;
+  if (kind == CodeKind::sq8) {
+    s16 *to = static_cast<s16 *>(buf);
+    for (u32 i = 0; i < padded; i++) to[i] = static_cast<s8>(from[i]);
+  } else {
+    u8 *to = static_cast<u8 *>(buf);
+    u32 nibbles = 0;
+    for (u32 i = 0; i < padded / 2; i += 8) {
+      u64 eight;
+      __builtin_memcpy(&eight, from + i, 8);
+      const u64 lo = eight & low_nibbles, hi = (eight >> 4) & low_nibbles;
+      nibbles += static_cast<u32>((lo * every_byte) >> 56) + static_cast<u32>((hi * every_byte) >> 56);
+      const u64 odd[2] = {odd_bytes(lo), odd_bytes(hi)};
+      u8 *at = to + i / 16 * nibble_block + i % 16;
+      __builtin_memcpy(at, &odd[0], 8);
+      __builtin_memcpy(at + 16, &odd[1], 8);
+    }
+    for (u32 i = space.dim(); i < padded; i++) to[i] = 0;
+    sum = 2 * static_cast<s32>(nibbles) - 15 * static_cast<s32>(space.dim());  // nibbles behind the last are 0
+  }
+  const float both = space.metric() == Metric::l2 ? 2.0f : 1.0f;
+  out->data = buf;
+  out->base = bits_of(f32_of(base) + f32_of(head.off));
+  out->scale = bits_of(both * f32_of(head.scale));
+  out->bias = 15 * sum;
+}
+
+}  // namespace vexfs::simd::codec

@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Products of codes in 256-bit registers, for every level that has them. Included inside an anonymous namespace.
+#pragma once
+#include "x86_finish.h"
+
+struct CodeSum {
+  __m256i v;
+};
+inline CodeSum no_sum() { return {_mm256_setzero_si256()}; }
+inline CodeSum add_words(CodeSum a, __m256i v) { return {_mm256_add_epi32(a.v, v)}; }
+inline Four reduce(const CodeSum (&s)[4]) {
+  const __m256i ab = _mm256_hadd_epi32(s[0].v, s[1].v), cd = _mm256_hadd_epi32(s[2].v, s[3].v);
+  const __m256i t = _mm256_hadd_epi32(ab, cd);
+  return {_mm_cvtepi32_ps(_mm_add_epi32(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1)))};
+}
+
+struct Sq8 {
+  static constexpr u32 wide = 16, narrow = 16;
+  static constexpr bool doubled = false;
+  static constexpr usize code_bytes(u32 n) { return n; }
+  static constexpr usize query_bytes(u32 n) { return usize{2} * n; }
+  struct Query {
+    __m256i v;
+  };
+  template <u32>
+  static Query load(const u8 *q) {
+    return {_mm256_loadu_si256(reinterpret_cast<const __m256i *>(q))};
+  }
+  template <u32>
+  static CodeSum step(CodeSum a, Query q, const u8 *code) {
+    const __m256i x = _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i *>(code)));
+    return add_words(a, _mm256_madd_epi16(q.v, x));
+  }
+};
+
+struct Sq4 {
+  static constexpr u32 wide = 64, narrow = 32;
+  static constexpr bool doubled = true;
+  static constexpr usize code_bytes(u32 n) { return n / 2; }
+  static constexpr usize query_bytes(u32 n) { return n; }
+  struct Query {
+    __m256i lo, hi;  // narrow: lo alone, in order
+  };
+  template <u32 N>
+  static Query load(const u8 *q) {
+    const __m256i a = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(q));
+    if constexpr (N == narrow) return {a, a};
+    const __m256i b = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(q + 32));
+    return {_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31)};
+  }
+  template <u32 N>
+  static CodeSum step(CodeSum a, Query q, const u8 *code) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    if constexpr (N == narrow) {
+      const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i *>(code)), low = _mm_set1_epi8(15);
+      const __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_and_si128(x, low)),
+                                                   _mm_and_si128(_mm_srli_epi16(x, 4), low), 1);
+      return add_words(a, _mm256_madd_epi16(_mm256_maddubs_epi16(both, q.lo), ones));
+    }
+    // 15 * 127 * 2 * 2 fits 16 bits.
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(code)), low = _mm256_set1_epi8(15);
+    const __m256i l = _mm256_maddubs_epi16(_mm256_and_si256(x, low), q.lo);
+    const __m256i h = _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(x, 4), low), q.hi);
+    return add_words(a, _mm256_madd_epi16(_mm256_add_epi16(l, h), ones));
+  }
+};
