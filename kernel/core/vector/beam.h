@@ -29,13 +29,13 @@ class Beam {
 
   void add(Entry e) {
     if (e >= limit()) return;
-    u32 lo = 0, len = n_;
-    while (len) {  // branch-free lower bound
+    u32 lo = 0;
+    for (u32 len = n_; len > 1;) {  // lower bound without branches: where it goes is a coin's toss each time
       const u32 half = len / 2;
-      const bool right = e_[lo + half] < e;
-      lo = right ? lo + half + 1 : lo;
-      len = right ? len - half - 1 : half;
+      lo += half & -u32{e_[lo + half - 1] < e};
+      len -= half;
     }
+    lo += n_ && e_[lo] < e;
     const u32 tail = (n_ < cap_ ? n_ : cap_ - 1) - lo;
     memmove(e_ + lo + 1, e_ + lo, usize{tail} * sizeof(Entry));
     e_[lo] = e;

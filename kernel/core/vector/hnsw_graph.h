@@ -72,11 +72,23 @@ class Graph : Pinned {
   u32 slot_limit() const { return slot_limit_.load(std::memory_order_acquire); }
   u32 segment_count() const { return (slot_limit() + shape.mask()) >> shape.shift; }
 
-  // The segment, or null when it was not made or read yet.
-  u8 *peek(u32 segment) const {
+  // Segments as they were; later ones may be missing. Good for the graph's life.
+  class Segments {
+   public:
+    u8 *peek(u32 segment) const { return segment < n_ ? at_[segment].load(std::memory_order_acquire) : nullptr; }
+
+   private:
+    friend class Graph;
+    Segments(u32 n, const std::atomic<u8 *> *at) : n_(n), at_(at) {}
+    u32 n_;
+    const std::atomic<u8 *> *at_;
+  };
+  Segments segments() const {
     const Table *t = table_.load(std::memory_order_acquire);
-    return segment < t->n ? t->at[segment].load(std::memory_order_acquire) : nullptr;
+    return Segments(t->n, t->at);
   }
+  // The segment, or null when it was not made or read yet.
+  u8 *peek(u32 segment) const { return segments().peek(segment); }
   // Reads it from the checkpoint if it lies there. noent: it does not exist. Else io, corrupt, nomem.
   Result<u8 *> get(u32 segment);
   // Makes it if it does not exist. nomem, or as get.

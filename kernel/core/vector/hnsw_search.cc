@@ -86,18 +86,20 @@ Status Walk::collect(u32 slot, u32 level) {
   VX_TRY(visited_.reserve(degree));
   const u32 lines = min_of((measure_.item_bytes() + 63) / 64, hnsw_search_impl::item_lines_ahead);
   const bool coded = measure_.coded();
+  const GraphShape shape = graph_.shape;  // here, where loads of links do not make it be read again
+  const Graph::Segments segments = graph_.segments();
   Batch &b = *batch_;
   for (u32 i = 0; i < degree; i++) {
     const u32 next = list[i].load(std::memory_order_acquire);
     if (next == slot_none) break;
     if (!visited_.insert(next)) continue;
-    u8 *there = coded ? graph_.peek(next >> graph_.shape.shift) : nullptr;
+    u8 *there = coded ? segments.peek(next >> shape.shift) : nullptr;
     if (!there) {
       VX_TRY(gather(next));
       continue;
     }
     // What most of a search's time is spent in, so without a call.
-    const u8 *code = graph_.code(there, next);
+    const u8 *code = there + shape.codes_at + usize{next & shape.mask()} * shape.code_bytes;
     for (u32 l = 0; l < lines; l++) __builtin_prefetch(code + usize{64} * l);
     b.slot[b.n] = next;
     b.item[b.n++] = code;
