@@ -43,7 +43,7 @@ struct GraphShape {
 
  private:
   static constexpr u64 segment_bytes = u64{512} << 10;
-  static constexpr u64 coded_segment_bytes = u64{2} << 20;
+  static constexpr u64 coded_segment_bytes = u64{1} << 20;
 };
 
 // Node word: state in the top bits, level, place of the upper lists.
