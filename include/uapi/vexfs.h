@@ -109,6 +109,8 @@ struct vexfs_row {
 #define VEXFS_ID_AUTO (~(__u64)0)
 #define VEXFS_ROW_STALE 1u   /* the owner's content changed after the vector was made */
 #define VEXFS_ROW_INDEXED 2u /* reached by the index (else by exact scan of the tail) */
+/* Of the last hit of a query with VEXFS_SEARCH_RADIUS, _AFTER or _BY_OWNER: there are more behind it. */
+#define VEXFS_ROW_MORE 4u
 
 /* ADD, UPDATE, GET, DELETE of one vector. For ADD on an fd of a regular file, the owner is that file unless
  * VEXFS_VEC_NO_OWNER. ADD of an id that exists: -EEXIST. UPDATE, GET, DELETE of one that does not: -ENOENT.
@@ -167,7 +169,7 @@ struct vexfs_hit {
   __u32 flags;    /* VEXFS_ROW_* */
   __u32 distance; /* IEEE-754 binary32 bits; see enum vexfs_metric */
   __u32 reserved0;
-  __u64 reserved1;
+  __u64 slot; /* the row's place: hits of one distance come in this order. For vexfs_search.after_slot */
 };
 
 struct vexfs_search {
@@ -191,11 +193,27 @@ struct vexfs_search {
   __u64 hops;      /* graph nodes expanded */
   __u64 scanned;   /* rows scored by exact scan */
   __u64 elapsed_ns;
-  __u64 reserved[4];
+  /* in: */
+  __u32 radius;         /* with VEXFS_SEARCH_RADIUS: binary32 bits of the largest distance; else 0 */
+  __u32 after_distance; /* with VEXFS_SEARCH_AFTER: distance and slot of the last hit of the page before; else 0 */
+  __u64 after_slot;
+  __u32 plan; /* out: enum vexfs_plan, of the last queries */
+  __u32 reserved1;
+  __u64 reserved[1];
 };
 #define VEXFS_SEARCH_EXACT 1u      /* scan, whatever the index */
 #define VEXFS_SEARCH_LIKE 2u       /* like_owner gives the query (0 = the fd's own file); itself is left out */
 #define VEXFS_SEARCH_SKIP_STALE 4u /* leave out hits whose owner's content changed since */
+/* Only rows within the radius, the nearest k of them; VEXFS_ROW_MORE: there are more than k. NaN is -EINVAL. A scan finds
+ * all of them, an index those that a search without a radius would have found. */
+#define VEXFS_SEARCH_RADIUS 8u
+/* The next page: only hits that come behind (after_distance, after_slot), in the order of hits. Nothing is kept between
+ * calls: a row that was added, deleted or updated meanwhile is where it is now (an update gives a row a new slot), all
+ * others come once. nq is 1, and not with BY_OWNER. With an index a page costs a walk as wide as all pages up to it, and
+ * from about a sixteenth of the collection on an exact scan, whose cost is the same for every page. */
+#define VEXFS_SEARCH_AFTER 16u
+/* k different owners, of each its nearest row; rows that no file owns are left out. */
+#define VEXFS_SEARCH_BY_OWNER 32u
 
 /* HYBRID_SEARCH: a search restricted by a filter. Filters not served by this version: -EOPNOTSUPP. */
 enum vexfs_filter_kind {
@@ -223,7 +241,14 @@ struct vexfs_hybrid_search {
   __u32 plan;                 /* out: enum vexfs_plan */
   __u64 reserved[4];
 };
-enum vexfs_plan { VEXFS_PLAN_SCAN = 1, VEXFS_PLAN_INDEX = 2 };
+enum vexfs_plan {
+  VEXFS_PLAN_SCAN = 1,           /* every row was scored */
+  VEXFS_PLAN_INDEX = 2,          /* a walk through the index; filters were asked of near rows */
+  VEXFS_PLAN_NAMED = 3,          /* a filter names few rows (an owner, a short range of ids): these were scored */
+  VEXFS_PLAN_MATCHING = 4,       /* the filters were evaluated for all rows, and those that match were scored */
+  VEXFS_PLAN_FILTERED_INDEX = 5, /* the filters were evaluated for all rows, then a walk through the index */
+  VEXFS_PLAN_INDEX_MATCHING = 6  /* a walk that brought too few; then all rows that match were scored */
+};
 
 /* ------------------------------------------------------------------- index */
 enum vexfs_index_op {

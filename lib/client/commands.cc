@@ -89,7 +89,22 @@ const char *simd_name(uint32_t level) {
   return level < names.size() ? names[level] : "unknown";
 }
 const char *plan_name(uint32_t plan) {
-  return plan == VEXFS_PLAN_SCAN ? "scan" : plan == VEXFS_PLAN_INDEX ? "index" : "unknown";
+  switch (plan) {
+    case VEXFS_PLAN_SCAN:
+      return "scan";
+    case VEXFS_PLAN_INDEX:
+      return "index";
+    case VEXFS_PLAN_NAMED:
+      return "named";
+    case VEXFS_PLAN_MATCHING:
+      return "matching";
+    case VEXFS_PLAN_FILTERED_INDEX:
+      return "filtered index";
+    case VEXFS_PLAN_INDEX_MATCHING:
+      return "index, then matching";
+    default:
+      return "unknown";
+  }
 }
 
 std::optional<uint16_t> element_from(const std::string &name) {
@@ -377,6 +392,11 @@ vexfs_search search_struct(const Query &q, const void *queries, size_t nq, std::
   s.k = q.k;
   s.ef = q.ef;
   s.like_owner = q.like_owner;
+  if (q.flags & VEXFS_SEARCH_RADIUS) s.radius = std::bit_cast<uint32_t>(q.radius);
+  if (q.flags & VEXFS_SEARCH_AFTER) {
+    s.after_distance = std::bit_cast<uint32_t>(q.after_distance);
+    s.after_slot = q.after_slot;
+  }
   return s;
 }
 
@@ -400,7 +420,7 @@ void one_call(Target &t, const Query &q, const void *queries, size_t nq, Answer 
   a.hops += h.search.hops;
   a.scanned += h.search.scanned;
   a.elapsed_ns += h.search.elapsed_ns;
-  a.plan = h.plan;
+  a.plan = h.search.plan ? h.search.plan : h.plan;  // a filesystem driver that is older says it of hybrid ones alone
 }
 
 }  // namespace

@@ -36,7 +36,7 @@ void snapshot_diff(Target &t, uint64_t from, uint64_t to, const std::function<vo
 std::vector<vexfs_found> scrub(Target &t, vexfs_scrub &v);
 
 const char *simd_name(uint32_t level);  // "avx2"
-const char *plan_name(uint32_t plan);   // "scan", "index"
+const char *plan_name(uint32_t plan);   // "scan", "filtered index"
 std::optional<uint16_t> element_from(const std::string &name);
 std::optional<uint16_t> metric_from(const std::string &name);
 std::optional<uint16_t> index_from(const std::string &name);
@@ -71,14 +71,17 @@ struct Query {
   uint32_t dim = 0;
   uint32_t k = 10;
   uint32_t ef = 0;
-  uint32_t flags = 0;                 // VEXFS_SEARCH_*
-  uint64_t like_owner = 0;            // with VEXFS_SEARCH_LIKE
+  uint32_t flags = 0;        // VEXFS_SEARCH_*
+  uint64_t like_owner = 0;   // with VEXFS_SEARCH_LIKE
+  float radius = 0;          // with VEXFS_SEARCH_RADIUS
+  float after_distance = 0;  // with VEXFS_SEARCH_AFTER: of the last hit of the page before
+  uint64_t after_slot = 0;
   std::vector<vexfs_filter> filters;  // not empty: a hybrid search
 };
 struct Answer {
   std::vector<std::vector<vexfs_hit>> hits;  // one list for each query
   uint64_t distances = 0, hops = 0, scanned = 0, elapsed_ns = 0;
-  uint32_t plan = 0;  // of a hybrid search
+  uint32_t plan = 0;  // of the last queries; 0: the filesystem driver does not say
 };
 // nq queries of q.dim elements, row after row (null and nq 1 with VEXFS_SEARCH_LIKE). More than fit one call are sent
 // in several.

@@ -57,8 +57,9 @@ void replay_log(Model &m) {
   if (!scanned.ok())
     m.ask("the intent log cannot be read to its end: what was synced since the last commit is lost from there on");
   if (log.hole()) m.ask("the intent log is damaged: of what was synced since the last commit, the end is lost");
+  if (log.newer()) m.ask("the intent log goes on after a later root: that one, and what was synced after it, is lost");
   if (log.groups() == 0) {
-    if (!scanned.ok() || log.hole()) m.header_wrong = true;
+    if (!scanned.ok() || log.hole() || log.newer()) m.header_wrong = true;
     return;
   }
   u64 failed = 0;

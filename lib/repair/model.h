@@ -110,6 +110,7 @@ struct Model {
   std::map<u64, Buffer> bad_copies;  // of all trees, those of snapshots included
   BlockSet seen;                     // blocks of nodes and of what they refer to, before anything was decided
   bool space_wrong = false, header_wrong = false;
+  bool newer_lost = false;      // there was a later root than the one that is found
   bool snapshots_lost = false;  // some, or maybe some
 
   std::vector<Action> actions;

@@ -91,10 +91,12 @@ void begin_without_root(Model &m) {
 
 Errno load_root(Model &m) {
   m.root_block.resize(usize{m.geo.root_blocks} << m.geo.block_shift);
-  const Status st =
+  Result<store::RootFound> found =
       store::newest_root(m.dev, m.geo, m.root_block, [](unsigned, unsigned, Errno, const disk::Refusal &) {});
-  if (!st.ok()) return st.code();
-  m.txn = m.root().header.txn;
+  if (!found.ok()) return found.code();
+  m.txn = found->txn;
+  // Neither copy of the other root is left. If it was the later one, its transaction has left blocks.
+  m.newer_lost = found->newer == store::NewerRoot::likely && newest_txn(m) > m.txn;
   m.next_object_id = m.root().next_object_id;
   memcpy(m.blobs, m.root().blobs, sizeof m.blobs);
   return Errno::ok;
@@ -125,6 +127,10 @@ constexpr const char *kMarkGoes = "the mark that damage was met is taken away";
 
 Errno Repair::plan_new_state() {
   Model &m = *m_;
+  if (m.newer_lost) {
+    m.ask(cat("both copies of the newest root are damaged: what was changed after transaction ", m.txn, " is lost"));
+    m.header_wrong = true;
+  }
   load_trees(m);
   load_groups(m);
   remember_seen(m);
@@ -201,7 +207,7 @@ Slot read_slot(const Model &m, unsigned slot) {
 bool log_waits(const Model &m) {
   if (!m.geo.has_log) return false;
   store::LogReader log(m.dev, m.geo, const_cast<Model &>(m).root());
-  return !log.scan().ok() || log.groups() != 0 || log.hole();
+  return !log.scan().ok() || log.groups() != 0 || log.hole() || log.newer();
 }
 
 }  // namespace
@@ -228,7 +234,7 @@ void Repair::plan_copies() {
     if (s.sound[0] || s.sound[1]) {
       after_.push_back(root_write(m, s.block, s.txn, s.sound[0] ? 1 : 0));
       m.safe(cat("root slot ", slot, ": the damaged copy is written anew from the good one"));
-    } else if (slot != newer && root_.empty() && !log_waits(m)) {
+    } else if (slot != newer && root_.empty() && !m.newer_lost && !log_waits(m)) {
       // The same state once more, as a transaction of its own.
       for (unsigned mirror = 0; mirror < 2; mirror++) root_.push_back(root_write(m, m.root_block, m.new_txn(), mirror));
       m.safe(cat("root slot ", slot, ": both copies are damaged: written anew"));

@@ -125,7 +125,7 @@ status 2 v search /docs/deep -q "[1, 0, 0]" --metric l2
 says "the collection's metric is cosine"
 status 2 v search /docs/deep -q "[1, 0]"
 ok v --json search /docs/deep -q "[1, 0, 0]" --under /docs/deep/sub
-json "[h['path'] for h in j['results'][0]] == ['/docs/deep/sub/b.txt'] and j['plan'] in ('scan', 'index')"
+json "[h['path'] for h in j['results'][0]] == ['/docs/deep/sub/b.txt'] and j['plan'] in ('scan', 'index', 'matching', 'filtered index', 'index, then matching')"
 ok v --json search /docs/deep -q "[1, 0, 0]" --tag 7
 json "len(j['results'][0]) == 1"
 ok v --json search /docs/deep -q "[1, 0, 0]" --id 1000..

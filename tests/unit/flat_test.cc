@@ -56,7 +56,7 @@ TEST(Flat, ScanAgreesWithSortingEverything) {
         std::vector<Hit> by_slot(k);
         TopK other{by_slot.data(), k, 0};
         ASSERT_TRUE(
-            scan_slots(view, space, q[i], chosen.data(), static_cast<u32>(chosen.size()), p, scratch, &other, nullptr)
+            scan_slots(view, space, &q[i], 1, chosen.data(), static_cast<u32>(chosen.size()), p, scratch, &other, nullptr)
                 .ok());
         for (u32 j = 0; j < k; j++) {
           EXPECT_EQ(tops[i].hits[j].key, want[j].first);

@@ -274,6 +274,54 @@ TEST_F(StoreLog, DamageOfTheRegionCostsTheEndOfHistoryAtMost) {
   }
 }
 
+// The newest root is lost without a trace in its slot, but what was synced after it is still in the log. Nobody may go on
+// from the older state as if there had been nothing else.
+TEST_F(StoreLog, TellsOfALaterRoot) {
+  open_counting();
+  put(1, "before");
+  ASSERT_TRUE(vol_->sync(true).ok());
+  ASSERT_TRUE(vol_->commit().ok());
+  const disk::Geometry geo = vol_->state().geo;
+  const unsigned slot = (vol_->durable_txn() + 1) % 2;
+  std::vector<u8> old[2];
+  for (unsigned m = 0; m < 2; m++) {
+    old[m].resize(usize{geo.root_blocks} << geo.block_shift);
+    dev_->peek((m ? geo.root_mirror[slot] : geo.root_slot[slot]) << geo.block_shift, old[m].data(), old[m].size());
+  }
+  put(2, "in the newest root");
+  ASSERT_TRUE(vol_->commit().ok());
+  put(3, "after it");
+  ASSERT_TRUE(vol_->sync(false).ok());
+  const u64 at[2] = {geo.root_slot[slot] << geo.block_shift, geo.root_mirror[slot] << geo.block_shift};
+  crash();
+  for (unsigned m = 0; m < 2; m++) dev_->poke(at[m], old[m].data(), old[m].size());
+  EXPECT_EQ(store::Volume::open(dev_.get(), options_).code(), Errno::corrupt);
+  std::string warned;
+  host::set_log_hook([&](vx_bdev *, int level, const char *line) {
+    if (level <= VX_LOG_WARN) warned += line;
+  });
+  auto o = options_;
+  o.read_only = true;
+  auto r = store::Volume::open(dev_.get(), o);
+  host::set_log_hook([](vx_bdev *, int, const char *) {});
+  ASSERT_TRUE(r.ok());
+  vol_ = r.take();
+  EXPECT_EQ(value(1), "before");
+  EXPECT_EQ(value(2), "(none)");
+  EXPECT_NE(warned.find("a later state"), std::string::npos) << warned;
+  ASSERT_TRUE(vol_->close().ok());
+  vol_.reset();
+  // A log that only says so is damaged, and is no proof.
+  u8 byte;
+  const u64 end = log_byte() + (geo.log_blocks << geo.block_shift);
+  for (u64 b = log_byte(); b < end; b += 4096) {
+    dev_->peek(b + 200, &byte, 1);
+    byte ^= 1;
+    dev_->poke(b + 200, &byte, 1);
+  }
+  EXPECT_TRUE(store::Volume::open(dev_.get(), options_).ok());
+}
+
 // Pieces of an earlier mount lie where the new ones end, whole and sound; they must not be taken for their successors.
 TEST_F(StoreLog, StalePiecesNeverCount) {
   open_counting();

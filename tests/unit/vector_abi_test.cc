@@ -360,7 +360,25 @@ TEST(VectorAbi, SearchArguments) {
   EXPECT_EQ(attempt([](auto &s) { s.counts = 0; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &s) { s.counts = 0, s.nq = 1; }), 0);
   EXPECT_EQ(attempt([](auto &s) { s.as_of = 1; }), -EOPNOTSUPP);
-  EXPECT_EQ(attempt([](auto &s) { s.flags = 8; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &s) { s.flags = 64; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &s) { s.flags = VEXFS_SEARCH_RADIUS; }), 0);  // 0 is a radius
+  EXPECT_EQ(attempt([](auto &s) { s.radius = 1; }), -EINVAL);
+  for (__u32 nan : {0x7fc00000u, 0xffc00000u, 0x7f800001u}) {
+    EXPECT_EQ(attempt([&](auto &s) { s.flags = VEXFS_SEARCH_RADIUS, s.radius = nan; }), -EINVAL);
+    EXPECT_EQ(attempt([&](auto &s) { s.flags = VEXFS_SEARCH_AFTER, s.nq = 1, s.after_distance = nan; }), -EINVAL);
+  }
+  for (__u32 infinity : {0x7f800000u, 0xff800000u}) {
+    EXPECT_EQ(attempt([&](auto &s) { s.flags = VEXFS_SEARCH_RADIUS, s.radius = infinity; }), 0);
+    EXPECT_EQ(attempt([&](auto &s) { s.flags = VEXFS_SEARCH_AFTER, s.nq = 1, s.after_distance = infinity; }), 0);
+  }
+  EXPECT_EQ(attempt([](auto &s) { s.flags = VEXFS_SEARCH_AFTER; }), -EINVAL);  // of one query
+  EXPECT_EQ(attempt([](auto &s) { s.flags = VEXFS_SEARCH_AFTER, s.nq = 1; }), 0);
+  EXPECT_EQ(attempt([](auto &s) { s.flags = VEXFS_SEARCH_AFTER, s.nq = 1, s.after_slot = ~0ull; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &s) { s.flags = VEXFS_SEARCH_AFTER | VEXFS_SEARCH_BY_OWNER, s.nq = 1; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &s) { s.after_slot = 1; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &s) { s.after_distance = 1; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &s) { s.reserved1 = 1; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &s) { s.flags = VEXFS_SEARCH_BY_OWNER, s.k = VEXFS_K_MAX, s.nq = 1; }), 0);
   EXPECT_EQ(attempt([](auto &s) { s.element = VEXFS_I8; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &s) { s.like_owner = 5; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &s) { s.reserved[0] = 1; }), -EINVAL);
@@ -395,7 +413,7 @@ TEST(VectorAbi, HybridFilters) {
   EXPECT_EQ(ask({}, &plan), (Ids{0, 1, 2}));
   EXPECT_EQ(plan, static_cast<unsigned>(VEXFS_PLAN_INDEX));
   EXPECT_EQ(ask({{VEXFS_FILTER_ID_RANGE, 0, 100, 120, 0}}, &plan), (Ids{100, 101, 102}));
-  EXPECT_EQ(plan, static_cast<unsigned>(VEXFS_PLAN_SCAN));
+  EXPECT_EQ(plan, static_cast<unsigned>(VEXFS_PLAN_NAMED));
   EXPECT_EQ(ask({{VEXFS_FILTER_OWNER, 0, vx_ino(f), 0, 0}}), (Ids{0, 3, 6}));
   EXPECT_EQ(ask({{VEXFS_FILTER_OWNER, VEXFS_FILTER_NOT, vx_ino(f), 0, 0}}), (Ids{1, 2, 4}));
   EXPECT_EQ(ask({{VEXFS_FILTER_SUBTREE, 0, vx_ino(sub), 0, 0}}), (Ids{0, 3, 6}));

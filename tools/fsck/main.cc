@@ -115,6 +115,9 @@ void tell(const Options &o, const Recovered &r, Report &report) {
   if (r.hole)
     report.add(store::Severity::error,
                "the intent log is damaged: of what was synced since the last commit, the end is lost");
+  if (r.newer)
+    report.add(store::Severity::error,
+               "the intent log goes on after a later root: that one, and what followed, is lost");
   if (!r.device || o.as_json) return;
   printf(
       "%s: the intent log holds %llu sync(s), %llu changes, which the next mount recovers; they are included in this "

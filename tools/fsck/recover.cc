@@ -15,9 +15,10 @@ Recovered recover(vx_bdev *dev) {
   store::LogReader log(dev, look.geometry(), look.root());
   out.failed = !log.scan().ok();
   out.hole = log.hole();
+  out.newer = log.newer();
   out.syncs = log.groups();
   out.records = log.records();
-  if (out.failed || out.syncs == 0) return out;
+  if (out.failed || out.newer || out.syncs == 0) return out;
   auto overlay = std::make_unique<host::OverlayDevice>(dev);
   auto volume = store::Volume::open(overlay.get(), {});
   out.failed = !volume.ok() || !(*volume)->close().ok();

@@ -13,7 +13,8 @@ struct Recovered {
       device;                       // the state after recovery; null: there is nothing to recover, or it failed
   uint64_t syncs = 0, records = 0;  // in the log
   bool failed = false;
-  bool hole = false;  // damage: a part of what was synced is missing
+  bool newer = false;  // damage: it goes on after a later root than the one that is there
+  bool hole = false;   // damage: a part of what was synced is missing
 };
 
 // Reads the intent log of `dev` and replays it in memory; nothing is written to `dev`.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // vexctl search: the nearest vectors to a vector, to a file, or to each row of a query file.
+#include <cmath>
 #include <iostream>
+#include <limits>
 #include <map>
 
 #include "context.h"
@@ -15,8 +17,34 @@ struct Options {
   uint32_t k = 10, ef = 0;
   int64_t row = -1;
   std::vector<std::string> filters, under, tags, ids;
-  bool exact = false, skip_stale = false, shift = false, no_paths = false;
+  std::string radius, after;
+  uint32_t pages = 0;
+  bool exact = false, skip_stale = false, shift = false, no_paths = false, by_file = false, explain = false;
 };
+
+float parse_float(const std::string &option, const std::string &text) {
+  char *end = nullptr;
+  const float v = strtof(text.c_str(), &end);
+  if (text.empty() || *end || std::isnan(v)) throw Usage(option + " '" + text + "': a number expected");
+  return v;
+}
+
+// Where a page ends, as DISTANCE:SLOT.
+std::string cursor_of(const vexfs_hit &h) {
+  char buf[64];
+  snprintf(buf, sizeof buf, "%.9g:%llu", static_cast<double>(client::hit_distance(h)),
+           static_cast<unsigned long long>(h.slot));
+  return buf;
+}
+
+void set_cursor(client::Query &q, const std::string &text) {
+  const size_t colon = text.find(':');
+  if (colon == std::string::npos) throw Usage("--after '" + text + "': DISTANCE:SLOT expected, as a search prints it");
+  q.after_distance = parse_float("--after", text.substr(0, colon));
+  const Range r = parse_range(text.substr(colon + 1));
+  if (r.from != r.to) throw Usage("--after '" + text + "': DISTANCE:SLOT expected, as a search prints it");
+  q.after_slot = r.from;
+}
 
 uint64_t inode_of(Context &ctx, const std::string &path) { return ctx.open(path, Access::read)->ino(); }
 
@@ -73,6 +101,30 @@ class Names {
   std::map<uint64_t, std::string> names_;
 };
 
+bool more_behind(const std::vector<vexfs_hit> &hits) { return !hits.empty() && hits.back().flags & VEXFS_ROW_MORE; }
+
+// The searches of one command: one, or one for each page.
+client::Answer run(client::Target &t, client::Query q, const Options &o, const void *data, size_t nq) {
+  client::Answer all = client::search(t, q, data, nq);
+  for (uint32_t page = 1; page < o.pages && more_behind(all.hits[0]); page++) {
+    q.after_distance = client::hit_distance(all.hits[0].back());
+    q.after_slot = all.hits[0].back().slot;
+    const client::Answer next = client::search(t, q, data, nq);
+    all.hits[0].back().flags &= ~VEXFS_ROW_MORE;
+    all.hits[0].insert(all.hits[0].end(), next.hits[0].begin(), next.hits[0].end());
+    all.distances += next.distances;
+    all.hops += next.hops;
+    all.scanned += next.scanned;
+    all.elapsed_ns += next.elapsed_ns;
+    all.plan = next.plan;
+  }
+  return all;
+}
+
+bool tells_of_more(const client::Query &q) {
+  return q.flags & (VEXFS_SEARCH_RADIUS | VEXFS_SEARCH_AFTER | VEXFS_SEARCH_BY_OWNER);
+}
+
 json to_json(const vexfs_hit &h, const std::string &path) {
   json j;
   j["id"] = h.id;
@@ -83,13 +135,14 @@ json to_json(const vexfs_hit &h, const std::string &path) {
   j["length"] = h.length;
   j["tag"] = h.tag;
   j["generation"] = h.generation;
+  j["slot"] = h.slot;
   j["stale"] = (h.flags & VEXFS_ROW_STALE) != 0;
   j["indexed"] = (h.flags & VEXFS_ROW_INDEXED) != 0;
   return j;
 }
 
 void print_json(const Context &ctx, const vexfs_collection &c, const client::Query &q, const client::Answer &a,
-                Names &names) {
+                bool explain, Names &names) {
   json j;
   j["collection"] = c.id;
   j["metric"] = client::metric_name(c.metric);
@@ -101,16 +154,22 @@ void print_json(const Context &ctx, const vexfs_collection &c, const client::Que
     results.push_back(std::move(list));
   }
   j["results"] = std::move(results);
+  if (tells_of_more(q)) {
+    json more = json::array();
+    for (const auto &hits : a.hits) more.push_back(more_behind(hits));
+    j["more"] = std::move(more);
+    if (q.flags & VEXFS_SEARCH_AFTER && more_behind(a.hits[0])) j["next"] = cursor_of(a.hits[0].back());
+  }
   j["distances"] = a.distances;
   j["hops"] = a.hops;
   j["scanned"] = a.scanned;
   j["elapsed_ns"] = a.elapsed_ns;
-  if (!q.filters.empty()) j["plan"] = client::plan_name(a.plan);
+  if (!q.filters.empty() || explain) j["plan"] = client::plan_name(a.plan);
   ctx.print(j);
 }
 
 void print_text(const Context &ctx, const vexfs_collection &c, const client::Query &q, const client::Answer &a,
-                Names &names) {
+                bool explain, Names &names) {
   for (size_t i = 0; i < a.hits.size(); i++) {
     if (a.hits.size() > 1) ctx.say("query " + std::to_string(i));
     Table table({"RANK", "DISTANCE", "ID", "OWNER"});
@@ -128,10 +187,17 @@ void print_text(const Context &ctx, const vexfs_collection &c, const client::Que
       std::cout << "nothing found\n";
     else
       table.print();
+    if (tells_of_more(q) && more_behind(a.hits[i]))
+      std::cout << (q.flags & VEXFS_SEARCH_AFTER ? "there are more: --after " + cursor_of(a.hits[i].back())
+                                                 : std::string("there are more"))
+                << "\n";
   }
   std::string foot = std::string("metric ") + client::metric_name(c.metric) + ", " + human_count(a.distances) +
                      " distances, " + fixed(static_cast<double>(a.elapsed_ns) / 1e3, 1) + " us";
-  if (!q.filters.empty()) foot += std::string(", plan: ") + client::plan_name(a.plan);
+  if (!q.filters.empty() || explain) foot += std::string(", plan: ") + client::plan_name(a.plan);
+  if (explain)
+    foot += ", " + human_count(a.hops) + " nodes of the index visited, " + human_count(a.scanned) +
+            " rows scanned of " + human_count(c.rows);
   ctx.say(foot);
 }
 
@@ -174,6 +240,17 @@ void search(Context &ctx, const Options &given) {
   q.filters = all_filters(ctx, o);
   if (o.exact) q.flags |= VEXFS_SEARCH_EXACT;
   if (o.skip_stale) q.flags |= VEXFS_SEARCH_SKIP_STALE;
+  if (o.by_file) q.flags |= VEXFS_SEARCH_BY_OWNER;
+  if (!o.radius.empty()) {
+    q.flags |= VEXFS_SEARCH_RADIUS;
+    q.radius = parse_float("--radius", o.radius);
+  }
+  if (o.pages || !o.after.empty()) {
+    if (o.by_file) throw Usage("--group-by-file has no pages");
+    q.flags |= VEXFS_SEARCH_AFTER;
+    q.after_distance = -std::numeric_limits<float>::infinity();
+    if (!o.after.empty()) set_cursor(q, o.after);
+  }
   Rows rows;
   if (like) {
     q.flags |= VEXFS_SEARCH_LIKE;
@@ -183,14 +260,15 @@ void search(Context &ctx, const Options &given) {
     rows = rows_from_argument(o.query, o.row, c, o.shift);
     q.element = rows.element;
   }
-  const client::Answer a = with_reason(rows, c, "the query", [&] {
-    return client::search(*t, q, like ? nullptr : rows.data.data(), like ? 1 : rows.count);
-  });
+  if (q.flags & VEXFS_SEARCH_AFTER && !like && rows.count != 1)
+    throw Usage("pages are of one query: choose it with --row");
+  const client::Answer a = with_reason(
+      rows, c, "the query", [&] { return run(*t, q, o, like ? nullptr : rows.data.data(), like ? 1 : rows.count); });
   Names names(ctx, *t, !o.no_paths);
   if (ctx.as_json)
-    print_json(ctx, c, q, a, names);
+    print_json(ctx, c, q, a, o.explain, names);
   else
-    print_text(ctx, c, q, a, names);
+    print_text(ctx, c, q, a, o.explain, names);
 }
 
 }  // namespace
@@ -208,6 +286,11 @@ void add_search_command(CLI::App &app, Context &ctx) {
   c->add_option("--ef", o->ef, "HNSW: width of the search, 0 = the collection's")->check(CLI::Range(0, VEXFS_EF_MAX));
   c->add_option("--metric", o->metric, "the metric you expect; an error when the collection has another");
   c->add_option("--as-of", o->as_of, "what the search would have found when this snapshot was made");
+  c->add_option("--radius", o->radius, "only vectors at most so far away");
+  c->add_option("--pages", o->pages, "so many pages of -k hits, one behind the other")->check(CLI::Range(1, 1000000));
+  c->add_option("--after", o->after, "the page behind DISTANCE:SLOT, where the last one ended");
+  c->add_flag("--group-by-file", o->by_file, "-k different files, of each its nearest vector");
+  c->add_flag("--explain", o->explain, "say how the search was done");
   c->add_flag("--exact", o->exact, "scan all vectors, whatever the index");
   c->add_flag("--skip-stale", o->skip_stale, "leave out hits whose file changed since");
   c->add_option("--under", o->under, "only vectors of files below this directory");

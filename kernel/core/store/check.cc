@@ -172,6 +172,11 @@ Status Checker::open_root() {
       memcpy(root_, buf, bytes);
     }
     if (sound == 1) warning().str("root slot ").dec(slot).str(": one of its two copies is damaged");
+    if (sound == 0)  // no power cut leaves this
+      error()
+          .str("root slot ")
+          .dec(slot)
+          .str(": neither copy can be used: a later state than the one found may be lost");
   }
   vx_free_large(buf, bytes);
   if (!found) {

@@ -218,6 +218,8 @@ void fill_root(State &s, u8 *buf, u64 txn, unsigned mirror) {
   disk::seal_block({buf, bytes}, disk::Magic::root, s.geo.fs_hash, at, txn);
 }
 
+// One copy after the other: a power cut tears one of them at most, and never the mirror of a copy that was not written.
+// So a mount that finds neither copy of a slot usable knows that this is damage (see RootFound).
 Status write_root(State &s, u64 txn) {
   Writer w(s);
   unsigned slot = txn % 2;
@@ -225,9 +227,10 @@ Status write_root(State &s, u64 txn) {
   for (unsigned m = 0; m < 2; m++) {
     fill_root(s, s.root_buf[m], txn, m);
     w.add(m ? s.geo.root_mirror[slot] : s.geo.root_slot[slot], bytes, s.root_buf[m], VX_IO_META | VX_IO_FUA);
+    w.submit();
+    VX_TRY(w.status());
   }
-  w.submit();
-  return w.status();
+  return {};
 }
 
 Status flush(State &s) {

@@ -58,20 +58,40 @@ Status LogReader::scan() {
   }
 }
 
+// Is there an intact piece? One in the buffer stays there.
+Result<bool> LogReader::whole_at(u64 pos) {
+  struct Buffer : Pinned {
+    u8 *p = static_cast<u8 *>(vx_alloc_large(disk::kLogPieceMax, 0));
+    ~Buffer() {
+      if (p) vx_free_large(p, disk::kLogPieceMax);
+    }
+  } b;
+  if (!b.p) return Errno::nomem;
+  const u64 addr = geo_.log_start + pos;
+  const u64 most = min_of<u64>(disk::kLogPieceMax >> geo_.block_shift, geo_.log_blocks - pos);
+  Status st = device_read(dev_, addr << geo_.block_shift, {b.p, most << geo_.block_shift}, true);
+  if (!st.ok()) return st.code() == Errno::io ? Result<bool>(false) : Result<bool>(st.error());
+  const u64 blocks = reinterpret_cast<const disk::LogPieceDisk *>(b.p)->blocks;
+  return blocks && blocks <= most && disk::verify_log_piece({b.p, blocks << geo_.block_shift}, geo_, addr).ok();
+}
+
 // A group is written when the one before it is on the device. So if any piece of a later group than `group` is here,
-// `group` was whole, and what is wrong with it now is damage.
+// `group` was whole, and what is wrong with it now is damage. And the first piece of a transaction is written when the
+// root of the one before it is on the device.
 Status LogReader::look_beyond(u64 group) {
   u64 step = disk::kLogPieceMax >> geo_.block_shift;
-  for (u64 pos = 0; pos < geo_.log_blocks && !hole_; pos += step) {
+  for (u64 pos = 0; pos < geo_.log_blocks; pos += step) {
     u64 n = min_of(step, geo_.log_blocks - pos), addr = geo_.log_start + pos;
     Status st = device_read(dev_, addr << geo_.block_shift, {buf_, n << geo_.block_shift}, true);
     if (st.code() == Errno::io) continue;
     VX_TRY(st);
     for (u64 i = 0; i < n; i++) {
       const u8 *block = buf_ + (i << geo_.block_shift);
-      if (!disk::verify_log_header({block, geo_.block_size}, geo_, addr + i, expect_).ok()) continue;
       const auto *h = reinterpret_cast<const disk::LogPieceDisk *>(block);
-      hole_ = hole_ || h->group > group;
+      const disk::LogExpect any{expect_.session, max_of<u64>(expect_.txn, h->header.txn)};
+      if (!disk::verify_log_header({block, geo_.block_size}, geo_, addr + i, any).ok()) continue;
+      if (any.txn > expect_.txn && !newer_) newer_ = VX_TRY(whole_at(pos + i));
+      hole_ = hole_ || (any.txn == expect_.txn && h->group > group);
     }
   }
   return {};

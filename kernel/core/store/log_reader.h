@@ -17,6 +17,8 @@ class LogReader : Pinned {
   Status scan();
   // A later group than the one where the walk ended is there: what is missing was not torn by a crash, it was whole once.
   bool hole() const { return hole_; }
+  // There are pieces of a transaction after the one that the root's successor would be: a later root was durable once.
+  bool newer() const { return newer_; }
   u64 pieces() const { return pieces_; }  // that are whole groups
   u64 groups() const { return groups_; }
   u64 records() const { return records_; }  // of those
@@ -28,13 +30,14 @@ class LogReader : Pinned {
  private:
   // The piece at *pos (which goes on to the start of the region where a writer would have). noent: there is none.
   Result<Bytes> read(u64 *pos);
+  Result<bool> whole_at(u64 pos);
   Status look_beyond(u64 group);
 
   vx_bdev *dev_;
   const disk::Geometry &geo_;
   u64 seq_, tail_;
   disk::LogExpect expect_;
-  bool closed_, hole_ = false;
+  bool closed_, hole_ = false, newer_ = false;
   u8 *buf_ = nullptr;
   u64 pieces_ = 0, groups_ = 0, records_ = 0, end_ = 0;
 };

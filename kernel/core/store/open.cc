@@ -76,30 +76,32 @@ Status State::load_root() {
   if (!desc_buf) return Errno::nomem;
   VX_TRY(batch.reserve(kIoBatch));
   MutBytes buf(root_buf[0], bytes);
-  VX_TRY(newest_root(dev, geo, buf, [&](unsigned slot, unsigned mirror, Errno err, const disk::Refusal &r) {
-    u64 at = mirror ? geo.root_mirror[slot] : geo.root_slot[slot];
-    if (err == Errno::corrupt) {
-      // A torn write of the root that a crash interrupted looks like this, and is harmless.
-      LogLine(dev, VX_LOG_NOTICE)
-          .str("root slot ")
-          .dec(slot)
-          .str(mirror ? " mirror" : "")
-          .str(" at block ")
-          .dec(at)
-          .str(" not usable: ")
-          .str(disk::cause_name(r.cause))
-          .str(" (")
-          .str(r.field)
-          .str(")");
-    } else {
-      LogLine(dev, VX_LOG_WARN)
-          .str("root slot ")
-          .dec(slot)
-          .str(mirror ? " mirror" : "")
-          .str(": read error ")
-          .sdec(Error(err).negative());
-    }
-  }));
+  RootFound found =
+      VX_TRY(newest_root(dev, geo, buf, [&](unsigned slot, unsigned mirror, Errno err, const disk::Refusal &r) {
+        u64 at = mirror ? geo.root_mirror[slot] : geo.root_slot[slot];
+        if (err == Errno::corrupt) {
+          // A torn write of the root that a crash interrupted looks like this, and is harmless.
+          LogLine(dev, VX_LOG_NOTICE)
+              .str("root slot ")
+              .dec(slot)
+              .str(mirror ? " mirror" : "")
+              .str(" at block ")
+              .dec(at)
+              .str(" not usable: ")
+              .str(disk::cause_name(r.cause))
+              .str(" (")
+              .str(r.field)
+              .str(")");
+        } else {
+          LogLine(dev, VX_LOG_WARN)
+              .str("root slot ")
+              .dec(slot)
+              .str(mirror ? " mirror" : "")
+              .str(": read error ")
+              .sdec(Error(err).negative());
+        }
+      }));
+  VX_TRY(judge_root(found));
   const auto *r = reinterpret_cast<const disk::RootDisk *>(root_buf[0]);
   durable_txn.store(r->header.txn);
   open_txn.store(r->header.txn + 1);
@@ -121,6 +123,37 @@ Status State::load_root() {
   VX_TRY(cache.init(cache_bytes));
   for (u8 i = 0; i < disk::kTrees; i++) VX_TRY(load_tree(i, r->trees[i]));
   return load_snapshots();
+}
+
+// What is done when a later state than the one that was found may have been lost: nothing is written on top of it unless
+// somebody says so (fsck.vexfs -y), and who reads is told.
+Status State::judge_root(const RootFound &found) {
+  if (found.newer == NewerRoot::none) return {};
+  if (found.newer == NewerRoot::possible) {
+    LogLine(dev, VX_LOG_WARN)
+        .str("root slot ")
+        .dec(1 - found.slot)
+        .str(": the mirror is damaged; if it held a later state than that of transaction ")
+        .dec(found.txn)
+        .str(", that is lost");
+    return {};
+  }
+  return newer_lost("neither copy of the other root slot can be used", found.txn);
+}
+
+Status State::newer_lost(const char *why, u64 txn) {
+  LogLine(dev, read_only.load() ? VX_LOG_WARN : VX_LOG_ERR)
+      .str(why)
+      .str(": a later state than that of transaction ")
+      .dec(txn)
+      .str(" is lost");
+  if (!read_only.load()) {
+    LogLine(dev, VX_LOG_ERR)
+        .str("cannot mount for writing: look at what is left with ro, accept it with fsck.vexfs -y");
+    return Errno::corrupt;
+  }
+  opts.ignore_log = true;  // nothing is written; and what it says belongs to the state that is lost
+  return {};
 }
 
 Result<Node *> State::read_root(u8 id, const disk::TreeRootDisk &root) {

@@ -141,6 +141,7 @@ Status State::replay() {
     LogLine(dev, VX_LOG_ERR).str("the intent log cannot be read: error ").sdec(scanned.error().negative());
     return scanned;
   }
+  if (reader.newer()) VX_TRY(newer_lost("the intent log goes on after a later root", durable_txn.load()));
   bool go;
   VX_TRY(replay_impl::may_replay(*this, reader, &go));
   log.position(reader.end(), replay_impl::new_session());

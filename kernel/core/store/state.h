@@ -10,6 +10,7 @@
 #include "log.h"
 #include "node.h"
 #include "snapshots.h"
+#include "super_io.h"
 #include "tree.h"
 #include "txn.h"
 
@@ -71,6 +72,8 @@ struct State : Pinned {
 
   // ---- open, close (volume.cc, open.cc)
   Status load_root();
+  Status judge_root(const RootFound &found);
+  Status newer_lost(const char *why, u64 txn);
   Status load_tree(u8 id, const disk::TreeRootDisk &root);
   Result<Node *> read_root(u8 id, const disk::TreeRootDisk &root);  // pinned; null: the tree is empty
   void replace_root(u8 id, Node *n);                                // nobody uses the tree

@@ -86,10 +86,10 @@ Status read_root(vx_bdev *dev, const disk::Geometry &g, unsigned slot, unsigned 
   return why->ok() ? Status() : Status(Errno::corrupt);
 }
 
-Status newest_root(vx_bdev *dev, const disk::Geometry &g, MutBytes buf,
-                   FnRef<void(unsigned, unsigned, Errno, const disk::Refusal &)> told) {
-  u64 best = 0;
-  unsigned best_slot = 0, best_mirror = 0;
+Result<RootFound> newest_root(vx_bdev *dev, const disk::Geometry &g, MutBytes buf,
+                              FnRef<void(unsigned, unsigned, Errno, const disk::Refusal &)> told) {
+  RootFound best;
+  u64 txn[2][2] = {};  // by slot and copy; 0: not usable
   Errno err = Errno::corrupt;
   for (unsigned slot = 0; slot < 2; slot++) {
     for (unsigned mirror = 0; mirror < 2; mirror++) {
@@ -100,17 +100,16 @@ Status newest_root(vx_bdev *dev, const disk::Geometry &g, MutBytes buf,
         if (st.code() != Errno::corrupt) err = st.code();
         continue;
       }
-      u64 txn = reinterpret_cast<const disk::RootDisk *>(buf.data())->header.txn;
-      if (txn > best) {
-        best = txn;
-        best_slot = slot;
-        best_mirror = mirror;
-      }
+      txn[slot][mirror] = reinterpret_cast<const disk::RootDisk *>(buf.data())->header.txn;
+      if (txn[slot][mirror] > best.txn) best = {.slot = slot, .mirror = mirror, .txn = txn[slot][mirror]};
     }
   }
-  if (best == 0) return err;
+  if (best.txn == 0) return err;
+  const u64(&other)[2] = txn[1 - best.slot];
+  if (other[1] == 0) best.newer = other[0] ? NewerRoot::possible : NewerRoot::likely;
   disk::Refusal why;
-  return read_root(dev, g, best_slot, best_mirror, buf, &why);
+  VX_TRY(read_root(dev, g, best.slot, best.mirror, buf, &why));
+  return best;
 }
 
 }  // namespace vexfs::store

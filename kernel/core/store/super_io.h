@@ -22,8 +22,21 @@ Result<SuperFound> find_super(vx_bdev *dev);
 // Reads slot `slot` (0, 1), copy `mirror`, into buf (root_blocks). What was wrong with it is in *why.
 Status read_root(vx_bdev *dev, const disk::Geometry &g, unsigned slot, unsigned mirror, MutBytes buf,
                  disk::Refusal *why);
+// Is the newest root that is found the newest that there was? A commit writes the first copy of a slot and, when that is
+// durable, the mirror; so a power cut leaves the slot as it was, with the first copy torn, or with a new first copy and a
+// mirror that is old or torn. Of anything else damage is the cause, and the slot may have held a later state.
+enum class NewerRoot : u8 {
+  none,      // the slots are as commits and power cuts leave them
+  possible,  // the mirror of the other slot is damaged, its first copy is old: was that not the newest, it is lost
+  likely,    // neither copy of the other slot is usable
+};
+struct RootFound {
+  unsigned slot = 0, mirror = 0;
+  u64 txn = 0;
+  NewerRoot newer = NewerRoot::none;
+};
 // The newest valid root of all copies, in buf. corrupt: none is valid. Calls told for each damaged copy.
-Status newest_root(vx_bdev *dev, const disk::Geometry &g, MutBytes buf,
-                   FnRef<void(unsigned slot, unsigned mirror, Errno err, const disk::Refusal &)> told);
+Result<RootFound> newest_root(vx_bdev *dev, const disk::Geometry &g, MutBytes buf,
+                              FnRef<void(unsigned slot, unsigned mirror, Errno err, const disk::Refusal &)> told);
 
 }  // namespace vexfs::store

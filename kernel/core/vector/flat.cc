@@ -20,12 +20,21 @@ bool accepted(RowView &rows, const SearchParams &params, u32 slot, SearchStats *
 }  // namespace flat_impl
 
 void TopK::add(u32 key, u32 slot) {
-  u32 at = n < k ? n++ : k - 1;
-  while (at && (hits[at - 1].key > key || (hits[at - 1].key == key && hits[at - 1].slot > slot))) {
-    hits[at] = hits[at - 1];
-    at--;
+  const Hit h{key, slot};
+  u64 owner = 0;
+  u32 at = n;  // whose place is given up
+  if (owners) {
+    owner = owner_of(ctx, slot);
+    for (at = 0; at < n && owners[at] != owner;) at++;
+    if (at < n && nearer(hits[at], h)) return;
   }
-  hits[at] = Hit{key, slot};
+  if (at == n) at = n < k ? n++ : k - 1;
+  for (; at && nearer(h, hits[at - 1]); at--) {
+    hits[at] = hits[at - 1];
+    if (owners) owners[at] = owners[at - 1];
+  }
+  hits[at] = h;
+  if (owners) owners[at] = owner;
 }
 
 Status scan_exact(RowView &rows, const simd::Space &space, const simd::Query *queries, u32 nq, u32 begin, u32 end,
@@ -71,15 +80,15 @@ Status scan_exact(RowView &rows, const simd::Space &space, const simd::Query *qu
   return {};
 }
 
-Status scan_slots(RowView &rows, const simd::Space &space, const simd::Query &query, const u32 *slots, u32 n,
-                  const SearchParams &params, Scratch &scratch, TopK *top, SearchStats *stats) {
+Status scan_slots(RowView &rows, const simd::Space &space, const simd::Query *queries, u32 nq, const u32 *slots, u32 n,
+                  const SearchParams &params, Scratch &scratch, TopK *tops, SearchStats *stats) {
   constexpr u32 batch = simd::section_rows;
   struct Gathered {
     const void *row[batch];
     u32 slot[batch], aux[batch], key[batch];
   };
   Gathered *g = VX_TRY(scratch.array<Gathered>(Scratch::scan, 1));
-  u32 batches = 0;
+  u32 scored = 0;
   for (u32 i = 0; i < n;) {
     u32 m = 0;
     for (; i < n && m < batch; i++) {
@@ -94,15 +103,21 @@ Status scan_slots(RowView &rows, const simd::Space &space, const simd::Query &qu
       g->aux[m] = rows.aux_off ? rows.aux(*row, slots[i]) : 0;
       m++;
     }
-    space.score(query, g->row, g->aux, m, g->key);
-    for (u32 j = 0; j < m; j++)
-      if (top->wants(g->key[j], g->slot[j]) && flat_impl::accepted(rows, params, g->slot[j], stats))
-        top->add(g->key[j], g->slot[j]);
+    for (u32 q = 0; q < nq; q++) {
+      TopK &top = tops[q];
+      space.score(queries[q], g->row, g->aux, m, g->key);
+      for (u32 j = 0; j < m; j++)
+        if (g->key[j] <= top.limit() && top.wants(g->key[j], g->slot[j]) &&
+            flat_impl::accepted(rows, params, g->slot[j], stats))
+          top.add(g->key[j], g->slot[j]);
+    }
     if (stats) {
-      stats->distances += m;
+      stats->distances += u64{m} * nq;
       stats->scanned += m;
     }
-    if (++batches % 32 == 0) {
+    scored += nq;
+    if (scored >= 32) {
+      scored = 0;
       if (params.interrupted && params.interrupted(params.ctx)) return Errno::intr;
       if (rows.pause) rows.pause(rows);
       vx_yield();

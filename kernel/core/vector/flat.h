@@ -6,16 +6,29 @@
 
 namespace vexfs::vector {
 
+// The order of hits: nearer first, of rows that are equally far the one in the lower slot.
+constexpr bool nearer(const Hit &a, const Hit &b) { return a.key < b.key || (a.key == b.key && a.slot < b.slot); }
+
 // The k nearest of all that was offered, for merging: an ascending array.
 // Storage is the caller's: k hits.
 struct TopK {
   Hit *hits = nullptr;
   u32 k = 0;
   u32 n = 0;
-  // The key from which on nothing can enter any more.
-  u32 limit() const { return n < k ? simd::key_farthest : hits[n - 1].key; }
+  // ---- bounds: nothing farther than key_max, nothing up to and including `after`
+  u32 key_max = simd::key_farthest;
+  bool has_after = false;
+  Hit after{0, 0};
+  // ---- grouped: of rows with one owner the nearest alone. k owners' room, and who tells a row's owner.
+  u64 *owners = nullptr;
+  u64 (*owner_of)(void *ctx, u32 slot) = nullptr;
+  void *ctx = nullptr;
+
+  // The key beyond which nothing can enter any more.
+  u32 limit() const { return n < k ? key_max : hits[n - 1].key; }
   bool wants(u32 key, u32 slot) const {
-    return n < k || key < hits[n - 1].key || (key == hits[n - 1].key && slot < hits[n - 1].slot);
+    const Hit h{key, slot};
+    return key <= key_max && (n < k || nearer(h, hits[n - 1])) && (!has_after || nearer(after, h));
   }
   // wants() must be true; a slot must be offered once.
   void add(u32 key, u32 slot);
@@ -26,7 +39,7 @@ struct TopK {
 Status scan_exact(RowView &rows, const simd::Space &space, const simd::Query *queries, u32 nq, u32 begin, u32 end,
                   const SearchParams &params, Scratch &scratch, TopK *tops, SearchStats *stats);
 // The same for chosen slots (ascending, each once): the pre-filtered scan.
-Status scan_slots(RowView &rows, const simd::Space &space, const simd::Query &query, const u32 *slots, u32 n,
-                  const SearchParams &params, Scratch &scratch, TopK *top, SearchStats *stats);
+Status scan_slots(RowView &rows, const simd::Space &space, const simd::Query *queries, u32 nq, const u32 *slots, u32 n,
+                  const SearchParams &params, Scratch &scratch, TopK *tops, SearchStats *stats);
 
 }  // namespace vexfs::vector

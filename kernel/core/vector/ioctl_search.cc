@@ -8,6 +8,8 @@ namespace {
 
 constexpr usize group_bytes = 512 << 10;  // of queries, and of hits, in the kernel at a time
 
+bool is_nan(u32 f32) { return (f32 & 0x7fffffff) > 0x7f800000; }
+
 struct Group {
   simd::Query q[Searcher::group_max];
   u32 counts[Searcher::group_max];
@@ -17,8 +19,17 @@ struct Group {
 }  // namespace ioctl_search_impl
 
 Status Call::check_search(Collection &c, const vexfs_search &s) {
-  if (s.flags & ~(VEXFS_SEARCH_EXACT | VEXFS_SEARCH_LIKE | VEXFS_SEARCH_SKIP_STALE)) return Errno::inval;
-  if (s.reserved0 || !all_zero(s.reserved, 4)) return Errno::inval;
+  constexpr u32 known = VEXFS_SEARCH_EXACT | VEXFS_SEARCH_LIKE | VEXFS_SEARCH_SKIP_STALE | VEXFS_SEARCH_RADIUS |
+                        VEXFS_SEARCH_AFTER | VEXFS_SEARCH_BY_OWNER;
+  if (s.flags & ~known) return Errno::inval;
+  if (s.reserved0 || s.reserved1 || !all_zero(s.reserved, 1)) return Errno::inval;
+  if (s.flags & VEXFS_SEARCH_RADIUS ? ioctl_search_impl::is_nan(s.radius) : s.radius != 0) return Errno::inval;
+  if (s.flags & VEXFS_SEARCH_AFTER) {
+    if (ioctl_search_impl::is_nan(s.after_distance) || s.after_slot > slot_max) return Errno::inval;
+    if (s.nq != 1 || s.flags & VEXFS_SEARCH_BY_OWNER) return Errno::inval;
+  } else if (s.after_distance || s.after_slot) {
+    return Errno::inval;
+  }
   // Of another time: the host opens the snapshot and asks there (a snapshot's own id is what it is).
   if (s.as_of && s.as_of != engine_.volume().view_id()) return Errno::opnotsupp;
   if (s.nq == 0 || s.nq > VEXFS_QUERIES_MAX || s.k == 0 || s.k > VEXFS_K_MAX || s.ef > VEXFS_EF_MAX)
@@ -61,6 +72,12 @@ Status Call::run_search(Collection &c, vexfs_search &s, const vexfs_filter *filt
   o.skip_stale = s.flags & VEXFS_SEARCH_SKIP_STALE;
   o.filters = filters;
   o.nfilters = nfilters;
+  o.queries = s.nq;
+  o.by_owner = s.flags & VEXFS_SEARCH_BY_OWNER;
+  o.has_radius = s.flags & VEXFS_SEARCH_RADIUS;
+  if (o.has_radius) o.key_max = simd::key_from_f32(s.radius);
+  o.has_after = s.flags & VEXFS_SEARCH_AFTER;
+  if (o.has_after) o.after = {simd::key_from_f32(s.after_distance), static_cast<u32>(s.after_slot)};
   o.caller = &caller_;
   bool like = s.flags & VEXFS_SEARCH_LIKE;
   const simd::Space &space = c.space();
@@ -79,15 +96,15 @@ Status Call::run_search(Collection &c, vexfs_search &s, const vexfs_filter *filt
   simd::Query *q = state.as<ioctl_search_impl::Group>()->q;
   u32 *counts = state.as<ioctl_search_impl::Group>()->counts;
   if (like) VX_TRY(like_query(c, s, queries.bytes(), &q[0], &o.exclude_owner));
-  Searcher searcher(engine_, c, o);
-  VX_TRY(searcher.init());
+  Box<Searcher> searcher = VX_TRY(Box<Searcher>::make(engine_, c, o));
+  VX_TRY(searcher->init());
   for (u32 done = 0; done < s.nq;) {
     if (interrupted(this)) return Errno::intr;
     u32 n = min_of(group, s.nq - done);
     if (!like) VX_TRY(copy_in(raw.bytes(), s.queries + u64{done} * source, n * source));
     for (u32 j = 0; j < n && !like; j++)
       VX_TRY(space.prepare_query(raw.bytes() + j * source, from, queries.bytes() + j * prepared, &q[j]));
-    VX_TRY(searcher.run(q, n, hits.as<vexfs_hit>(), counts));
+    VX_TRY(searcher->run(q, n, hits.as<vexfs_hit>(), counts));
     for (u32 j = 0; j < n; j++)
       VX_TRY(copy_out(s.hits + (u64{done} + j) * s.k * sizeof(vexfs_hit), hits.as<vexfs_hit>() + usize{j} * s.k,
                       usize{counts[j]} * sizeof(vexfs_hit)));
@@ -95,11 +112,12 @@ Status Call::run_search(Collection &c, vexfs_search &s, const vexfs_filter *filt
     s.found = counts[n - 1];
     done += n;
   }
-  s.distances = searcher.stats().distances;
-  s.hops = searcher.stats().hops;
-  s.scanned = searcher.stats().scanned;
+  s.distances = searcher->stats().distances;
+  s.hops = searcher->stats().hops;
+  s.scanned = searcher->stats().scanned;
   s.elapsed_ns = vx_clock_mono_ns() - start;
-  if (plan) *plan = searcher.plan();
+  s.plan = searcher->plan();
+  if (plan) *plan = s.plan;
   return {};
 }
 

@@ -15,6 +15,10 @@ class ScratchBuffer : Pinned {
   // At least n bytes, 64-byte aligned; contents undefined after growth (*fresh), else as they were. Null: no memory.
   void *ensure(usize n, unsigned flags, bool *fresh = nullptr);
   void release();
+  void swap(ScratchBuffer &o) {
+    std::swap(p_, o.p_);
+    std::swap(cap_, o.cap_);
+  }
   usize bytes() const { return cap_; }
   void *data() const { return p_; }
 

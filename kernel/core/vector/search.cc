@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-// The course of a search: plan, index walk, scan of what is not indexed, merging, delivery. Filters and permission are
-// in search_accept.cc.
+// The course of a search: what filters name, scan of what is not indexed, merging, delivery.
 #include "search.h"
 
 #include <algorithm>
@@ -16,8 +15,19 @@ constexpr u32 rounds_max = 4;        // looks for rows that replaced others mean
 }  // namespace search_impl
 
 Status Searcher::init() {
-  VX_TRY(storage_.resize(usize{o_.k} * group_max));
-  for (u32 i = 0; i < group_max; i++) tops_[i].hits = storage_.data() + usize{i} * o_.k;
+  k_ = o_.k + (o_.has_radius || o_.has_after || o_.by_owner);
+  VX_TRY(storage_.resize(usize{k_} * group_max));
+  if (o_.by_owner) VX_TRY(owners_.resize(usize{k_} * group_max));
+  for (u32 i = 0; i < group_max; i++) {
+    tops_[i] = TopK{.hits = storage_.data() + usize{i} * k_,
+                    .k = k_,
+                    .key_max = o_.key_max,
+                    .has_after = o_.has_after,
+                    .after = o_.after,
+                    .owner_of = owner_of,
+                    .ctx = this};
+    if (o_.by_owner) tops_[i].owners = owners_.data() + usize{i} * k_;
+  }
   find_present();
   return {};
 }
@@ -29,7 +39,7 @@ bool Searcher::interrupted(void *ctx) {
 
 SearchParams Searcher::params() {
   SearchParams p;
-  p.k = o_.k;
+  p.k = k_;
   p.ef = o_.ef;
   p.ctx = this;
   p.accept = accepting_ ? accept : nullptr;
@@ -61,6 +71,8 @@ Status Searcher::add_slots(u32 slot, u32 count, u32 limit) {
 
 // When a filter names few rows, they are gathered and only they are scored. False: it does not pay.
 Result<bool> Searcher::choose_slots(View &view) {
+  if (chosen_of_ && chosen_of_ == view.slots()) return true;  // for the queries before
+  chosen_of_ = 0;
   slots_.clear();
   OwnerRefs refs(engine_.volume());
   for (u32 i = 0; i < o_.nfilters; i++) {
@@ -70,7 +82,10 @@ Result<bool> Searcher::choose_slots(View &view) {
       u32 slot = 0;
       for (;;) {
         Result<OwnerRefs::Run> r = refs.next(f.a, c_.cid(), slot);
-        if (r.code() == Errno::noent || (r.ok() && r->cid != c_.cid())) return true;
+        if (r.code() == Errno::noent || (r.ok() && r->cid != c_.cid())) {
+          chosen_of_ = view.slots();
+          return true;
+        }
         if (!r.ok()) return r.error();
         if (slots_.size() + r->count > search_impl::chosen_max) break;
         VX_TRY(add_slots(r->slot, r->count, view.slots()));
@@ -88,35 +103,12 @@ Result<bool> Searcher::choose_slots(View &view) {
         id = to + 1;
       }
       std::sort(slots_.begin(), slots_.end());
+      chosen_of_ = view.slots();
       return true;
     }
     slots_.clear();
   }
   return false;
-}
-
-Status Searcher::walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l) {
-  u32 n = view.slots(), upto = min_of(n, l.upto.load(std::memory_order_acquire));
-  // Rows from `upto` on are scanned below; some of them may be in the graph already.
-  limit_ = upto;
-  upto_ = upto;
-  accepting_ = need_accept(upto, n);
-  SearchParams p = params();
-  bool thin = false;
-  for (u32 j = 0; j < nq; j++) {
-    tops_[j].n = VX_TRY(l.index->search(view.rows(), q[j], p, scratch_, tops_[j].hits, &stats_));
-    thin = thin || tops_[j].n < o_.k;
-  }
-  limit_ = slot_none;
-  accepting_ = need_accept(n, n);
-  // Fewer than k although there are more: the filter hides most of what the walk meets, so every row is looked at.
-  if (thin && (accepting_ || tops_[0].n < min_of(c_.table().live(), o_.k))) {
-    plan_ = VEXFS_PLAN_SCAN;
-    engine_.stats().exact_fallbacks.fetch_add(1, std::memory_order_relaxed);
-    for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
-    return scan_all(view, q, nq, 0, n);
-  }
-  return scan_all(view, q, nq, upto, n);
 }
 
 Status Searcher::search(View &view, const simd::Query *q, u32 nq) {
@@ -125,27 +117,30 @@ Status Searcher::search(View &view, const simd::Query *q, u32 nq) {
   limit_ = slot_none;
   accepting_ = need_accept(n, n);
   plan_ = VEXFS_PLAN_SCAN;
-  bool chosen = VX_TRY(choose_slots(view));
-  if (chosen) {
-    for (u32 j = 0; j < nq; j++)
-      VX_TRY(scan_slots(view.rows(), c_.space(), q[j], slots_.data(), static_cast<u32>(slots_.size()), params(),
-                        scratch_, &tops_[j], &stats_));
-    return {};
+  if (VX_TRY(choose_slots(view))) {
+    plan_ = VEXFS_PLAN_NAMED;
+    return scan_slots(view.rows(), c_.space(), q, nq, slots_.data(), static_cast<u32>(slots_.size()), params(),
+                      scratch_, tops_, &stats_);
   }
   LiveIndex *l = o_.exact || n < walked_slots_min ? nullptr : c_.index().acquire();
-  if (!l) return scan_all(view, q, nq, 0, n);
-  plan_ = VEXFS_PLAN_INDEX;
-  Status s = walk(view, q, nq, *l);
-  if (!s.ok() && c_.index().blame(l, s.error())) {
-    engine_.stats().index_dropped.fetch_add(1, std::memory_order_relaxed);
-    plan_ = VEXFS_PLAN_SCAN;
-    upto_ = 0;
-    limit_ = slot_none;
-    accepting_ = need_accept(n, n);
-    for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
-    s = scan_all(view, q, nq, 0, n);
+  Result<Way> way = plan_filters(view.rows(), n, l != nullptr);
+  Status s = way.ok() ? Status() : Status(way.error());
+  if (s.ok() && *way == Way::matching) s = scan_matching(view, q, nq);
+  if (s.ok() && *way == Way::scan) s = scan_all(view, q, nq, 0, n);
+  if (s.ok() && *way == Way::walk) {
+    s = walk(view, q, nq, *l);
+    if (!s.ok() && c_.index().blame(l, s.error())) {
+      engine_.stats().index_dropped.fetch_add(1, std::memory_order_relaxed);
+      plan_ = VEXFS_PLAN_SCAN;
+      upto_ = 0;
+      limit_ = slot_none;
+      accepting_ = need_accept(n, n);
+      planned_ = false;
+      for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
+      s = scan_all(view, q, nq, 0, n);
+    }
   }
-  c_.index().release(l);
+  if (l) c_.index().release(l);
   return s;
 }
 
@@ -181,7 +176,7 @@ void Searcher::drop_duplicates(TopK &top) {
 
 Status Searcher::deliver(TopK &top, vexfs_hit *out, u32 *count) {
   *count = 0;
-  for (u32 i = 0; i < top.n; i++) {
+  for (u32 i = 0; i < min_of(top.n, o_.k); i++) {
     u32 slot = top.hits[i].slot;
     const RowMeta *m = VX_TRY(meta(slot));
     vexfs_hit hit{};
@@ -190,6 +185,7 @@ Status Searcher::deliver(TopK &top, vexfs_hit *out, u32 *count) {
     hit.offset = m->offset;
     hit.length = m->length;
     hit.tag = m->tag;
+    hit.slot = slot;
     hit.distance = simd::f32_from_key(top.hits[i].key);
     if (slot < upto_) hit.flags |= VEXFS_ROW_INDEXED;
     if (m->owner) {
@@ -200,6 +196,7 @@ Status Searcher::deliver(TopK &top, vexfs_hit *out, u32 *count) {
     }
     out[(*count)++] = hit;
   }
+  if (*count && top.n > o_.k) out[*count - 1].flags |= VEXFS_ROW_MORE;
   return {};
 }
 
@@ -219,7 +216,6 @@ Status Searcher::run(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *co
   u64 start = vx_clock_mono_ns();
   SearchStats before = stats_;
   for (u32 j = 0; j < n; j++) {
-    tops_[j].k = o_.k;
     tops_[j].n = 0;
     counts[j] = 0;
   }

@@ -3,10 +3,15 @@
 //
 // A search answers as of its start: rows added or removed meanwhile may or may not be seen, but a row that is being
 // updated is always found, once. Nothing here takes a lock that a writer or another search holds for long.
+//
+// Which rows may be hits is asked in two ways. One by one, of rows that are near enough (accept(), search_accept.cc); or
+// of all rows before anything is scored, into a Selection (search_select.cc). Which of the two, and whether then the index
+// is walked or the selected rows are scored, is what search_plan.cc decides, once for all queries of a call.
 #pragma once
 #include "../uapi.h"
 #include "engine.h"
 #include "flat.h"
+#include "selection.h"
 
 namespace vexfs::vector {
 
@@ -27,6 +32,12 @@ struct SearchOptions {
   u64 exclude_owner = 0;  // 0: none
   const vexfs_filter *filters = nullptr;
   u32 nfilters = 0;
+  u32 queries = 1;  // in the whole call
+  // ---- bounds (see TopK)
+  bool has_radius = false, has_after = false;
+  u32 key_max = simd::key_farthest;
+  Hit after{0, 0};
+  bool by_owner = false;
   vx_caller *caller = nullptr;
 };
 
@@ -45,8 +56,36 @@ class Searcher : Pinned {
   static bool accept(void *ctx, u32 slot);
   static bool interrupted(void *ctx);
   bool accept_row(u32 slot);
-  bool passes(const RowMeta &m);
+  bool place_passes(const RowMeta &m);
   bool owner_passes(const RowMeta &m);
+  static u64 owner_of(void *ctx, u32 slot);
+  // ---- of all rows at once (search_select.cc)
+  enum class Asked : u8 { none, columns, all };  // what a selection says: nothing; filters of columns; may be returned
+  u64 column_mask(const RowMeta *m, u32 n) const;
+  bool has_columns() const;
+  bool has_places() const;
+  Status select(RowView &rows, u32 upto, Asked what);
+  Status extend(RowView &rows, u32 upto);
+  Status ask_selected(RowView &rows, u32 upto);
+  Result<const RowMeta *> chunk_meta(u32 number);
+  const RowMeta *resident_meta(u32 number) const;
+  Status breathe(RowView &rows);
+  // ---- the plan (search_plan.cc)
+  enum class Way : u8 { scan, matching, walk };
+  struct Estimate {
+    u64 rows = 0;      // live
+    u64 columns = 0;   // of them pass the filters of columns
+    u64 matching = 0;  // and those of places
+    u64 absent = 0;    // rows whose chunks are not in memory
+  };
+  Result<Estimate> estimate(u32 n);
+  Result<Way> plan_filters(RowView &rows, u32 n, bool index);
+  Result<Way> plan_anew(RowView &rows, u32 n, bool index);
+  u64 select_cost(const Estimate &e) const;
+  u64 row_cost() const;
+  u64 walked_rows(u64 matching, u64 rows) const;
+  Status score_selected(FnRef<Status()> score);
+  Status scan_matching(View &view, const simd::Query *q, u32 nq);
   Result<InodeNote *> note(u64 ino);
   Status grow_notes();
   Result<bool> below(u64 ino, u32 filter, u64 top);
@@ -63,12 +102,22 @@ class Searcher : Pinned {
   Result<bool> find_apart(LiveIndex &l, u32 upto);
   Result<bool> find_died(LiveIndex *l, u32 upto, u32 most);
   Status scan_past(View &then, View &now, const simd::Query *q, u32 nq, u32 begin, u32 end);
+  Status matching_past(View &then, View &now, const simd::Query *q, u32 nq);
+  Result<bool> answer_there(View &then, View &now, const simd::Query *q, u32 nq, LiveIndex *l);
   Status score_named(View &then, View &now, const simd::Query *q, u32 nq);
 
   Result<bool> choose_slots(View &view);
   Status add_slots(u32 slot, u32 count, u32 limit);
   Status scan_all(View &view, const simd::Query *q, u32 nq, u32 begin, u32 end);
+  // ---- the index (search_walk.cc)
+  struct Breadth {  // how wide a walk for k hits has to be, and how many hits are all there can be
+    FnRef<u32(u32 k)> ef;
+    u64 all;
+  };
+  Result<bool> walk_one(RowView &rows, const simd::Query &q, LiveIndex &l, const Breadth &b, TopK &top);
+  Result<bool> walk_deep(RowView &rows, const simd::Query &q, LiveIndex &l, const Breadth &b, TopK &top);
   Status walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l);
+  bool deep() const { return o_.has_after || o_.by_owner; }
   Status search(View &view, const simd::Query *q, u32 nq);
   Status catch_up(View &view, const simd::Query *q, u32 nq, u64 updates);
   Status answer(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts);
@@ -91,7 +140,15 @@ class Searcher : Pinned {
   Errno trouble_ = Errno::ok;                 // in accept(), which cannot say so itself
   TopK tops_[group_max];
   Vec<Hit> storage_;
-  Vec<u32> slots_;  // chosen by filters
+  Vec<u64> owners_;
+  Vec<Hit> found_;     // by a walk that brings more than is wanted
+  u32 k_ = 0;          // one more than wanted where it is told whether there are more
+  Vec<u32> slots_;     // chosen by filters
+  u32 chosen_of_ = 0;  // slots there were when choose_slots() last found few; 0: it has not
+  Selection selection_;
+  Asked selected_ = Asked::none;
+  bool planned_ = false;
+  Way way_ = Way::scan;
   InodeNote *notes_ = nullptr;
   u32 notes_cap_ = 0, notes_n_ = 0;
 };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-// Which rows a search may return: filters, permission of the caller, freshness. Asked for near rows only; what is
-// learnt of an inode is kept until the search is over.
+// Whether a search may return a row: filters, permission of the caller, freshness. What is learnt of an inode is kept
+// until the search is over.
 #include "search.h"
 
 namespace vexfs::vector {
@@ -23,7 +23,7 @@ Searcher::~Searcher() {
 // Without filters, owners or a limit every live row is welcome, and nobody need be asked.
 bool Searcher::need_accept(u32 upto, u32 n) const {
   bool permission = c_.has_owners() && !(o_.caller == nullptr || o_.caller->trusted);
-  return upto != n || o_.nfilters || o_.exclude_owner || o_.skip_stale || permission;
+  return upto != n || o_.nfilters || o_.exclude_owner || o_.skip_stale || o_.by_owner || permission;
 }
 
 Status Searcher::grow_notes() {
@@ -92,32 +92,19 @@ Result<bool> Searcher::below(u64 ino, u32 filter, u64 top) {
   return inside;
 }
 
-bool Searcher::passes(const RowMeta &m) {
+// The filters that take more than the row's own columns.
+bool Searcher::place_passes(const RowMeta &m) {
   for (u32 i = 0; i < o_.nfilters; i++) {
     const vexfs_filter &f = o_.filters[i];
+    if (f.kind != VEXFS_FILTER_SUBTREE) continue;
     bool in = false;
-    switch (f.kind) {
-      case VEXFS_FILTER_ID_RANGE:
-        in = m.id >= f.a && m.id <= f.b;
-        break;
-      case VEXFS_FILTER_TAG_RANGE:
-        in = m.tag >= f.a && m.tag <= f.b;
-        break;
-      case VEXFS_FILTER_OWNER:
-        in = m.owner == f.a;
-        break;
-      case VEXFS_FILTER_SUBTREE:
-        if (m.owner) {
-          Result<bool> r = below(m.owner, i, f.a);
-          if (!r.ok()) {
-            trouble_ = r.code();
-            return false;
-          }
-          in = *r;
-        }
-        break;
-      default:
-        break;
+    if (m.owner) {
+      Result<bool> r = below(m.owner, i, f.a);
+      if (!r.ok()) {
+        trouble_ = r.code();
+        return false;
+      }
+      in = *r;
     }
     if (in == bool(f.flags & VEXFS_FILTER_NOT)) return false;
   }
@@ -144,14 +131,25 @@ bool Searcher::owner_passes(const RowMeta &m) {
 bool Searcher::accept_row(u32 slot) {
   if (slot >= limit_) return false;
   if (past_ && !seen_then(slot)) return false;
+  const bool decided = slot < selection_.end();
+  if (decided && !selection_.has(slot)) return false;
+  if (decided && selected_ == Asked::all) return true;
   Result<const RowMeta *> r = meta(slot);
   if (!r.ok()) {
     trouble_ = r.code();
     return false;
   }
   const RowMeta &m = **r;
-  if (o_.exclude_owner && m.owner == o_.exclude_owner) return false;
-  return passes(m) && owner_passes(m);
+  return (decided || column_mask(&m, 1)) && place_passes(m) && owner_passes(m);
+}
+
+// For grouping. It has just been accepted, so its metadata is there.
+u64 Searcher::owner_of(void *ctx, u32 slot) {
+  auto *self = static_cast<Searcher *>(ctx);
+  Result<const RowMeta *> m = self->meta(slot);
+  if (m.ok()) return (*m)->owner;
+  self->trouble_ = m.code();
+  return 0;
 }
 
 bool Searcher::accept(void *ctx, u32 slot) { return static_cast<Searcher *>(ctx)->accept_row(slot); }

@@ -79,9 +79,8 @@ Status Searcher::score_named(View &then, View &now, const simd::Query *q, u32 nq
     bool own = only_then(slots_[first]);
     usize end = first + 1;
     while (end < n && only_then(slots_[end]) == own) end++;
-    for (u32 j = 0; j < nq; j++)
-      VX_TRY(scan_slots(own ? then.rows() : now.rows(), c_.space(), q[j], slots_.data() + first,
-                        static_cast<u32>(end - first), params(), scratch_, &tops_[j], &stats_));
+    VX_TRY(scan_slots(own ? then.rows() : now.rows(), c_.space(), q, nq, slots_.data() + first,
+                      static_cast<u32>(end - first), params(), scratch_, tops_, &stats_));
     first = end;
   }
   return {};
@@ -128,27 +127,37 @@ Result<bool> Searcher::find_died(LiveIndex *l, u32 upto, u32 most) {
   return true;
 }
 
+Status Searcher::matching_past(View &then, View &now, const simd::Query *q, u32 nq) {
+  VX_TRY(select(now.rows(), then.slots(), plan_ == VEXFS_PLAN_INDEX_MATCHING ? Asked::all : Asked::columns));
+  return score_selected([&] { return score_named(then, now, q, nq); });
+}
+
 // False: the snapshot's own index is to be asked.
 Result<bool> Searcher::walk_past(View &then, View &now, const simd::Query *q, u32 nq, LiveIndex &l) {
   const u32 n = then.slots(), upto = min_of(n, l.upto.load(std::memory_order_acquire));
   if (!VX_TRY(find_apart(l, upto))) return false;
+  const u32 live = c_.table().live(), nodes = l.index->counts().nodes;
+  const bool filtered = need_accept(n, n);
+  const u64 all = filtered ? (selection_.end() >= upto ? selection_.count() : ~u64{0}) : live;
+  auto ef = [&](u32 k) { return past_impl::ef_now(max_of(o_.ef, k), nodes, live, walk_dead_); };
   bool thin = false;
   limit_ = upto;
   walking_ = true;
-  SearchParams p = params();
-  p.ef = past_impl::ef_now(o_.ef, l.index->counts().nodes, c_.table().live(), walk_dead_);
-  for (u32 j = 0; j < nq; j++) {
-    tops_[j].n = VX_TRY(l.index->search(now.rows(), q[j], p, scratch_, tops_[j].hits, &stats_));
-    thin = thin || tops_[j].n + slots_.size() < min_of(o_.k, c_.table().live());
-  }
+  plan_ = selection_.end() ? VEXFS_PLAN_FILTERED_INDEX : VEXFS_PLAN_INDEX;
+  for (u32 j = 0; j < nq && !thin; j++)
+    // What is scored apart the walk does not bring.
+    thin = VX_TRY(walk_one(now.rows(), q[j], l, {ef, all - min_of<u64>(all, slots_.size())}, tops_[j]));
   walking_ = false;
   limit_ = n;
   upto_ = upto;
   if (thin) {  // filters, or what came since, hide most of what the walk meets
-    plan_ = VEXFS_PLAN_SCAN;
     engine_.stats().exact_fallbacks.fetch_add(1, std::memory_order_relaxed);
     for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
-    VX_TRY(scan_past(then, now, q, nq, 0, n));
+    plan_ = filtered ? VEXFS_PLAN_INDEX_MATCHING : VEXFS_PLAN_SCAN;
+    if (!filtered || n > Selection::slots_max)
+      VX_TRY(scan_past(then, now, q, nq, 0, n));
+    else
+      VX_TRY(matching_past(then, now, q, nq));
     return true;
   }
   VX_TRY(score_named(then, now, q, nq));
@@ -163,6 +172,21 @@ u32 Searcher::given_up() const {
   return n;
 }
 
+// As the plan says. False: the present cannot tell.
+Result<bool> Searcher::answer_there(View &then, View &now, const simd::Query *q, u32 nq, LiveIndex *l) {
+  const u32 n = then.slots();
+  const Way way = VX_TRY(plan_filters(now.rows(), n, l != nullptr));
+  if (way == Way::matching) {
+    plan_ = VEXFS_PLAN_MATCHING;
+    VX_TRY(matching_past(then, now, q, nq));
+    return true;
+  }
+  if (l) return walk_past(then, now, q, nq, *l);
+  if (!o_.exact && n >= walked_slots_min && c_.index().backlog() < n) return false;  // there was an index then
+  VX_TRY(scan_past(then, now, q, nq, 0, n));
+  return true;
+}
+
 // As search(), through the present. False: it cannot tell.
 Result<bool> Searcher::search_past(View &then, View &now, const simd::Query *q, u32 nq) {
   const u32 n = then.slots(), before = given_up();
@@ -173,17 +197,14 @@ Result<bool> Searcher::search_past(View &then, View &now, const simd::Query *q, 
   plan_ = VEXFS_PLAN_SCAN;
   bool known = true;
   if (VX_TRY(choose_slots(then))) {
+    plan_ = VEXFS_PLAN_NAMED;
     VX_TRY(score_named(then, now, q, nq));
-  } else if (LiveIndex *l = o_.exact || n < walked_slots_min ? nullptr : present_->index().acquire()) {
-    plan_ = VEXFS_PLAN_INDEX;
-    Result<bool> r = walk_past(then, now, q, nq, *l);
-    if (!r.ok()) (void)present_->index().blame(l, r.error());
-    present_->index().release(l);
-    known = VX_TRY(std::move(r));
-  } else if (!o_.exact && n >= walked_slots_min && c_.index().backlog() < n) {
-    return false;  // there was an index then
   } else {
-    VX_TRY(scan_past(then, now, q, nq, 0, n));
+    LiveIndex *l = o_.exact || n < walked_slots_min ? nullptr : present_->index().acquire();
+    Result<bool> r = answer_there(then, now, q, nq, l);
+    if (l && !r.ok()) (void)present_->index().blame(l, r.error());
+    if (l) present_->index().release(l);
+    known = VX_TRY(std::move(r));
   }
   // What was given up meanwhile may have been passed over, and what is damaged taken for sound.
   return known && given_up() == before && present_->table().bad_dead_rows() == 0;
@@ -206,6 +227,8 @@ Status Searcher::answer_past(const simd::Query *queries, u32 n, vexfs_hit *hits,
     }
   }
   trouble_ = Errno::ok;
+  planned_ = false;
+  chosen_of_ = 0;
   for (u32 j = 0; j < n; j++) {
     tops_[j].n = 0;
     counts[j] = 0;

@@ -146,6 +146,13 @@ Result<const RowMeta *> Table::meta(u32 slot) {
   }
 }
 
+const RowMeta *Table::resident_meta(u32 number) const {
+  ChunkMap *m = map();
+  if (number >= m->cap) return nullptr;
+  Chunk *c = m->chunks[number].load(std::memory_order_acquire);
+  return c ? c->meta.load(std::memory_order_acquire) : nullptr;
+}
+
 // ---------------------------------------------------------------------------------------------------------- dead rows
 bool Table::hidden(u32 slot) const {
   ChunkMap *m = map();

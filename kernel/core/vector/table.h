@@ -42,6 +42,8 @@ class Table : Pinned {
   ChunkMap *map() const { return map_.load(std::memory_order_acquire); }
   // The metadata of a published row. io, nomem, corrupt.
   Result<const RowMeta *> meta(u32 slot);
+  // The same of a whole chunk, if it is in memory; else null.
+  const RowMeta *resident_meta(u32 number) const;
   // Dead, or left out of searches because it is damaged.
   bool hidden(u32 slot) const;
   bool is_damaged(u32 slot);

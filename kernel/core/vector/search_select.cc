@@ -1,0 +1,156 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Evaluating filters for all rows: column by column over runs of 64 rows, then, where asked for, places and permission of
+// what is left.
+#include "search.h"
+
+namespace vexfs::vector {
+namespace select_impl {
+namespace {
+
+constexpr u32 window = 1 << 14;  // selected slots scored at a time
+
+// Bit i: from <= column(m[i]) <= to. Without a branch, so that it runs at the speed of reading.
+template <class Column>
+u64 in_range(const RowMeta *m, u32 n, u64 from, u64 to, Column column) {
+  if (to < from) return 0;
+  const u64 span = to - from;
+  u64 mask = 0;
+  for (u32 i = 0; i < n; i++) mask |= u64{column(m[i]) - from <= span} << i;
+  return mask;
+}
+
+}  // namespace
+}  // namespace select_impl
+
+bool Searcher::has_columns() const {
+  if (o_.exclude_owner || o_.by_owner) return true;
+  for (u32 i = 0; i < o_.nfilters; i++)
+    if (o_.filters[i].kind != VEXFS_FILTER_SUBTREE) return true;
+  return false;
+}
+
+bool Searcher::has_places() const {
+  for (u32 i = 0; i < o_.nfilters; i++)
+    if (o_.filters[i].kind == VEXFS_FILTER_SUBTREE) return true;
+  return false;
+}
+
+// Of n (1..64) rows that lie together: bit i says whether row i passes all that its own columns can tell.
+u64 Searcher::column_mask(const RowMeta *m, u32 n) const {
+  using select_impl::in_range;
+  const auto owner = [](const RowMeta &r) { return r.owner; };
+  u64 mask = n == 64 ? ~u64{0} : (u64{1} << n) - 1;
+  for (u32 i = 0; i < o_.nfilters && mask; i++) {
+    const vexfs_filter &f = o_.filters[i];
+    u64 in = 0;
+    if (f.kind == VEXFS_FILTER_SUBTREE) continue;
+    if (f.kind == VEXFS_FILTER_ID_RANGE) in = in_range(m, n, f.a, f.b, [](const RowMeta &r) { return r.id; });
+    if (f.kind == VEXFS_FILTER_TAG_RANGE) in = in_range(m, n, f.a, f.b, [](const RowMeta &r) { return r.tag; });
+    if (f.kind == VEXFS_FILTER_OWNER) in = in_range(m, n, f.a, f.a, owner);
+    mask &= f.flags & VEXFS_FILTER_NOT ? ~in : in;
+  }
+  if (o_.exclude_owner) mask &= ~in_range(m, n, o_.exclude_owner, o_.exclude_owner, owner);
+  if (o_.by_owner) mask &= in_range(m, n, 1, ~u64{0}, owner);
+  return mask;
+}
+
+// The metadata of a chunk's first row, as meta() finds it; the others lie behind it.
+Result<const RowMeta *> Searcher::chunk_meta(u32 number) { return meta(number << c_.table().shift()); }
+
+const RowMeta *Searcher::resident_meta(u32 number) const {
+  if (only_then(number << c_.table().shift())) return c_.table().resident_meta(number);
+  return present_->table().resident_meta(number);
+}
+
+// Between chunks, when no pointer to one is held.
+Status Searcher::breathe(RowView &rows) {
+  if (interrupted(this)) return Errno::intr;
+  if (rows.pause) rows.pause(rows);
+  vx_yield();
+  return {};
+}
+
+// Rows that nobody has decided yet, below `upto`.
+Status Searcher::extend(RowView &rows, u32 upto) {
+  if (selection_.end() >= upto) return {};
+  VX_TRY(selection_.reserve(upto));
+  Table &t = c_.table();
+  selection_.trim();
+  const bool dead = t.live() != t.slots() || t.damaged_count();
+  while (selection_.end() < upto) {
+    const u32 number = selection_.end() >> t.shift();
+    const u32 to = min_of(upto, (selection_.end() | (t.chunk_rows() - 1)) + 1);
+    const bool gone = t.chunk_all_dead(number);
+    const RowMeta *m = gone ? nullptr : VX_TRY(chunk_meta(number));
+    while (selection_.end() < to) {
+      const u32 at = selection_.end(), n = min_of<u32>(64, to - at);
+      u64 mask = gone ? 0 : column_mask(m + (at & (t.chunk_rows() - 1)), n);
+      for (u64 left = dead ? mask : 0; left; left &= left - 1) {
+        const auto i = static_cast<u32>(std::countr_zero(left));
+        if (t.hidden(at + i)) mask &= ~(u64{1} << i);
+      }
+      selection_.append(mask, n);
+    }
+    if (number % 16 == 15) VX_TRY(breathe(rows));
+  }
+  return {};
+}
+
+// What is selected so far from slot `from` on is asked for the rest: places, permission, freshness.
+Status Searcher::ask_selected(RowView &rows, u32 from) {
+  Table &t = c_.table();
+  for (u32 at = from & ~u32{63}; at < selection_.end(); at += 64) {
+    u64 &word = selection_.word(at >> 6);
+    u64 left = word;
+    if (at < from) left &= ~u64{0} << (from - at);
+    const RowMeta *m = left ? VX_TRY(chunk_meta(at >> t.shift())) : nullptr;
+    for (; left; left &= left - 1) {
+      const auto i = static_cast<u32>(std::countr_zero(left));
+      const RowMeta &row = m[(at + i) & (t.chunk_rows() - 1)];
+      if (place_passes(row) && owner_passes(row)) continue;
+      if (trouble_ != Errno::ok) return trouble_;
+      word &= ~(u64{1} << i);
+      selection_.uncount(1);
+    }
+    if ((at >> 6) % 256 == 255) VX_TRY(breathe(rows));
+  }
+  return {};
+}
+
+// Decides all rows below `upto`, as deep as `what` (or deeper, if they are already).
+Status Searcher::select(RowView &rows, u32 upto, Asked what) {
+  if (upto > Selection::slots_max) return Errno::nomem;
+  const u32 asked = selected_ == Asked::all ? selection_.end() & ~u32{63} : 0;
+  const bool all = what == Asked::all || selected_ == Asked::all;
+  const bool more = selection_.end() < upto || selected_ != what;
+  selected_ = Asked::columns;  // until it is done
+  VX_TRY(extend(rows, upto));
+  if (all && more) VX_TRY(ask_selected(rows, asked));
+  if (all) selected_ = Asked::all;
+  return {};
+}
+
+// The selected slots, some at a time in slots_, each to be scored by `score`.
+Status Searcher::score_selected(FnRef<Status()> score) {
+  chosen_of_ = 0;
+  for (u32 at = 0; at < selection_.end();) {
+    slots_.clear();
+    VX_TRY(selection_.gather(&at, select_impl::window, slots_));
+    if (!slots_.empty()) VX_TRY(score());
+  }
+  slots_.clear();
+  return {};
+}
+
+// Exactly the selected rows, and those that came since.
+Status Searcher::scan_matching(View &view, const simd::Query *q, u32 nq) {
+  const u32 n = view.slots();
+  if (plan_ == VEXFS_PLAN_SCAN) plan_ = VEXFS_PLAN_MATCHING;
+  VX_TRY(score_selected([&] {
+    return scan_slots(view.rows(), c_.space(), q, nq, slots_.data(), static_cast<u32>(slots_.size()), params(),
+                      scratch_, tops_, &stats_);
+  }));
+  return selection_.end() < n ? scan_all(view, q, nq, selection_.end(), n) : Status();
+}
+
+}  // namespace vexfs::vector

@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// The part of the index in a search: as many hits as are wanted, and for pages and groups as many as it takes.
+#include "search.h"
+
+namespace vexfs::vector {
+namespace walk_impl {
+namespace {
+
+// A page, or k owners, are looked for among this many times as many hits, then among four times as many ...
+constexpr u32 first_times = 2, first_times_grouped = 4, next_times = 4;
+// ... but a walk for more hits than this costs what an exact scan costs: a hit takes about a dozen rows to score, which do
+// not lie together.
+u32 deepest(u32 slots) { return min_of<u32>(VEXFS_EF_MAX, max_of<u32>(512, slots / 16)); }
+
+}  // namespace
+}  // namespace walk_impl
+
+// Walks until enough hits lie behind the last page, or are of different owners. True: the index does not bring as many.
+Result<bool> Searcher::walk_deep(RowView &rows, const simd::Query &q, LiveIndex &l, const Breadth &b, TopK &top) {
+  const u32 most = walk_impl::deepest(c_.table().slots());
+  u64 want = u64{k_} * (o_.by_owner ? walk_impl::first_times_grouped : walk_impl::first_times);
+  for (; want <= most; want *= walk_impl::next_times) {
+    VX_TRY(found_.resize(want));
+    SearchParams p = params();
+    p.k = static_cast<u32>(want);
+    p.ef = b.ef(p.k);
+    const u32 n = VX_TRY(l.index->search(rows, q, p, scratch_, found_.data(), &stats_));
+    top.n = 0;
+    for (u32 i = 0; i < n; i++)
+      if (top.wants(found_[i].key, found_[i].slot)) top.add(found_[i].key, found_[i].slot);
+    if (top.n == k_ || (n && found_[n - 1].key > o_.key_max)) return false;
+    if (n < want) return n < b.all;
+  }
+  return true;
+}
+
+// One query's hits from the index. True: fewer than there may be.
+Result<bool> Searcher::walk_one(RowView &rows, const simd::Query &q, LiveIndex &l, const Breadth &b, TopK &top) {
+  if (deep()) return walk_deep(rows, q, l, b, top);
+  SearchParams p = params();
+  p.ef = b.ef(k_);
+  top.n = VX_TRY(l.index->search(rows, q, p, scratch_, top.hits, &stats_));
+  const bool thin = top.n < k_ && top.n < b.all;
+  while (top.n && top.hits[top.n - 1].key > o_.key_max) top.n--;
+  return thin;
+}
+
+Status Searcher::walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l) {
+  const u32 n = view.slots(), upto = min_of(n, l.upto.load(std::memory_order_acquire));
+  const bool filtered = need_accept(n, n);
+  plan_ = selection_.end() ? VEXFS_PLAN_FILTERED_INDEX : VEXFS_PLAN_INDEX;
+  // Rows from `upto` on are scanned below; some of them may be in the graph already.
+  limit_ = upto;
+  upto_ = upto;
+  accepting_ = filtered || upto != n;
+  // More than are selected there are not, of rows that are decided: those that came since are scanned in any case.
+  const u64 all = !filtered ? c_.table().live() : selection_.end() >= upto ? selection_.count() : ~u64{0};
+  auto ef = [this](u32 k) { return max_of(o_.ef, k); };
+  bool thin = false;
+  for (u32 j = 0; j < nq; j++) {
+    const bool fewer = VX_TRY(walk_one(view.rows(), q[j], l, {ef, all}, tops_[j]));
+    thin = thin || fewer;
+  }
+  limit_ = slot_none;
+  accepting_ = filtered;
+  if (!thin) return scan_all(view, q, nq, upto, n);
+  // Fewer although there may be more: the filter hides most of what the walk meets.
+  engine_.stats().exact_fallbacks.fetch_add(1, std::memory_order_relaxed);
+  for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
+  if (filtered && n <= Selection::slots_max) {
+    VX_TRY(select(view.rows(), n, Asked::all));
+    plan_ = VEXFS_PLAN_INDEX_MATCHING;
+    return scan_matching(view, q, nq);
+  }
+  plan_ = VEXFS_PLAN_SCAN;
+  return scan_all(view, q, nq, 0, n);
+}
+
+}  // namespace vexfs::vector
