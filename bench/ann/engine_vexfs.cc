@@ -23,6 +23,11 @@ constexpr struct {
 } index_params[] = {
     {"m", [](vexfs_index &x, uint32_t v) { x.m = static_cast<uint16_t>(std::min(v, 65535u)); }},
     {"efc", [](vexfs_index &x, uint32_t v) { x.ef_construction = v; }},
+    {"lists", [](vexfs_index &x, uint32_t v) { x.lists = v; }},
+    {"probes", [](vexfs_index &x, uint32_t v) { x.probes = v; }},
+    {"pq_m", [](vexfs_index &x, uint32_t v) { x.pq_m = static_cast<uint16_t>(std::min(v, 65535u)); }},
+    {"tables", [](vexfs_index &x, uint32_t v) { x.tables = static_cast<uint8_t>(std::min(v, 255u)); }},
+    {"bits", [](vexfs_index &x, uint32_t v) { x.bits = static_cast<uint8_t>(std::min(v, 255u)); }},
 };
 
 // Breadths that a sweep tries where those of a graph are not the thing.

@@ -55,10 +55,19 @@ enum vexfs_metric {
 };
 
 enum vexfs_index_kind {
-  VEXFS_INDEX_FLAT = 1, /* exact scan */
-  VEXFS_INDEX_HNSW = 2
-  /* 3 LSH, 4 IVF_PQ, 5 DISKANN are reserved */
+  VEXFS_INDEX_FLAT = 1,    /* exact scan */
+  VEXFS_INDEX_HNSW = 2,    /* graph */
+  VEXFS_INDEX_LSH = 3,     /* hash tables of random projections, several buckets of each looked into */
+  VEXFS_INDEX_IVF_PQ = 4,  /* lists by centroid, with codes of 4 bits; the best are scored on the rows */
+  VEXFS_INDEX_IVF_FLAT = 6 /* lists by centroid */
+  /* 5 DISKANN is reserved */
 };
+
+#define VEXFS_IVF_LISTS_MAX 65536 /* and lists * dim at most 2^27 */
+#define VEXFS_PROBES_MAX 65536
+#define VEXFS_PQ_M_MAX 256
+#define VEXFS_LSH_TABLES_MAX 64
+#define VEXFS_LSH_BITS_MAX 32
 
 /* ------------------------------------------------------------- collections */
 struct vexfs_collection {
@@ -79,7 +88,13 @@ struct vexfs_collection {
   __u64 created_sec;                        /* out: seconds since the epoch */
   char name[VEXFS_COLLECTION_NAME_MAX + 1]; /* optional label, NUL-terminated UTF-8 */
   char model[VEXFS_MODEL_MAX + 1];          /* optional: name and version of the embedding model */
-  __u64 reserved[8];
+  __u32 lists;                              /* IVF: centroids; 0 = automatic, as all that follow */
+  __u32 probes;                             /* IVF: lists, LSH: buckets of each table, looked into for 64 of ef */
+  __u16 pq_m;                               /* IVF_PQ: codes of 4 bits for a vector, at most dim */
+  __u8 tables;                              /* LSH */
+  __u8 bits;                                /* LSH: hash functions of a table */
+  __u32 reserved1;
+  __u64 reserved[6];
 };
 
 struct vexfs_collection_list {
@@ -184,13 +199,13 @@ struct vexfs_search {
   __u16 element; /* the collection's, or VEXFS_F32 */
   __u16 reserved0;
   __u32 k;          /* 1..VEXFS_K_MAX */
-  __u32 ef;         /* HNSW: 0 = the collection's default; raised to k */
+  __u32 ef;         /* breadth; 0 = the collection's default; raised to k */
   __u32 found;      /* out: hits of the last query */
   __u64 as_of;      /* id of a snapshot: search there, what could be read then; 0: the present */
   __u64 like_owner; /* with VEXFS_SEARCH_LIKE: inode whose first vector is the query; nq = 1, queries = 0 */
   /* out, summed over the queries: */
   __u64 distances; /* distance evaluations */
-  __u64 hops;      /* graph nodes expanded */
+  __u64 hops;      /* graph nodes expanded, lists or buckets looked into */
   __u64 scanned;   /* rows scored by exact scan */
   __u64 elapsed_ns;
   /* in: */
@@ -276,7 +291,13 @@ struct vexfs_index {
   __u64 checkpoint_bytes; /* out: its size on disk */
   __u32 max_level;        /* out */
   __u32 reserved0;
-  __u64 reserved[4];
+  __u32 lists; /* in: BUILD/REBUILD: 0 = as it is, be it automatic; out: 0 = automatic. All as in vexfs_collection */
+  __u32 probes;
+  __u16 pq_m;
+  __u8 tables;
+  __u8 bits;
+  __u32 reserved1;
+  __u64 reserved[2];
 };
 
 /* ------------------------------------------------------------------- stats */

@@ -34,7 +34,11 @@ constexpr std::array<Name, 5> metric_aliases{{{"euclidean", VEXFS_L2},
                                               {"angular", VEXFS_COSINE},
                                               {"dot", VEXFS_IP},
                                               {"inner-product", VEXFS_IP}}};
-constexpr std::array<Name, 2> indexes{{{"flat", VEXFS_INDEX_FLAT}, {"hnsw", VEXFS_INDEX_HNSW}}};
+constexpr std::array<Name, 5> indexes{{{"flat", VEXFS_INDEX_FLAT},
+                                       {"hnsw", VEXFS_INDEX_HNSW},
+                                       {"ivf-flat", VEXFS_INDEX_IVF_FLAT},
+                                       {"ivf-pq", VEXFS_INDEX_IVF_PQ},
+                                       {"lsh", VEXFS_INDEX_LSH}}};
 
 template <size_t N>
 const char *name_of(const std::array<Name, N> &table, uint16_t v) {

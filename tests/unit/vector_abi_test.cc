@@ -78,7 +78,16 @@ TEST(VectorAbi, CreateRefusesNonsense) {
   EXPECT_EQ(attempt([](auto &c) { c.element = 0; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.element = 5; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.metric = 4; }), -EINVAL);
-  EXPECT_EQ(attempt([](auto &c) { c.index = 3; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &c) { c.index = 5; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &c) { c.index = 7; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &c) { c.index = 256 + VEXFS_INDEX_HNSW; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &c) { c.lists = VEXFS_IVF_LISTS_MAX + 1; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &c) { c.probes = VEXFS_PROBES_MAX + 1; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &c) { c.pq_m = static_cast<__u16>(c.dim + 1); }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &c) { c.dim = 8192, c.lists = 20000; }), -EINVAL) << "too much for centroids";
+  EXPECT_EQ(attempt([](auto &c) { c.tables = VEXFS_LSH_TABLES_MAX + 1; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &c) { c.bits = VEXFS_LSH_BITS_MAX + 1; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &c) { c.reserved1 = 1; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.m = 1; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.m = 129; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.ef_construction = VEXFS_EF_MAX + 1; }), -EINVAL);
@@ -86,7 +95,7 @@ TEST(VectorAbi, CreateRefusesNonsense) {
   EXPECT_EQ(attempt([](auto &c) { c.flags = 1; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.id = 1; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.reserved0 = 1; }), -EINVAL);
-  EXPECT_EQ(attempt([](auto &c) { c.reserved[7] = 1; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &c) { c.reserved[5] = 1; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { memset(c.name, 'x', sizeof c.name); }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.model[0] = '\xff'; }), -EINVAL);
   int e = 0;

@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <iostream>
 
-#include "context.h"
+#include "kinds.h"
 
 namespace vexfs::vexctl {
 namespace {
@@ -17,6 +17,7 @@ struct Options {
   uint32_t dim = 0;
   std::string element = "f32", metric = "l2", index = "hnsw";
   uint32_t m = 0, ef_construction = 0, ef_search = 0;
+  KindOptions kind;
   std::string name, model;
   bool make_directory = false, yes = false;
 };
@@ -45,6 +46,7 @@ json to_json(const vexfs_collection &c, const std::string &path) {
   j["m"] = c.m;
   j["ef_construction"] = c.ef_construction;
   j["ef_search"] = c.ef_search;
+  kind_json(j, c);
   j["rows"] = c.rows;
   j["slots"] = c.slots;
   j["created_sec"] = c.created_sec;
@@ -63,6 +65,8 @@ void print(const Context &ctx, const vexfs_collection &c, const std::string &pat
   if (c.index == VEXFS_INDEX_HNSW)
     index += ", M " + std::to_string(c.m) + ", ef_construction " + std::to_string(c.ef_construction) + ", ef_search " +
              std::to_string(c.ef_search);
+  else if (c.index != VEXFS_INDEX_FLAT)
+    index += kind_text(c.index, c) + ", ef_search " + std::to_string(c.ef_search);
   ctx.say("index        " + index);
   ctx.say("rows         " + human_count(c.rows) + " live, " + human_count(c.slots - std::min(c.rows, c.slots)) +
           " dead");
@@ -86,6 +90,7 @@ void create(Context &ctx, const Options &o) {
   c.m = static_cast<uint16_t>(o.m);
   c.ef_construction = o.ef_construction;
   c.ef_search = o.ef_search;
+  o.kind.put(c);
   copy_text(c.name, sizeof c.name, o.name, "--name");
   copy_text(c.model, sizeof c.model, o.model, "--model");
   if (o.make_directory) make_directory(ctx, o.path);
@@ -146,9 +151,8 @@ void drop(Context &ctx, const Options &o) {
 }
 
 void shape_options(CLI::App *c, Options &o) {
-  c->add_option("--index", o.index, "flat or hnsw")->capture_default_str();
-  c->add_option("--ef-search", o.ef_search, "HNSW: default width of searches, 0 = 64")
-      ->check(CLI::Range(0, VEXFS_EF_MAX));
+  c->add_option("--index", o.index, client::index_names())->capture_default_str();
+  c->add_option("--ef-search", o.ef_search, "default breadth of searches, 0 = 64")->check(CLI::Range(0, VEXFS_EF_MAX));
   c->add_option("--name", o.name, "a label");
   c->add_option("--model", o.model, "name and version of the embedding model");
 }
@@ -169,6 +173,7 @@ void add_collection_commands(CLI::App &app, Context &ctx) {
       ->check(CLI::IsMember(std::vector<int>{0}) | CLI::Range(2, 128));
   c->add_option("--ef-construction", o->ef_construction, "HNSW: width of the search while building, 0 = 200")
       ->check(CLI::Range(0, VEXFS_EF_MAX));
+  o->kind.add_to(c, "automatic");
   shape_options(c, *o);
   c->add_flag("-p,--mkdir", o->make_directory, "make the directory, and its parents, first");
   c->callback([&ctx, o] { create(ctx, *o); });

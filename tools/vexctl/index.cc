@@ -4,7 +4,7 @@
 #include <chrono>
 #include <thread>
 
-#include "context.h"
+#include "kinds.h"
 
 namespace vexfs::vexctl {
 namespace {
@@ -13,6 +13,7 @@ struct Options {
   std::string path, kind;
   uint64_t collection = 0;
   uint32_t m = 0, ef_construction = 0, ef_search = 0, threads = 0;
+  KindOptions shape;
 };
 
 void print(const Context &ctx, const vexfs_index &i, uint64_t collection) {
@@ -23,6 +24,7 @@ void print(const Context &ctx, const vexfs_index &i, uint64_t collection) {
     j["m"] = i.m;
     j["ef_construction"] = i.ef_construction;
     j["ef_search"] = i.ef_search;
+    kind_json(j, i);
     j["rows"] = i.rows;
     j["indexed"] = i.indexed;
     j["dead"] = i.dead;
@@ -36,6 +38,8 @@ void print(const Context &ctx, const vexfs_index &i, uint64_t collection) {
   if (i.kind == VEXFS_INDEX_HNSW)
     kind += ", M " + std::to_string(i.m) + ", ef_construction " + std::to_string(i.ef_construction) + ", ef_search " +
             std::to_string(i.ef_search) + ", levels 0.." + std::to_string(i.max_level);
+  else if (i.kind != VEXFS_INDEX_FLAT)
+    kind += kind_text(i.kind, i) + ", ef_search " + std::to_string(i.ef_search);
   ctx.say("index        " + kind);
   ctx.say("rows         " + human_count(i.rows) + ", of these indexed " + human_count(i.indexed));
   ctx.say("dead         " + human_count(i.dead) + " still in the index");
@@ -93,6 +97,7 @@ void manage(Context &ctx, const Options &o, vexfs_index_op op) {
   i.ef_construction = o.ef_construction;
   i.ef_search = o.ef_search;
   i.threads = static_cast<uint16_t>(o.threads);
+  o.shape.put(i);
   if (op == VEXFS_INDEX_BUILD || op == VEXFS_INDEX_REBUILD) {
     const uint64_t begin = now_ns();
     run_with_progress(ctx, *t, i, c.id, op == VEXFS_INDEX_BUILD ? "build" : "rebuild");
@@ -115,12 +120,14 @@ void add_index_commands(CLI::App &app, Context &ctx) {
     c->add_option("--collection", o->collection, "id of the collection, instead of the one of PATH")
         ->check(unsigned_number());
     if (shape) {
-      if (op == VEXFS_INDEX_BUILD) c->add_option("--kind", o->kind, "change to this kind first: flat or hnsw");
+      if (op == VEXFS_INDEX_BUILD)
+        c->add_option("--kind", o->kind, "change to this kind first: " + client::index_names());
       c->add_option("-M,--links", o->m, "HNSW: links per row, 0 = as it is")->check(CLI::Range(0, 128));
       c->add_option("--ef-construction", o->ef_construction, "HNSW: width while building, 0 = as it is")
           ->check(CLI::Range(0, VEXFS_EF_MAX));
-      c->add_option("--ef-search", o->ef_search, "HNSW: default width of searches, 0 = as it is")
+      c->add_option("--ef-search", o->ef_search, "default breadth of searches, 0 = as it is")
           ->check(CLI::Range(0, VEXFS_EF_MAX));
+      o->shape.add_to(c, "as it is");
       c->add_option("-t,--threads", o->threads, "threads that build, 0 = one")->check(CLI::Range(0, 1024));
     }
     c->callback([&ctx, o, op] { manage(ctx, *o, op); });

@@ -283,7 +283,7 @@ void add_search_command(CLI::App &app, Context &ctx) {
   c->add_option("--row", o->row, "only this row of the query file")->check(CLI::NonNegativeNumber);
   c->add_option("--like", o->like, "find what is like this file (its first vector is the query)");
   c->add_option("-k", o->k, "how many")->capture_default_str()->check(CLI::Range(1, VEXFS_K_MAX));
-  c->add_option("--ef", o->ef, "HNSW: width of the search, 0 = the collection's")->check(CLI::Range(0, VEXFS_EF_MAX));
+  c->add_option("--ef", o->ef, "breadth of the search, 0 = the collection's")->check(CLI::Range(0, VEXFS_EF_MAX));
   c->add_option("--metric", o->metric, "the metric you expect; an error when the collection has another");
   c->add_option("--as-of", o->as_of, "what the search would have found when this snapshot was made");
   c->add_option("--radius", o->radius, "only vectors at most so far away");

@@ -32,10 +32,13 @@ void print_config(Printer &out, Bytes item) {
   if (!load(item, &c)) return;
   static const char *const elements[] = {"?", "f32", "f16", "bf16", "i8"};
   static const char *const metrics[] = {"?", "l2", "cosine", "ip"};
-  static const char *const kinds[] = {"?", "flat", "hnsw"};
   out.str(" dir ").dec(c.dir_ino).str(" dim ").dec(c.dim).ch(' ').str(elements[c.element <= 4 ? c.element : 0]);
-  out.ch(' ').str(metrics[c.metric <= 3 ? c.metric : 0]).ch(' ').str(kinds[c.index <= 2 ? c.index : 0]);
+  out.ch(' ').str(metrics[c.metric <= 3 ? c.metric : 0]).ch(' ').str(index_kind_name(c.index));
   out.str(" m ").dec(c.m).str(" efc ").dec(c.ef_construction).str(" ef ").dec(c.ef_search);
+  if (c.index > 2) {
+    out.str(" lists ").dec(c.lists).str(" probes ").dec(c.probes).str(" pq_m ").dec(c.pq_m);
+    out.str(" tables ").dec(c.tables).str(" bits ").dec(c.bits);
+  }
   out.str(" stride ").dec(c.stride).str(" chunk_rows ").dec(c.chunk_rows).str(" group ").dec(c.rows_per_group);
   out.flag(c.flags & kConfigDropped, "dropped");
   if (terminated(c.name) && c.name[0]) out.str(" name ").str(c.name);
@@ -108,6 +111,11 @@ void print_small(Printer &out, VectorItem type, Bytes item) {
 }  // namespace
 }  // namespace vector_items_impl
 
+const char *index_kind_name(u8 kind) {
+  static const char *const names[] = {"?", "flat", "hnsw", "lsh", "ivf-pq", "?", "ivf-flat"};
+  return names[kind <= 6 ? kind : 0];
+}
+
 const char *verify_config(Bytes item, u64 cid) {
   ConfigItem c;
   if (item.size() != sizeof c || !vector_items_impl::load(item, &c)) return "length";
@@ -118,10 +126,15 @@ const char *verify_config(Bytes item, u64 cid) {
   if (c.dim == 0 || c.dim > 8192) return "dim";
   if (c.element < 1 || c.element > 4) return "element";
   if (c.metric < 1 || c.metric > 3) return "metric";
-  if (c.index < 1 || c.index > 2) return "index";
+  if (!index_kind_known(c.index)) return "index";
   if (c.m < 2 || c.m > 128) return "m";
   if (c.ef_construction < 1 || c.ef_construction > 65536) return "ef_construction";
   if (c.ef_search < 1 || c.ef_search > 65536) return "ef_search";
+  if (c.lists > kIvfListsMax) return "lists";
+  if (c.probes > kProbesMax) return "probes";
+  if (c.pq_m > kPqMax) return "pq_m";
+  if (c.tables > kLshTablesMax) return "tables";
+  if (c.bits > kLshBitsMax) return "bits";
   if (!is_pow2<u32>(c.rows_per_group) || c.rows_per_group > kGroupRowsMax) return "rows_per_group";
   u32 row = c.dim * vector_items_impl::element_bytes(c.element);
   if (c.stride < row || c.stride > align_up(row, 512u)) return "stride";
@@ -174,7 +187,7 @@ const char *verify_index_header(Bytes item) {
   IndexHeaderItem h;
   if (!vector_items_impl::load(item, &h)) return "length";
   if (h.version != kVectorVersion) return "version";
-  if (h.kind != 2) return "kind";
+  if (!index_kind_known(h.kind) || h.kind == 1) return "kind";
   if (h.generation == 0 || h.generation > 0xffffffff) return "generation";
   if (h.covered > kSlotsMax) return "covered";
   if (h.own_bytes != item.size() - sizeof h) return "own_bytes";

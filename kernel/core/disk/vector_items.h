@@ -69,6 +69,9 @@ struct DirEntryItem {
 };
 static_assert(sizeof(DirEntryItem) == 8);
 
+inline constexpr u32 kIvfListsMax = 65536, kProbesMax = 65536, kPqMax = 256, kLshTablesMax = 64, kLshBitsMax = 32;
+inline constexpr bool index_kind_known(u8 kind) { return (kind >= 1 && kind <= 4) || kind == 6; }
+const char *index_kind_name(u8 kind);     // "?": none
 inline constexpr u32 kConfigDropped = 1;  // flags: being freed; nobody may use it
 struct ConfigItem {
   le32 version;  // kVectorVersion
@@ -91,11 +94,18 @@ struct ConfigItem {
   le64 index_seed;
   char name[kNameBytes];
   char model[kNameBytes];
-  le64 reserved[7];
+  // Of kinds of index; 0 is automatic (and what older collections have).
+  le32 lists;   // IVF
+  le32 probes;  // IVF, LSH
+  le16 pq_m;    // IVF-PQ
+  u8 tables;    // LSH
+  u8 bits;      // LSH
+  le32 reserved1;
+  le64 reserved[5];
 };
-static_assert(sizeof(ConfigItem) == 256 && offsetof(ConfigItem, dim) == 16 && offsetof(ConfigItem, stride) == 28 &&
-              offsetof(ConfigItem, created_sec) == 48 && offsetof(ConfigItem, name) == 72 &&
-              offsetof(ConfigItem, reserved) == 200);
+static_assert(sizeof(ConfigItem) == 256 && offsetof(ConfigItem, lists) == 200 && offsetof(ConfigItem, dim) == 16 &&
+              offsetof(ConfigItem, stride) == 28 && offsetof(ConfigItem, created_sec) == 48 &&
+              offsetof(ConfigItem, name) == 72 && offsetof(ConfigItem, reserved) == 216);
 
 struct StateItem {
   le64 slots;     // handed out so far

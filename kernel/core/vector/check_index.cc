@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-// Checking the index checkpoint of a collection: header, blobs, checksums, and all links of the graph.
+// Checking the index checkpoint of a collection: header, blobs, checksums, and all links of the graph, or entries of lists.
 #include "../base/crc.h"
 #include "check_impl.h"
+#include "index_kinds.h"
 
 namespace vexfs::vector {
 
@@ -54,9 +55,10 @@ Status VectorCheck::read_blob(void *ctx, u32 number, MutBytes out) {
 }
 
 Status VectorCheck::index() {
-  if (dropped_ || head_.empty() || config_.index != static_cast<u8>(IndexKind::hnsw)) return {};
   disk::IndexHeaderItem h;
+  if (dropped_ || head_.empty()) return {};
   memcpy(&h, head_.data(), sizeof h);
+  if (h.kind != config_.index) return {};  // left by an index that was replaced: the next checkpoint frees it
   if (h.covered > rows_.size() || h.nblobs != blobs_.size()) {
     bad()
         .str("collection ")
@@ -77,7 +79,8 @@ Status VectorCheck::index() {
   BlobSource source;
   source.ctx = this;
   source.read = read_blob;
-  Result<IndexPtr> opened = hnsw_open(*space, {head_.data() + sizeof h, head_.size() - sizeof h}, source);
+  Result<IndexPtr> opened =
+      index_open(static_cast<IndexKind>(h.kind), *space, {head_.data() + sizeof h, head_.size() - sizeof h}, source);
   if (opened.code() == Errno::nomem) return opened.error();
   if (!opened.ok()) {
     spoilt().str("collection ").dec(cid_).str(": index checkpoint cannot be opened");

@@ -330,6 +330,7 @@ bool Engine::background_round(u32 *cursor) {
   Result<u32> n = c->index().work(256, stopped, this);
   if (n.ok()) stats_.indexed.fetch_add(*n, std::memory_order_relaxed);
   if (n.ok() && *n == 256) *cursor = c->cid() - 1;
+  (void)c->index().renew(stopped, this).ok();  // what fails is tried again when the collection has grown further
   SharedGuard g(quiet_lock_);
   if (!quiet_ && !volume_.read_only() && c->index().checkpoint_due()) (void)checkpoint(*c).ok();
   return true;
@@ -367,6 +368,7 @@ void Engine::rows_added(Collection &c, u32 n, bool (*interrupted)(void *), void 
   // What fails here stays in the tail, which searches scan.
   Result<u32> done = c.index().work(n + engine_impl::catch_up, interrupted, ctx);
   if (done.ok()) stats_.indexed.fetch_add(*done, std::memory_order_relaxed);
+  if (!nthreads_) (void)c.index().renew(interrupted, ctx).ok();
   if (!nthreads_ && !volume_.read_only() && c.index().checkpoint_due()) (void)checkpoint(c).ok();
 }
 

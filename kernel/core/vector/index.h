@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-// The interface behind which every vector index lives. An index is derived data: it holds slot numbers and links,
-// never vectors; rows come from a RowView, which the caller takes for each call.
+// The interface behind which every vector index lives. An index is derived data: it holds slot numbers, and what it has
+// learnt of the rows, never the rows; those come from a RowView, which the caller takes for each call. Which kinds there
+// are, and how one is made, is in index_kinds.h.
 //
 // Threads: insert, remove, search, save_* may all run at once on one index, from any number of threads; readers take
 // no lock. Each call needs a Scratch of its own. All calls may sleep (row faults, allocation) and are called outside
@@ -14,7 +15,7 @@
 
 namespace vexfs::vector {
 
-enum class IndexKind : u8 { flat = 1, hnsw = 2 };  // as enum vexfs_index_kind
+enum class IndexKind : u8 { flat = 1, hnsw = 2, lsh = 3, ivf_pq = 4, ivf_flat = 6 };  // as enum vexfs_index_kind
 
 struct Hit {
   u32 key;  // simd key of the distance
@@ -36,7 +37,7 @@ struct SearchParams {
 
 struct SearchStats {
   u64 distances = 0;       // distance evaluations
-  u64 hops = 0;            // graph nodes expanded
+  u64 hops = 0;            // graph nodes expanded, or lists and buckets looked into
   u64 scanned = 0;         // rows scored by exact scan
   u64 accepts = 0;         // accept() calls
   bool truncated = false;  // distances_max was reached: rows that match may have been missed
@@ -45,9 +46,9 @@ struct SearchStats {
 // What verify found. Counts of faults are 0 in a sound index.
 struct VerifyReport {
   u64 nodes = 0;        // slots present in the index
-  u64 links = 0;        // level-0 links
+  u64 links = 0;        // level-0 links; entries of lists
   u64 unreachable = 0;  // present nodes that no path from the entry point reaches
-  u64 bad_links = 0;    // link to a slot that is not in the index, to itself, or twice
+  u64 bad_links = 0;    // link to a slot that is not in the index, to itself, or twice; entry of a wrong list
   u64 bad_levels = 0;   // upper link to a node that does not reach that level
   u32 levels = 0;
   bool bad_entry = false;
@@ -64,6 +65,23 @@ class Index : Pinned {
  public:
   virtual IndexKind kind() const = 0;
   virtual const simd::Space &space() const = 0;
+
+  // ---- learning. An index may have to look at rows before it can take the first one (where its centroids lie, say).
+  // While must_learn() says so, nothing may be inserted, and searches find nothing.
+  virtual bool must_learn() const { return false; }
+  // Rows needed to learn from.
+  virtual u32 learn_min() const { return 0; }
+  // Learns from the rows below `slots` (dead ones left out), at least learn_min() of them. What is learnt depends on the
+  // rows and the seed alone. By one thread at a time; takes as long as it takes, so interrupted(ctx) is asked often:
+  // intr. again: too few rows are alive. nomem, or the view's fault. After any error the index has learnt nothing.
+  virtual Status learn(RowView & /*rows*/, u32 /*slots*/, Scratch & /*scratch*/, bool (* /*interrupted*/)(void *),
+                       void * /*ctx*/) {
+    return {};
+  }
+  // Has the collection, now of so many slots, grown so far beyond what was learnt from that learning anew pays?
+  virtual bool outgrown(u32 /*slots*/) const { return false; }
+  // Was a blob refused for what it says, although its checksum was right? The owner drops the index.
+  virtual bool damaged() const { return false; }
 
   // Adds the row. Searches that begin after the return find it. exist: is in the index already. On any error the
   // index is as it was before (up to links of other nodes that were improved).

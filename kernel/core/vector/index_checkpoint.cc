@@ -48,7 +48,9 @@ Result<LiveIndex *> IndexKeeper::open_checkpoint() {
   header_on_disk_ = true;
   generation_ = head.generation;
   Bytes own{buf.data() + sizeof head, n - sizeof head};
-  u32 covered = VX_TRY(hnsw_covered(own));
+  auto kind = static_cast<IndexKind>(head.kind);
+  if (kind != params().kind) return Errno::corrupt;  // of an index that was replaced before the next had a checkpoint
+  u32 covered = VX_TRY(index_covered(kind, own));
   if (covered != head.covered || covered > table_.slots()) return Errno::corrupt;
   void *p = vx_alloc(sizeof(LiveIndex), 0);
   if (!p) return Errno::nomem;
@@ -58,7 +60,7 @@ Result<LiveIndex *> IndexKeeper::open_checkpoint() {
   BlobSource source;
   source.ctx = l;
   source.read = read_blob;
-  Result<IndexPtr> index = hnsw_open(table_.space(), own, source);
+  Result<IndexPtr> index = index_open(kind, table_.space(), own, source);
   if (!index.ok()) {
     l->~LiveIndex();
     vx_free(l);
@@ -240,7 +242,7 @@ Status IndexKeeper::save(LiveIndex &l, u32 covered) {
 
 Status IndexKeeper::checkpoint() {
   Guard g(job_);
-  LiveIndex *l = acquire();
+  LiveIndex *l = hold();
   if (!l) return {};
   u32 covered = l->upto.load(std::memory_order_acquire);
   Status s = covered ? save(*l, covered) : Status();

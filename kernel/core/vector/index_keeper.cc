@@ -15,21 +15,40 @@ bool never(void *) { return false; }
 }  // namespace
 }  // namespace index_keeper_impl
 
+IndexParams index_params_of(const disk::ConfigItem &c) {
+  return {.kind = static_cast<IndexKind>(c.index),
+          .m = c.m,
+          .ef_construction = c.ef_construction,
+          .seed = c.index_seed,
+          .lists = c.lists,
+          .probes = c.probes,
+          .pq_m = c.pq_m,
+          .tables = c.tables,
+          .bits = c.bits};
+}
+
 IndexKeeper::IndexKeeper(Table &t, const disk::ConfigItem &config)
-    : table_(t),
-      volume_(t.volume()),
-      kind_(config.index),
-      m_(config.m.get()),
-      efc_(config.ef_construction.get()),
-      seed_(config.index_seed) {}
+    : table_(t), volume_(t.volume()), params_(index_params_of(config)) {}
 
 IndexKeeper::~IndexKeeper() { install(nullptr); }
 
 // --------------------------------------------------------------------------------------------------------- references
-LiveIndex *IndexKeeper::acquire() {
+LiveIndex *IndexKeeper::hold() {
   Guard g(lock_);
   if (live_) live_->refs.fetch_add(1, std::memory_order_relaxed);
   return live_;
+}
+
+LiveIndex *IndexKeeper::acquire() {
+  Guard g(lock_);
+  if (!live_ || live_->upto.load(std::memory_order_acquire) == 0) return nullptr;
+  live_->refs.fetch_add(1, std::memory_order_relaxed);
+  return live_;
+}
+
+IndexParams IndexKeeper::params() {
+  Guard g(lock_);
+  return params_;
 }
 
 void IndexKeeper::release(LiveIndex *l) {
@@ -58,16 +77,12 @@ void IndexKeeper::account(LiveIndex &l) {
   l.accounted = now;
 }
 
-Result<LiveIndex *> IndexKeeper::make_empty(u32 m, u32 ef_construction) {
+Result<LiveIndex *> IndexKeeper::make_empty(const IndexParams &params) {
   void *p = vx_alloc(sizeof(LiveIndex), 0);
   if (!p) return Errno::nomem;
   auto *l = new (p) LiveIndex;
   l->table = &table_;
-  HnswParams params;
-  params.m = m;
-  params.ef_construction = ef_construction;
-  params.seed = seed_;
-  Result<IndexPtr> index = hnsw_create(table_.space(), params);
+  Result<IndexPtr> index = index_create(table_.space(), params);
   if (!index.ok()) {
     l->~LiveIndex();
     vx_free(l);
@@ -78,7 +93,8 @@ Result<LiveIndex *> IndexKeeper::make_empty(u32 m, u32 ef_construction) {
 }
 
 Status IndexKeeper::open() {
-  if (kind_.load() == static_cast<u32>(IndexKind::flat)) return {};
+  const IndexParams p = params();
+  if (p.kind == IndexKind::flat) return {};
   Result<LiveIndex *> l = open_checkpoint();
   if (l.code() == Errno::nomem) return l.error();
   if (!l.ok()) {
@@ -87,7 +103,7 @@ Status IndexKeeper::open() {
           .str("collection ")
           .dec(table_.cid())
           .str(": the index checkpoint cannot be used; the index will be built again");
-    install(VX_TRY(make_empty(m_.load(), efc_.load())));
+    install(VX_TRY(make_empty(p)));
     return {};
   }
   install(*l);
@@ -95,7 +111,8 @@ Status IndexKeeper::open() {
 }
 
 bool IndexKeeper::blame(LiveIndex *l, Error why) {
-  if (!l->bad.load(std::memory_order_acquire) || why.code() == Errno::nomem || why.code() == Errno::intr) return false;
+  if (!l->bad.load(std::memory_order_acquire) && !l->index->damaged()) return false;
+  if (why.code() == Errno::nomem || why.code() == Errno::intr) return false;
   {
     Guard g(lock_);
     if (live_ != l) return true;  // another has done it
@@ -104,7 +121,7 @@ bool IndexKeeper::blame(LiveIndex *l, Error why) {
       .str("collection ")
       .dec(table_.cid())
       .str(": the index is damaged; it is dropped and will be built again");
-  Result<LiveIndex *> fresh = make_empty(m_.load(), efc_.load());
+  Result<LiveIndex *> fresh = make_empty(params());
   LiveIndex *old = nullptr;
   {
     Guard g(lock_);
@@ -115,6 +132,44 @@ bool IndexKeeper::blame(LiveIndex *l, Error why) {
   else if (fresh.ok())
     destroy(*fresh, table_.cache());
   covered_.store(0, std::memory_order_relaxed);
+  return true;
+}
+
+// ----------------------------------------------------------------------------------------------------------- learning
+// Nothing can be inserted before more rows come.
+bool IndexKeeper::waits_for_rows(LiveIndex &l) {
+  Guard g(lock_);
+  const u32 n = table_.slots();
+  return l.index->must_learn() && !l.learning && (n < l.index->learn_min() || n < l.learn_after);
+}
+
+Status IndexKeeper::learn(LiveIndex &l, bool (*interrupted)(void *), void *ctx) {
+  if (!l.index->must_learn()) return {};
+  Scratch scratch(false);
+  View view(table_);
+  return l.index->learn(view.rows(), view.slots(), scratch, interrupted, ctx);
+}
+
+// Lets the index learn if it has to. False: there are too few rows for that, or another thread is at it.
+Result<bool> IndexKeeper::learnt(LiveIndex &l, bool (*interrupted)(void *), void *ctx) {
+  if (!l.index->must_learn()) return true;
+  if (waits_for_rows(l)) return false;
+  {
+    Guard g(lock_);
+    if (l.learning) return false;
+    l.learning = true;
+  }
+  Status s = learn(l, interrupted, ctx);
+  {
+    Guard g(lock_);
+    l.learning = false;
+    const u32 n = table_.slots();
+    if (!s.ok() && s.code() != Errno::intr) l.learn_after = n + n / 8;
+  }
+  finished_.wake();
+  if (s.code() == Errno::again) return false;
+  VX_TRY(s);
+  account(l);
   return true;
 }
 
@@ -174,6 +229,7 @@ Status IndexKeeper::insert_run(LiveIndex &l, u32 lo, u32 hi, Scratch &scratch, b
 Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, bool (*interrupted)(void *), void *ctx) {
   Scratch scratch(false);
   u32 done = 0;
+  if (!VX_TRY(learnt(l, interrupted, ctx))) return 0u;
   while (done < budget) {
     u32 lo, hi, stopped = 0;
     if (!claim(l, min_of(index_keeper_impl::run_rows, budget - done), &lo, &hi)) break;
@@ -192,7 +248,7 @@ Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, bool (*interrupted)(v
 }
 
 Result<u32> IndexKeeper::work(u32 budget, bool (*interrupted)(void *), void *ctx) {
-  LiveIndex *l = acquire();
+  LiveIndex *l = hold();
   if (!l) return 0u;
   Result<u32> r = work_on(*l, budget, interrupted ? interrupted : index_keeper_impl::never, ctx);
   if (!r.ok()) blame(l, r.error());
@@ -225,6 +281,7 @@ struct IndexKeeper::Job {
 
 Status IndexKeeper::build_on(LiveIndex &l, u32 threads, bool (*interrupted)(void *), void *ctx) {
   if (!interrupted) interrupted = index_keeper_impl::never;
+  (void)VX_TRY(learnt(l, interrupted, ctx));  // helpers would find nothing to do before
   Job job{this, &l, interrupted, ctx};
   Vec<vx_thread *> helpers;
   for (u32 i = 1; i < min_of(threads, min_of(vx_cpu_count(), LiveIndex::claims_max / 2)); i++) {
@@ -247,10 +304,11 @@ Status IndexKeeper::settle(LiveIndex &l, bool (*interrupted)(void *), void *ctx)
   for (;;) {
     Result<u32> done = work_on(l, ~u32{0}, interrupted, ctx);
     if (!done.ok()) return done.error();
-    if (l.upto.load(std::memory_order_acquire) >= n) return {};
+    if (l.upto.load(std::memory_order_acquire) >= n || waits_for_rows(l)) return {};
     if (interrupted(ctx)) return Errno::intr;
     auto ready = [&] {
       Guard g(lock_);
+      if (l.learning) return false;
       return l.claimed < n || l.upto.load(std::memory_order_relaxed) >= n;
     };
     finished_.wait(ready, index_keeper_impl::wait_ms);
@@ -258,47 +316,74 @@ Status IndexKeeper::settle(LiveIndex &l, bool (*interrupted)(void *), void *ctx)
 }
 
 Status IndexKeeper::build(u32 threads, bool (*interrupted)(void *), void *ctx) {
-  LiveIndex *l = acquire();
+  LiveIndex *l = hold();
   if (!l) return {};
   Status s = build_on(*l, threads, interrupted, ctx);
   bool dropped = !s.ok() && blame(l, s.error());
   release(l);
   if (!dropped) return s;
-  l = acquire();
+  l = hold();
   if (!l) return Errno::nomem;
   s = build_on(*l, threads, interrupted, ctx);
   release(l);
   return s;
 }
 
-Status IndexKeeper::replace(IndexKind kind, u32 m, u32 ef_construction, bool build_first, u32 threads,
-                            bool (*interrupted)(void *), void *ctx) {
+Status IndexKeeper::replace(const IndexParams &wanted, bool build_first, u32 threads, bool (*interrupted)(void *),
+                            void *ctx) {
   Guard g(job_);
   LiveIndex *fresh = nullptr;
-  if (kind == IndexKind::hnsw) {
-    fresh = VX_TRY(make_empty(m, ef_construction));
+  IndexParams p = wanted;
+  p.seed = params().seed;
+  if (p.kind != IndexKind::flat) {
+    fresh = VX_TRY(make_empty(p));
     Status s = build_first ? build_on(*fresh, threads, interrupted, ctx) : Status();
     if (!s.ok()) {
       release(fresh);
       return s;
     }
   }
-  kind_.store(static_cast<u32>(kind));
-  m_.store(m);
-  efc_.store(ef_construction);
+  {
+    Guard guard(lock_);
+    params_ = p;
+  }
   install(fresh);
+  renew_after_ = 0;
+  covered_.store(0, std::memory_order_relaxed);
+  return {};
+}
+
+Status IndexKeeper::renew(bool (*interrupted)(void *), void *ctx) {
+  LiveIndex *l = hold();
+  if (!l) return {};
+  bool grown = l->index->outgrown(table_.slots());
+  release(l);
+  if (!grown) return {};
+  Guard g(job_);
+  const u32 slots = table_.slots();
+  l = hold();
+  grown = l && l->index->outgrown(slots) && slots >= renew_after_;
+  release(l);
+  if (!grown) return {};
+  Result<LiveIndex *> fresh = make_empty(params());
+  Status s = fresh.ok() ? build_on(**fresh, 1, interrupted, ctx) : Status(fresh.error());
+  if (s.ok() && (*fresh)->index->must_learn()) s = Errno::again;  // most rows are dead
+  if (!s.ok()) {
+    if (fresh.ok()) release(*fresh);
+    if (s.code() != Errno::intr) renew_after_ = slots + slots / 8;
+    return s;
+  }
+  install(*fresh);
   covered_.store(0, std::memory_order_relaxed);
   return {};
 }
 
 void IndexKeeper::figures(IndexFigures *out) {
-  out->kind = static_cast<IndexKind>(kind_.load());
-  out->m = m_.load();
-  out->ef_construction = efc_.load();
+  out->kind = params().kind;
   out->rows = table_.live();
   out->checkpoint_slots = covered_.load(std::memory_order_relaxed);
   out->checkpoint_bytes = checkpoint_bytes_.load(std::memory_order_relaxed);
-  LiveIndex *l = acquire();
+  LiveIndex *l = hold();
   if (!l) return;
   out->memory_bytes = l->index->memory_bytes();
   u32 upto = l->upto.load(std::memory_order_acquire);
@@ -317,7 +402,7 @@ void IndexKeeper::figures(IndexFigures *out) {
 }
 
 bool IndexKeeper::holds_any(u32 begin, u32 end) {
-  LiveIndex *l = acquire();
+  LiveIndex *l = hold();
   if (!l) return false;
   bool any = false;
   for (u32 s = begin; s < end && !any; s++) any = l->index->contains(s);

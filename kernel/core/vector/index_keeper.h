@@ -3,12 +3,13 @@
 //
 // Rows are claimed for insertion in order, in small runs, by whoever has time: the caller that added rows, a background
 // thread, a builder. Slots below upto() are in the index (or dead); those from there on are scanned exactly by
-// searches. An index that turns out damaged is dropped and built again from the rows.
+// searches. An index that turns out damaged is dropped and built again from the rows. One that must learn does so in
+// the hands of the first thread that has rows for it when there are enough of them; until then all rows are scanned.
 //
 // Locks: lock_ (spin) guards the pointer and the claims; job_ (mutex) serialises checkpoint, rebuild and changes of
 // kind. No handle may be open and no view may be held when a function here is called, except acquire and release.
 #pragma once
-#include "index.h"
+#include "index_kinds.h"
 #include "table.h"
 
 namespace vexfs::vector {
@@ -24,6 +25,8 @@ struct LiveIndex : Pinned {
   std::atomic<u32> refs{1};
   std::atomic<u32> upto{0};
   std::atomic<bool> bad{false};  // a blob could not be read
+  bool learning = false;         // lock_: a thread lets it learn
+  u32 learn_after = 0;           // lock_: slots from which on to try again, after it could not
   u32 claimed = 0;               // lock_
   static constexpr u32 claims_max = 64;
   u32 claims[claims_max] = {};  // lock_: first slots of runs being inserted
@@ -36,10 +39,11 @@ struct LiveIndex : Pinned {
 
 struct IndexFigures {
   IndexKind kind = IndexKind::flat;
-  u32 m = 0, ef_construction = 0;
   u64 rows = 0, indexed = 0, dead = 0, memory_bytes = 0, checkpoint_slots = 0, checkpoint_bytes = 0;
   u32 max_level = 0;
 };
+
+IndexParams index_params_of(const disk::ConfigItem &config);
 
 class IndexKeeper : Pinned {
  public:
@@ -48,7 +52,8 @@ class IndexKeeper : Pinned {
   // Opens the checkpoint, or begins an empty index. nomem, io; damage of the checkpoint is logged and not an error.
   Status open();
 
-  // Null when the collection is flat (or its index has just been dropped as damaged).
+  // The index, for searches. Null when no row is in it: the collection is flat, or too small for an index that must
+  // learn, or the index has just been dropped as damaged.
   LiveIndex *acquire();
   void release(LiveIndex *l);
   // The caller of a search or insert got an error: if the index is to blame, it is replaced by an empty one, to be
@@ -62,9 +67,11 @@ class IndexKeeper : Pinned {
 
   // Inserts all rows that are there now, by several threads, and waits for those that others are inserting.
   Status build(u32 threads, bool (*interrupted)(void *), void *ctx);
-  // A new index with these parameters, built aside, then put in place. flat: drops the index.
-  Status replace(IndexKind kind, u32 m, u32 ef_construction, bool build_first, u32 threads, bool (*interrupted)(void *),
-                 void *ctx);
+  // A new index with these parameters (the seed stays), built aside, then put in place. flat: drops the index.
+  Status replace(const IndexParams &params, bool build_first, u32 threads, bool (*interrupted)(void *), void *ctx);
+  // If the collection has outgrown what the index has learnt: builds a new one aside, and puts it in place. Takes long;
+  // background work.
+  Status renew(bool (*interrupted)(void *), void *ctx);
   Status checkpoint();
   bool checkpoint_due();  // by policy, while mounted
   // Is the graph ahead of its checkpoint, so that the next mount would search another one?
@@ -76,7 +83,12 @@ class IndexKeeper : Pinned {
 
  private:
   struct Job;
-  Result<LiveIndex *> make_empty(u32 m, u32 ef_construction);
+  LiveIndex *hold();
+  IndexParams params();
+  Result<LiveIndex *> make_empty(const IndexParams &params);
+  Result<bool> learnt(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
+  Status learn(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
+  bool waits_for_rows(LiveIndex &l);
   Result<LiveIndex *> open_checkpoint();
   void install(LiveIndex *l);
   static void destroy(LiveIndex *l, ChunkCache &cache);
@@ -102,8 +114,8 @@ class IndexKeeper : Pinned {
   Mutex job_{"vexfs_index_job"};
   WaitQueue finished_{"vexfs_index_finished"};  // woken when a run is over
   LiveIndex *live_ = nullptr;
-  std::atomic<u32> kind_, m_, efc_;
-  u64 seed_;
+  IndexParams params_;   // lock_
+  u32 renew_after_ = 0;  // job_: slots from which on renewing is tried again, after it failed
   std::atomic<u32> covered_{0};
   std::atomic<u64> checkpoint_bytes_{0};
   u64 generation_ = 0;

@@ -86,6 +86,19 @@ bool good_text(const char (&s)[disk::kNameBytes]) {
   return true;
 }
 
+IndexParams index_params(const vexfs_collection &v) {
+  IndexParams p;
+  p.kind = static_cast<IndexKind>(v.index);
+  if (v.m) p.m = v.m;
+  p.ef_construction = v.ef_construction;
+  p.lists = v.lists;
+  p.probes = v.probes;
+  p.pq_m = v.pq_m;
+  p.tables = v.tables;
+  p.bits = v.bits;
+  return p;
+}
+
 }  // namespace
 }  // namespace ioctl_impl
 
@@ -172,6 +185,11 @@ void Call::describe(Collection &c, vexfs_collection *out) {
   out->m = k.m;
   out->ef_construction = k.ef_construction;
   out->ef_search = k.ef_search;
+  out->lists = k.lists;
+  out->probes = k.probes;
+  out->pq_m = k.pq_m;
+  out->tables = k.tables;
+  out->bits = k.bits;
   out->rows = c.table().live();
   out->slots = c.table().slots();
   out->created_sec = k.created_sec;
@@ -183,9 +201,9 @@ Status Call::checked_params(const vexfs_collection &v, CollectionParams *out) {
   if (v.dim == 0 || v.dim > VEXFS_DIM_MAX) return Errno::inval;
   if (v.element < VEXFS_F32 || v.element > VEXFS_I8) return Errno::inval;
   if (v.metric < VEXFS_L2 || v.metric > VEXFS_IP) return Errno::inval;
-  if (v.index < VEXFS_INDEX_FLAT || v.index > VEXFS_INDEX_HNSW) return Errno::inval;
-  if (v.m && (v.m < hnsw_m_min || v.m > hnsw_m_max)) return Errno::inval;
-  if (v.ef_construction > VEXFS_EF_MAX || v.ef_search > VEXFS_EF_MAX) return Errno::inval;
+  if (v.index > 255 || !disk::index_kind_known(static_cast<u8>(v.index)) || v.ef_search > VEXFS_EF_MAX)
+    return Errno::inval;
+  if (!index_params_valid(ioctl_impl::index_params(v), v.dim)) return Errno::inval;
   out->dim = v.dim;
   out->element = static_cast<simd::Element>(v.element);
   out->metric = static_cast<simd::Metric>(v.metric);
@@ -193,6 +211,11 @@ Status Call::checked_params(const vexfs_collection &v, CollectionParams *out) {
   out->m = v.m ? v.m : 16;
   out->ef_construction = v.ef_construction ? v.ef_construction : 200;
   out->ef_search = v.ef_search ? v.ef_search : 64;
+  out->lists = v.lists;
+  out->probes = v.probes;
+  out->pq_m = v.pq_m;
+  out->tables = v.tables;
+  out->bits = v.bits;
   memcpy(out->name, v.name, sizeof out->name);
   memcpy(out->model, v.model, sizeof out->model);
   return {};
@@ -201,7 +224,7 @@ Status Call::checked_params(const vexfs_collection &v, CollectionParams *out) {
 Status Call::collection_create() {
   vexfs_collection v;
   VX_TRY(read_arg(&v));
-  if (v.flags || v.reserved0 || v.id || !all_zero(v.reserved, 8)) return Errno::inval;
+  if (v.flags || v.reserved0 || v.reserved1 || v.id || !all_zero(v.reserved, 6)) return Errno::inval;
   if (!ioctl_impl::good_text(v.name) || !ioctl_impl::good_text(v.model)) return Errno::inval;
   CollectionParams p;
   VX_TRY(checked_params(v, &p));
@@ -215,15 +238,19 @@ Status Call::collection_create() {
 Status Call::collection_alter() {
   vexfs_collection v;
   VX_TRY(read_arg(&v));
-  if (v.flags || v.reserved0 || !all_zero(v.reserved, 8)) return Errno::inval;
+  if (v.flags || v.reserved0 || v.reserved1 || !all_zero(v.reserved, 6)) return Errno::inval;
   if (!ioctl_impl::good_text(v.name) || !ioctl_impl::good_text(v.model)) return Errno::inval;
-  if (v.ef_search > VEXFS_EF_MAX || v.index > VEXFS_INDEX_HNSW) return Errno::inval;
+  if (v.ef_search > VEXFS_EF_MAX || v.index > 255) return Errno::inval;
+  if (v.index && !disk::index_kind_known(static_cast<u8>(v.index))) return Errno::inval;
   CollectionRef c = VX_TRY(target(v.id, true));
   {
     Guard g(c->manage);
     disk::ConfigItem k = c->config();
     if ((v.dim && v.dim != k.dim) || (v.element && v.element != k.element) || (v.metric && v.metric != k.metric) ||
         (v.m && v.m != k.m) || (v.ef_construction && v.ef_construction != k.ef_construction))
+      return Errno::inval;
+    if ((v.lists && v.lists != k.lists) || (v.pq_m && v.pq_m != k.pq_m) || (v.tables && v.tables != k.tables) ||
+        (v.bits && v.bits != k.bits) || (v.probes && v.probes != k.probes))
       return Errno::inval;
     if (v.index && v.index != k.index) {
       vexfs_index x{};
@@ -244,7 +271,7 @@ Status Call::collection_alter() {
 Status Call::collection_drop() {
   vexfs_collection v;
   VX_TRY(read_arg(&v));
-  if (v.flags || v.reserved0 || !all_zero(v.reserved, 8)) return Errno::inval;
+  if (v.flags || v.reserved0 || v.reserved1 || !all_zero(v.reserved, 6)) return Errno::inval;
   CollectionRef c = VX_TRY(target(v.id, true));
   describe(*c, &v);
   VX_TRY(engine_.drop_collection(std::move(c)));
@@ -254,7 +281,7 @@ Status Call::collection_drop() {
 Status Call::collection_info() {
   vexfs_collection v;
   VX_TRY(read_arg(&v));
-  if (v.flags || v.reserved0 || !all_zero(v.reserved, 8)) return Errno::inval;
+  if (v.flags || v.reserved0 || v.reserved1 || !all_zero(v.reserved, 6)) return Errno::inval;
   CollectionRef c = VX_TRY(target(v.id, false));
   describe(*c, &v);
   return write_arg(v);

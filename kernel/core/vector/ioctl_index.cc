@@ -9,6 +9,51 @@ namespace {
 constexpr u32 sampled_groups = 256;  // row groups looked at to estimate what all of them take
 constexpr u32 item_overhead = 25;    // bytes of key and header of an item in a tree node
 
+// Parameters after a call that leaves out, as 0, what is to stay. Of a flat collection nothing but HNSW's counts as
+// asked for, so BUILD without a kind makes a graph.
+IndexParams changed(const IndexParams &old, const vexfs_index &x) {
+  IndexParams p = old;
+  if (x.kind) p.kind = static_cast<IndexKind>(x.kind);
+  if (p.kind == IndexKind::flat) p.kind = IndexKind::hnsw;
+  if (x.m) p.m = x.m;
+  if (x.ef_construction) p.ef_construction = x.ef_construction;
+  if (x.lists) p.lists = x.lists;
+  if (x.probes) p.probes = x.probes;
+  if (x.pq_m) p.pq_m = x.pq_m;
+  if (x.tables) p.tables = x.tables;
+  if (x.bits) p.bits = x.bits;
+  return p;
+}
+
+// Do the two say something else to an index of their kind?
+bool differ(const IndexParams &a, const IndexParams &b) {
+  if (a.kind != b.kind) return true;
+  switch (a.kind) {
+    case IndexKind::hnsw:
+      return a.m != b.m || a.ef_construction != b.ef_construction;
+    case IndexKind::ivf_flat:
+      return a.lists != b.lists || a.probes != b.probes;
+    case IndexKind::ivf_pq:
+      return a.lists != b.lists || a.probes != b.probes || a.pq_m != b.pq_m;
+    case IndexKind::lsh:
+      return a.tables != b.tables || a.bits != b.bits || a.probes != b.probes;
+    case IndexKind::flat:
+      break;
+  }
+  return false;
+}
+
+void put_params(const IndexParams &p, disk::ConfigItem *k) {
+  k->index = static_cast<u8>(p.kind);
+  k->m = static_cast<u16>(p.m);
+  k->ef_construction = p.ef_construction;
+  k->lists = p.lists;
+  k->probes = p.probes;
+  k->pq_m = static_cast<u16>(p.pq_m);
+  k->tables = static_cast<u8>(p.tables);
+  k->bits = static_cast<u8>(p.bits);
+}
+
 }  // namespace
 }  // namespace ioctl_index_impl
 
@@ -20,6 +65,11 @@ void Call::describe_index(Collection &c, vexfs_index *out) {
   out->m = k.m;
   out->ef_construction = k.ef_construction;
   out->ef_search = k.ef_search;
+  out->lists = k.lists;
+  out->probes = k.probes;
+  out->pq_m = k.pq_m;
+  out->tables = k.tables;
+  out->bits = k.bits;
   out->rows = f.rows;
   out->indexed = f.indexed;
   out->dead = f.dead;
@@ -35,20 +85,18 @@ void Call::describe_index(Collection &c, vexfs_index *out) {
 Status Call::change_index(Collection &c, const vexfs_index &x) {
   disk::ConfigItem k = c.config();
   IndexKeeper &keeper = c.index();
-  u32 m = x.m ? u32{x.m} : u32{k.m}, efc = x.ef_construction ? u32{x.ef_construction} : u32{k.ef_construction};
+  const IndexParams old = index_params_of(k), p = ioctl_index_impl::changed(old, x);
   if (x.ef_search) k.ef_search = x.ef_search;
   if (x.op == VEXFS_INDEX_DROP || x.kind == VEXFS_INDEX_FLAT) {
     k.index = VEXFS_INDEX_FLAT;
     VX_TRY(c.store_config(k));
-    VX_TRY(keeper.replace(IndexKind::flat, k.m, k.ef_construction, false, 1, nullptr, nullptr));
+    VX_TRY(keeper.replace(index_params_of(k), false, 1, nullptr, nullptr));
     return keeper.drop_checkpoint();
   }
-  bool anew = x.op == VEXFS_INDEX_REBUILD || k.index != VEXFS_INDEX_HNSW || m != k.m || efc != k.ef_construction;
+  bool anew = x.op == VEXFS_INDEX_REBUILD || ioctl_index_impl::differ(p, old);
   if (anew) {
-    VX_TRY(keeper.replace(IndexKind::hnsw, m, efc, true, x.threads, interrupted, this));
-    k.index = VEXFS_INDEX_HNSW;
-    k.m = static_cast<u16>(m);
-    k.ef_construction = efc;
+    VX_TRY(keeper.replace(p, true, x.threads, interrupted, this));
+    ioctl_index_impl::put_params(p, &k);
   }
   VX_TRY(c.store_config(k));
   VX_TRY(keeper.build(x.threads, interrupted, this));
@@ -59,12 +107,13 @@ Status Call::change_index(Collection &c, const vexfs_index &x) {
 Status Call::manage_index() {
   vexfs_index x;
   VX_TRY(read_arg(&x));
-  if (x.flags || x.reserved0 || !all_zero(x.reserved, 4)) return Errno::inval;
-  if (x.op < VEXFS_INDEX_BUILD || x.op > VEXFS_INDEX_CHECKPOINT || x.kind > VEXFS_INDEX_HNSW) return Errno::inval;
-  if (x.m && (x.m < hnsw_m_min || x.m > hnsw_m_max)) return Errno::inval;
-  if (x.ef_construction > VEXFS_EF_MAX || x.ef_search > VEXFS_EF_MAX) return Errno::inval;
+  if (x.flags || x.reserved0 || x.reserved1 || !all_zero(x.reserved, 2)) return Errno::inval;
+  if (x.op < VEXFS_INDEX_BUILD || x.op > VEXFS_INDEX_CHECKPOINT || x.kind > 255) return Errno::inval;
+  if (x.kind && !disk::index_kind_known(static_cast<u8>(x.kind))) return Errno::inval;
+  if (x.ef_search > VEXFS_EF_MAX) return Errno::inval;
   bool reads = x.op == VEXFS_INDEX_STATUS;
   CollectionRef c = VX_TRY(target(x.collection, !reads));
+  if (!index_params_valid(ioctl_index_impl::changed(IndexParams{}, x), c->space().dim())) return Errno::inval;
   if (!reads && engine_.volume().read_only()) return Errno::rofs;
   if (!reads) {
     Guard g(c->manage);

@@ -33,6 +33,11 @@ Result<CollectionRef> Engine::create_collection(fs::Inode &dir, const Collection
   c.chunk_rows = shape.chunk_rows;
   c.ef_construction = p.ef_construction;
   c.ef_search = p.ef_search;
+  c.lists = p.lists;
+  c.probes = p.probes;
+  c.pq_m = static_cast<u16>(p.pq_m);
+  c.tables = static_cast<u8>(p.tables);
+  c.bits = static_cast<u8>(p.bits);
   s64 sec;
   u32 nsec;
   vx_clock_real(&sec, &nsec);

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: MIT
+// Parameters of the kinds of index beside HNSW's, as options and in what is printed.
+#pragma once
+#include "context.h"
+
+namespace vexfs::vexctl {
+
+struct KindOptions {
+  uint32_t lists = 0, probes = 0, pq_m = 0, tables = 0, bits = 0;
+
+  // zero: what 0 means there.
+  void add_to(CLI::App *c, const std::string &zero) {
+    c->add_option("--lists", lists, "IVF: number of lists, 0 = " + zero)->check(CLI::Range(0, VEXFS_IVF_LISTS_MAX));
+    c->add_option("--probes", probes, "IVF: lists, LSH: buckets of each table, looked into for 64 of ef, 0 = " + zero)
+        ->check(CLI::Range(0, VEXFS_PROBES_MAX));
+    c->add_option("--pq-m", pq_m, "IVF-PQ: codes of 4 bits for a vector, 0 = " + zero)
+        ->check(CLI::Range(0, VEXFS_PQ_M_MAX));
+    c->add_option("--tables", tables, "LSH: hash tables, 0 = " + zero)->check(CLI::Range(0, VEXFS_LSH_TABLES_MAX));
+    c->add_option("--bits", bits, "LSH: hash functions of a table, 0 = " + zero)
+        ->check(CLI::Range(0, VEXFS_LSH_BITS_MAX));
+  }
+  // To a vexfs_collection or vexfs_index.
+  template <class T>
+  void put(T &v) const {
+    v.lists = lists;
+    v.probes = probes;
+    v.pq_m = static_cast<__u16>(pq_m);
+    v.tables = static_cast<__u8>(tables);
+    v.bits = static_cast<__u8>(bits);
+  }
+};
+
+// Behind the name of the kind; nothing for kinds that have none of these.
+template <class T>
+std::string kind_text(uint16_t kind, const T &v) {
+  auto one = [](const char *name, uint32_t n) {
+    return std::string(", ") + name + " " + (n ? std::to_string(n) : "automatic");
+  };
+  if (kind == VEXFS_INDEX_LSH) return one("tables", v.tables) + one("bits", v.bits) + one("probes", v.probes);
+  if (kind != VEXFS_INDEX_IVF_FLAT && kind != VEXFS_INDEX_IVF_PQ) return "";
+  return one("lists", v.lists) + one("probes", v.probes) + (kind == VEXFS_INDEX_IVF_PQ ? one("pq_m", v.pq_m) : "");
+}
+
+template <class T>
+void kind_json(json &j, const T &v) {
+  j["lists"] = v.lists;
+  j["probes"] = v.probes;
+  j["pq_m"] = v.pq_m;
+  j["tables"] = v.tables;
+  j["bits"] = v.bits;
+}
+
+}  // namespace vexfs::vexctl
