@@ -80,6 +80,15 @@ class CoreEngine : public Engine {
     rows_ = std::make_unique<MemoryRows>(space_, std::max(o.capacity, d.count));
     index_ = must(kind_->make(space_, o, codes_), "index");
     for (uint32_t i = 0; i < d.count; i++) add_row(d.row(i));
+    if (index_->must_learn()) {
+      Scratch scratch;
+      RowView view = rows_->view();
+      if (!index_
+               ->learn(
+                   view, d.count, scratch, [](void *) { return false; }, nullptr)
+               .ok())
+        throw std::runtime_error(spec_.text + ": learning failed");
+    }
     std::atomic<uint32_t> next{0};
     std::atomic<bool> failed{false};
     const auto work = [&] {

@@ -63,6 +63,14 @@ enum vexfs_index_kind {
   /* 5 DISKANN is reserved */
 };
 
+/* What an HNSW graph is built and walked on; hits are scored on the rows all the same. */
+enum vexfs_codes {
+  VEXFS_CODES_AUTO = 0, /* decided by the rows there are: 4 bits an element where that ranks them well enough */
+  VEXFS_CODES_NONE = 1, /* the rows */
+  VEXFS_CODES_SQ8 = 2,  /* 8 bits an element */
+  VEXFS_CODES_SQ4 = 3   /* 4 bits */
+};
+
 #define VEXFS_IVF_LISTS_MAX 65536 /* and lists * dim at most 2^27 */
 #define VEXFS_PROBES_MAX 65536
 #define VEXFS_PQ_M_MAX 256
@@ -93,7 +101,8 @@ struct vexfs_collection {
   __u16 pq_m;                               /* IVF_PQ: codes of 4 bits for a vector, at most dim */
   __u8 tables;                              /* LSH */
   __u8 bits;                                /* LSH: hash functions of a table */
-  __u32 reserved1;
+  __u16 codes;                              /* HNSW: enum vexfs_codes */
+  __u16 reserved1;
   __u64 reserved[6];
 };
 
@@ -296,7 +305,8 @@ struct vexfs_index {
   __u16 pq_m;
   __u8 tables;
   __u8 bits;
-  __u32 reserved1;
+  __u16 codes;      /* in: 0 = as it is, be it automatic; out */
+  __u16 codes_used; /* out: what an automatic choice came to; 0: none yet, or not HNSW */
   __u64 reserved[2];
 };
 

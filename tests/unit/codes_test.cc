@@ -2,6 +2,7 @@
 // Codes of rows, and graphs that are walked on them: accuracy, extremes, recall, checkpoints, damage.
 #include <cmath>
 
+#include "../../include/uapi/vexfs.h"
 #include "../../kernel/core/vector/hnsw_format.h"
 #include "../../kernel/core/vector/hnsw_graph.h"
 #include "codes_checks.h"
@@ -216,6 +217,75 @@ TEST(CodedGraphs, AutomaticMeansCodesWhereTheyPay) {
   EXPECT_EQ(kind(simd::Element::int8, 128), simd::CodeKind::none);
   EXPECT_NE(kind(simd::Element::f32, 16), simd::CodeKind::none);
   EXPECT_NE(kind(simd::Element::bf16, 128), simd::CodeKind::none);
+}
+
+// What an automatic choice comes to.
+u16 chosen(const MemoryRows &rows, u32 slots, bool *grows = nullptr) {
+  IndexPtr index = hnsw_create(rows.space(), HnswParams{}).take();
+  EXPECT_TRUE(index->must_learn());
+  EXPECT_EQ(index->counts().codes, 0u);
+  Scratch scratch;
+  RowView view = rows.view();
+  EXPECT_TRUE(index
+                  ->learn(
+                      view, slots, scratch, [](void *) { return false; }, nullptr)
+                  .ok());
+  EXPECT_FALSE(index->must_learn());
+  insert_range(*index.get(), rows, 0, std::min<u32>(slots, 600));
+  EXPECT_TRUE(verify(*index.get()).sound());
+  if (grows) *grows = index->outgrown(8192);
+  return index->counts().codes;
+}
+
+TEST(CodedGraphs, ChosenByTheRows) {
+  std::mt19937 rng(9);
+  std::normal_distribution<float> gauss(0, 1);
+  simd::Space space = space_of(simd::Element::f32, simd::Metric::l2, 64);
+  // Rows spread evenly: four bits rank them. Knots of rows that are next to equal, far from each other: they do not.
+  MemoryRows even(space, 2048), knots(space, 2048);
+  std::vector<float> v(64), knot(64);
+  for (u32 i = 0; i < 2048; i++) {
+    for (float &f : v) f = gauss(rng);
+    ASSERT_TRUE(even.add_f32(v.data()));
+    if (i % 64 == 0)
+      for (float &f : knot) f = 100 * gauss(rng);
+    for (u32 j = 0; j < 64; j++) v[j] = knot[j] + gauss(rng);
+    ASSERT_TRUE(knots.add_f32(v.data()));
+  }
+  bool grows = false;
+  EXPECT_EQ(chosen(even, 2048, &grows), VEXFS_CODES_SQ4);
+  EXPECT_FALSE(grows);
+  EXPECT_EQ(chosen(knots, 2048, &grows), VEXFS_CODES_SQ8);
+  EXPECT_FALSE(grows) << "it was judged";
+  EXPECT_EQ(chosen(even, 700, &grows), VEXFS_CODES_SQ8) << "too few to judge by";
+  EXPECT_TRUE(grows) << "so it is judged when there are more";
+}
+
+TEST(CodedGraphs, ChoosingCanBeStoppedAndMayFindNoMemoryOrRows) {
+  simd::Space space = space_of(simd::Element::f32, simd::Metric::l2, 32);
+  Clusters source(32, 20, 4);
+  MemoryRows rows(space, 1100);
+  for (u32 i = 0; i < 1100; i++) ASSERT_TRUE(rows.add_f32(source.next().data()));
+  IndexPtr index = hnsw_create(space, HnswParams{}).take();
+  Scratch scratch;
+  RowView view = rows.view();
+  const auto learn = [&](bool stop) {
+    return index
+        ->learn(
+            view, 1100, scratch, [](void *p) { return *static_cast<bool *>(p); }, &stop)
+        .code();
+  };
+  EXPECT_EQ(learn(true), Errno::intr);
+  for (int64_t at : {0, 1}) {
+    host::fail_alloc_after(at, false);
+    EXPECT_EQ(learn(false), Errno::nomem);
+    host::fail_alloc_after(-1, false);
+  }
+  EXPECT_TRUE(index->must_learn());
+  for (u32 i = 0; i < 1100; i++) rows.kill(i);
+  view = rows.view();
+  EXPECT_EQ(learn(false), Errno::again);
+  EXPECT_TRUE(index->must_learn());
 }
 
 // ------------------------------------------------------------------------------------------------------- checkpoints

@@ -64,7 +64,7 @@ void print(const Context &ctx, const vexfs_collection &c, const std::string &pat
   std::string index = client::index_name(c.index);
   if (c.index == VEXFS_INDEX_HNSW)
     index += ", M " + std::to_string(c.m) + ", ef_construction " + std::to_string(c.ef_construction) + ", ef_search " +
-             std::to_string(c.ef_search);
+             std::to_string(c.ef_search) + ", codes " + codes_text(c.codes);
   else if (c.index != VEXFS_INDEX_FLAT)
     index += kind_text(c.index, c) + ", ef_search " + std::to_string(c.ef_search);
   ctx.say("index        " + index);

@@ -32,12 +32,15 @@ void print(const Context &ctx, const vexfs_index &i, uint64_t collection) {
     j["checkpoint_slots"] = i.checkpoint_slots;
     j["checkpoint_bytes"] = i.checkpoint_bytes;
     j["max_level"] = i.max_level;
+    j["codes_used"] = codes_text(i.codes_used);
     return ctx.print(j);
   }
   std::string kind = client::index_name(i.kind);
   if (i.kind == VEXFS_INDEX_HNSW)
     kind += ", M " + std::to_string(i.m) + ", ef_construction " + std::to_string(i.ef_construction) + ", ef_search " +
-            std::to_string(i.ef_search) + ", levels 0.." + std::to_string(i.max_level);
+            std::to_string(i.ef_search) + ", levels 0.." + std::to_string(i.max_level) + ", codes " +
+            codes_text(i.codes) +
+            (i.codes == VEXFS_CODES_AUTO && i.codes_used ? " (" + codes_text(i.codes_used) + ")" : "");
   else if (i.kind != VEXFS_INDEX_FLAT)
     kind += kind_text(i.kind, i) + ", ef_search " + std::to_string(i.ef_search);
   ctx.say("index        " + kind);

@@ -6,7 +6,7 @@
 namespace vexfs::vexctl {
 
 struct KindOptions {
-  uint32_t lists = 0, probes = 0, pq_m = 0, tables = 0, bits = 0;
+  uint32_t lists = 0, probes = 0, pq_m = 0, tables = 0, bits = 0, codes = 0;
 
   // zero: what 0 means there.
   void add_to(CLI::App *c, const std::string &zero) {
@@ -18,6 +18,14 @@ struct KindOptions {
     c->add_option("--tables", tables, "LSH: hash tables, 0 = " + zero)->check(CLI::Range(0, VEXFS_LSH_TABLES_MAX));
     c->add_option("--bits", bits, "LSH: hash functions of a table, 0 = " + zero)
         ->check(CLI::Range(0, VEXFS_LSH_BITS_MAX));
+    c->add_option("--codes", codes, "HNSW: walk on codes of 8 or 4 bits an element, on the rows (none), or auto")
+        ->transform(CLI::CheckedTransformer(code_names()))
+        ->type_name("KIND");
+  }
+  static const std::map<std::string, uint32_t> &code_names() {
+    static const std::map<std::string, uint32_t> names = {
+        {"auto", VEXFS_CODES_AUTO}, {"none", VEXFS_CODES_NONE}, {"sq8", VEXFS_CODES_SQ8}, {"sq4", VEXFS_CODES_SQ4}};
+    return names;
   }
   // To a vexfs_collection or vexfs_index.
   template <class T>
@@ -27,8 +35,15 @@ struct KindOptions {
     v.pq_m = static_cast<__u16>(pq_m);
     v.tables = static_cast<__u8>(tables);
     v.bits = static_cast<__u8>(bits);
+    v.codes = static_cast<__u16>(codes);
   }
 };
+
+inline std::string codes_text(uint32_t codes) {
+  for (const auto &[name, value] : KindOptions::code_names())
+    if (value == codes) return name;
+  return "?";
+}
 
 // Behind the name of the kind; nothing for kinds that have none of these.
 template <class T>
@@ -48,6 +63,7 @@ void kind_json(json &j, const T &v) {
   j["pq_m"] = v.pq_m;
   j["tables"] = v.tables;
   j["bits"] = v.bits;
+  j["codes"] = codes_text(v.codes);
 }
 
 }  // namespace vexfs::vexctl

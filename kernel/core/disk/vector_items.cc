@@ -35,6 +35,7 @@ void print_config(Printer &out, Bytes item) {
   out.str(" dir ").dec(c.dir_ino).str(" dim ").dec(c.dim).ch(' ').str(elements[c.element <= 4 ? c.element : 0]);
   out.ch(' ').str(metrics[c.metric <= 3 ? c.metric : 0]).ch(' ').str(index_kind_name(c.index));
   out.str(" m ").dec(c.m).str(" efc ").dec(c.ef_construction).str(" ef ").dec(c.ef_search);
+  if (c.index == 2) out.str(" codes ").dec(c.codes);
   if (c.index > 2) {
     out.str(" lists ").dec(c.lists).str(" probes ").dec(c.probes).str(" pq_m ").dec(c.pq_m);
     out.str(" tables ").dec(c.tables).str(" bits ").dec(c.bits);
@@ -135,6 +136,7 @@ const char *verify_config(Bytes item, u64 cid) {
   if (c.pq_m > kPqMax) return "pq_m";
   if (c.tables > kLshTablesMax) return "tables";
   if (c.bits > kLshBitsMax) return "bits";
+  if (c.codes > kCodesMax) return "codes";
   if (!is_pow2<u32>(c.rows_per_group) || c.rows_per_group > kGroupRowsMax) return "rows_per_group";
   u32 row = c.dim * vector_items_impl::element_bytes(c.element);
   if (c.stride < row || c.stride > align_up(row, 512u)) return "stride";

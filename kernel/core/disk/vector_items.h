@@ -70,6 +70,7 @@ struct DirEntryItem {
 static_assert(sizeof(DirEntryItem) == 8);
 
 inline constexpr u32 kIvfListsMax = 65536, kProbesMax = 65536, kPqMax = 256, kLshTablesMax = 64, kLshBitsMax = 32;
+inline constexpr u32 kCodesMax = 3;
 inline constexpr bool index_kind_known(u8 kind) { return (kind >= 1 && kind <= 4) || kind == 6; }
 const char *index_kind_name(u8 kind);     // "?": none
 inline constexpr u32 kConfigDropped = 1;  // flags: being freed; nobody may use it
@@ -100,7 +101,8 @@ struct ConfigItem {
   le16 pq_m;    // IVF-PQ
   u8 tables;    // LSH
   u8 bits;      // LSH
-  le32 reserved1;
+  le16 codes;   // HNSW: enum vexfs_codes
+  le16 reserved1;
   le64 reserved[5];
 };
 static_assert(sizeof(ConfigItem) == 256 && offsetof(ConfigItem, lists) == 200 && offsetof(ConfigItem, dim) == 16 &&

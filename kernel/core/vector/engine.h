@@ -26,7 +26,7 @@ struct CollectionParams {
   simd::Metric metric = simd::Metric::l2;
   IndexKind index = IndexKind::flat;
   u32 m = 16, ef_construction = 200, ef_search = 64;
-  u32 lists = 0, probes = 0, pq_m = 0, tables = 0, bits = 0;  // as in IndexParams
+  u32 lists = 0, probes = 0, pq_m = 0, tables = 0, bits = 0, codes = 0;  // as in IndexParams
   char name[disk::kNameBytes] = {};
   char model[disk::kNameBytes] = {};
 };

@@ -37,7 +37,8 @@ void Hnsw::destroy() {
   vx_free(this);
 }
 
-Status Hnsw::adopt(u32 nodes) {
+Status Hnsw::adopt(u32 nodes, u32 learnt) {
+  learnt_ = learnt;
   nodes_.store(nodes, std::memory_order_relaxed);
   const EntryPoint e = entry();
   if (e.empty() || graph_.level_of(e.slot()) == e.level()) return {};

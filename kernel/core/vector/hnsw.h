@@ -92,10 +92,17 @@ class Hnsw final : public Index {
       : params_(params),
         graph_(params, codes.kind() == simd::CodeKind::none ? 0 : codes.bytes(), source, covered),
         measure_(graph_, space, codes),
-        entry_(entry.word) {}
+        entry_(entry.word),
+        decided_(params.codes != HnswParams::Codes::automatic || codes.kind() == simd::CodeKind::none) {}
 
   IndexKind kind() const override { return IndexKind::hnsw; }
   const simd::Space &space() const override { return measure_.space(); }
+  // Which codes: hnsw_learn.cc. An index that nobody lets learn takes the longer ones.
+  bool must_learn() const override { return !decided_.load(std::memory_order_acquire); }
+  u32 learn_min() const override { return 1; }
+  Status learn(RowView &rows, u32 slots, Scratch &scratch, bool (*interrupted)(void *), void *ctx) override;
+  bool outgrown(u32 slots) const override;
+  bool damaged() const override { return graph_.damaged(); }
   Status insert(RowView &rows, u32 slot, Scratch &scratch) override;
   Status remove(RowView &rows, u32 slot, Scratch &scratch) override;
   Result<u32> search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch, Hit *out,
@@ -111,14 +118,19 @@ class Hnsw final : public Index {
 
   Status verify(VerifyReport *out, Scratch &scratch) override;
   void print(const TextSink &sink) const override;
-  usize memory_bytes() const override { return sizeof(*this) + graph_.memory_bytes() + measure_.memory_bytes(); }
+  usize memory_bytes() const override {
+    return must_learn() ? sizeof(*this) : sizeof(*this) + graph_.memory_bytes() + measure_.memory_bytes();
+  }
   IndexCounts counts() const override {
     EntryPoint e = entry();
-    return {nodes_.load(std::memory_order_relaxed), e.empty() ? 0 : e.level()};
+    const u32 codes = must_learn() ? 0 : static_cast<u32>(measure_.kind()) + 1;
+    return {.nodes = nodes_.load(std::memory_order_relaxed),
+            .max_level = e.empty() ? 0 : e.level(),
+            .codes = static_cast<u16>(codes)};
   }
   void destroy() override;
   // After opening from a checkpoint: is the entry point what the levels say? corrupt.
-  Status adopt(u32 nodes);
+  Status adopt(u32 nodes, u32 learnt);
 
  private:
   // Neighbours being chosen, and the lists that takes.
@@ -139,6 +151,8 @@ class Hnsw final : public Index {
     Entry candidate[capacity + 1];
   };
 
+  void decide(u32 slots);
+  void start_over(const simd::CodeSpace &codes);
   struct Part {
     enum What : u8 { centre, lists, codes } what;
     u32 segment;
@@ -170,6 +184,8 @@ class Hnsw final : public Index {
   std::atomic<u64> entry_;
   std::atomic<u32> nodes_{0};
   Mutex entry_lock_{"hnsw_entry"};
+  std::atomic<bool> decided_;  // graph_ and measure_ stay as they are
+  u32 learnt_ = 0;             // slots that codes were chosen by, 0: they were given
 };
 
 }  // namespace vexfs::vector

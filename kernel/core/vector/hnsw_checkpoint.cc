@@ -162,6 +162,7 @@ Status Hnsw::save_header(u32 covered, MutBytes out) const {
   h.magic = hnsw_header_magic;
   h.version = hnsw_checkpoint_impl::version_of(graph_);
   h.codes = static_cast<u8>(measure_.kind());
+  h.learnt = learnt_;
   h.m = static_cast<u16>(params_.m);
   h.ef_construction = params_.ef_construction;
   h.dim = space().dim();
@@ -273,7 +274,7 @@ Result<IndexPtr> hnsw_open(const simd::Space &space, Bytes header, const BlobSou
   if (!mem) return Errno::nomem;
   Hnsw *index = new (mem) Hnsw(space, codes, params, &blobs, h->covered, entry);
   IndexPtr owner(index);
-  VX_TRY(index->adopt(h->nodes));
+  VX_TRY(index->adopt(h->nodes, h->learnt));
   return owner;
 }
 

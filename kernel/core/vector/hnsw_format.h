@@ -34,9 +34,12 @@ struct HnswHeader {
   le32 entry_level;
   le32 nodes;  // present at the time, for statistics
   u8 codes;    // HnswParams::Codes; 0 in version 1
-  u8 reserved[19];
+  u8 pad[3];
+  le32 learnt;  // slots there were when codes were chosen automatically; 0: they were given
+  u8 reserved[12];
 };
-static_assert(sizeof(HnswHeader) == 64 && offsetof(HnswHeader, seed) == 24 && offsetof(HnswHeader, nodes) == 40);
+static_assert(sizeof(HnswHeader) == 64 && offsetof(HnswHeader, seed) == 24 && offsetof(HnswHeader, nodes) == 40 &&
+              offsetof(HnswHeader, learnt) == 48);
 
 struct HnswBlobHeader {
   le32 magic;

@@ -117,9 +117,15 @@ Status Graph::read_segment(u32 segment, u8 *into) {
   u8 *blob = static_cast<u8 *>(vx_alloc_large(bytes, 0));
   if (!blob) return Errno::nomem;
   Status st = read_blob(lists_blob(segment), MutBytes(blob, lists));
-  if (st.ok()) st = hnsw_decode_segment(*this, segment, source_slots_, Bytes(blob, lists), into);
-  if (st.ok() && coded()) st = read_blob(codes_blob(segment), MutBytes(blob, codes));
-  if (st.ok() && coded()) st = hnsw_decode_codes(*this, segment, Bytes(blob, codes), into);
+  Status sense = st.ok() ? hnsw_decode_segment(*this, segment, source_slots_, Bytes(blob, lists), into) : Status();
+  if (coded() && st.ok() && sense.ok()) {
+    st = read_blob(codes_blob(segment), MutBytes(blob, codes));
+    if (st.ok()) sense = hnsw_decode_codes(*this, segment, Bytes(blob, codes), into);
+  }
+  if (!sense.ok()) {
+    set_damaged();
+    st = std::move(sense);
+  }
   vx_free_large(blob, bytes);
   return st;
 }

@@ -140,6 +140,9 @@ class Graph : Pinned {
   // Reads blob 0, the centre. From opened graphs with codes only.
   Status read_blob(u32 blob, MutBytes out) const { return source_.read(source_.ctx, blob, out); }
   bool opened() const { return source_.read != nullptr; }
+  // What a blob said, under a right checksum, was refused.
+  bool damaged() const { return damaged_.load(std::memory_order_acquire); }
+  void set_damaged() { damaged_.store(true, std::memory_order_release); }
 
   usize memory_bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
@@ -172,6 +175,7 @@ class Graph : Pinned {
   std::atomic<Table *> table_;
   std::atomic<u32> slot_limit_{0};
   std::atomic<usize> bytes_{0};
+  std::atomic<bool> damaged_{false};
   Mutex grow_lock_{"hnsw_grow"};
   StripedLock locks_[1u << lock_bits];
   static constinit Table empty_table_;

@@ -237,6 +237,7 @@ Status Hnsw::insert_claimed(RowView &rows, u8 *segment, u32 slot, Scratch &scrat
 
 Status Hnsw::insert(RowView &rows, u32 slot, Scratch &scratch) {
   if (slot > slot_max) return Errno::inval;
+  if (must_learn()) decided_.store(true, std::memory_order_release);
   u8 *segment = VX_TRY(graph_.get_or_make(slot >> graph_.shape.shift));
   std::atomic<u32> &word = graph_.word(segment, slot);
   if (word.fetch_or(NodeWord::claimed, std::memory_order_acq_rel) & NodeWord::claimed) return Errno::exist;

@@ -68,7 +68,10 @@ Status Measure::find_centre(RowView *rows) {
   Status s = graph_.opened() ? load_centre(c, &found) : Status();
   if (s.ok() && !found && rows) s = average(*rows, c);
   const bool have = s.ok() && (found || rows);
-  if (have && !codes_.set_centre(c).ok()) s = Errno::corrupt;
+  if (have && !codes_.set_centre(c).ok()) {
+    graph_.set_damaged();
+    s = Errno::corrupt;
+  }
   if (!s.ok() || !have) {
     vx_free_large(c, codes_.centre_bytes());
     return s;
@@ -105,6 +108,7 @@ Status Measure::load_centre(u8 *into, bool *found) {
   const HnswBlobHeader *h = reinterpret_cast<const HnswBlobHeader *>(blob);
   if (s.ok() && (h->magic != hnsw_centre_magic || h->version != hnsw_version_coded || h->slots > 1)) {
     vx_log(nullptr, VX_LOG_ERR, "hnsw: the checkpoint's centre is not one");
+    graph_.set_damaged();
     s = Errno::corrupt;
   }
   if (s.ok()) {

@@ -59,6 +59,7 @@ struct VerifyReport {
 struct IndexCounts {
   u32 nodes = 0;  // slots in it, dead ones included
   u32 max_level = 0;
+  u16 codes = 0;  // enum vexfs_codes: what distances are taken on; 0: not decided, or not the index's business
 };
 
 class Index : Pinned {

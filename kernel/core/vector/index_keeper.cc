@@ -8,6 +8,10 @@ namespace {
 
 constexpr u32 run_rows = 16;  // claimed at a time
 
+// An index is built anew when it has more dead rows than this and a share of the live ones: walks still pass through
+// them, so a search costs that share more. Each row is inserted again at most once for so many that died.
+constexpr u32 dead_min = 512, dead_share = 4;
+
 constexpr s64 wait_ms = 20;  // between looks whether the caller was killed
 
 bool never(void *) { return false; }
@@ -24,7 +28,8 @@ IndexParams index_params_of(const disk::ConfigItem &c) {
           .probes = c.probes,
           .pq_m = c.pq_m,
           .tables = c.tables,
-          .bits = c.bits};
+          .bits = c.bits,
+          .codes = c.codes};
 }
 
 IndexKeeper::IndexKeeper(Table &t, const disk::ConfigItem &config)
@@ -353,16 +358,23 @@ Status IndexKeeper::replace(const IndexParams &wanted, bool build_first, u32 thr
   return {};
 }
 
+bool IndexKeeper::worn(LiveIndex &l, u32 slots) {
+  const u32 nodes = l.index->counts().nodes, live = table_.live();
+  const bool dead =
+      nodes > live && nodes - live > max_of(index_keeper_impl::dead_min, live / index_keeper_impl::dead_share);
+  return dead || l.index->outgrown(slots);
+}
+
 Status IndexKeeper::renew(bool (*interrupted)(void *), void *ctx) {
   LiveIndex *l = hold();
   if (!l) return {};
-  bool grown = l->index->outgrown(table_.slots());
+  bool grown = worn(*l, table_.slots());
   release(l);
   if (!grown) return {};
   Guard g(job_);
   const u32 slots = table_.slots();
   l = hold();
-  grown = l && l->index->outgrown(slots) && slots >= renew_after_;
+  grown = l && worn(*l, slots) && slots >= renew_after_;
   release(l);
   if (!grown) return {};
   Result<LiveIndex *> fresh = make_empty(params());
@@ -398,6 +410,7 @@ void IndexKeeper::figures(IndexFigures *out) {
   }
   out->dead = counts.nodes > out->indexed ? counts.nodes - out->indexed : 0;
   out->max_level = counts.max_level;
+  out->codes = counts.codes;
   release(l);
 }
 

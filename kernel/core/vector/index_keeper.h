@@ -41,6 +41,7 @@ struct IndexFigures {
   IndexKind kind = IndexKind::flat;
   u64 rows = 0, indexed = 0, dead = 0, memory_bytes = 0, checkpoint_slots = 0, checkpoint_bytes = 0;
   u32 max_level = 0;
+  u16 codes = 0;  // enum vexfs_codes: what distances are taken on
 };
 
 IndexParams index_params_of(const disk::ConfigItem &config);
@@ -69,8 +70,8 @@ class IndexKeeper : Pinned {
   Status build(u32 threads, bool (*interrupted)(void *), void *ctx);
   // A new index with these parameters (the seed stays), built aside, then put in place. flat: drops the index.
   Status replace(const IndexParams &params, bool build_first, u32 threads, bool (*interrupted)(void *), void *ctx);
-  // If the collection has outgrown what the index has learnt: builds a new one aside, and puts it in place. Takes long;
-  // background work.
+  // If the collection has outgrown what the index has learnt, or much of the index is dead rows: builds a new one aside,
+  // and puts it in place. Takes long; background work.
   Status renew(bool (*interrupted)(void *), void *ctx);
   Status checkpoint();
   bool checkpoint_due();  // by policy, while mounted
@@ -89,6 +90,7 @@ class IndexKeeper : Pinned {
   Result<bool> learnt(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
   Status learn(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
   bool waits_for_rows(LiveIndex &l);
+  bool worn(LiveIndex &l, u32 slots);
   Result<LiveIndex *> open_checkpoint();
   void install(LiveIndex *l);
   static void destroy(LiveIndex *l, ChunkCache &cache);

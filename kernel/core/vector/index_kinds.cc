@@ -12,14 +12,18 @@ bool index_params_valid(const IndexParams &p, u32 dim) {
   if (p.ef_construction > 65536 || p.probes > probes_max) return false;
   if (p.lists > ivf_lists_max || usize{p.lists} * dim * 4 > ivf_centroid_bytes_max) return false;
   if (p.pq_m > pq_m_max || p.pq_m > dim) return false;
-  return p.tables <= lsh_tables_max && p.bits <= lsh_bits_max;
+  return p.tables <= lsh_tables_max && p.bits <= lsh_bits_max && p.codes <= disk::kCodesMax;
 }
 
 Result<IndexPtr> index_create(const simd::Space &space, const IndexParams &p) {
   if (!index_params_valid(p, space.dim())) return Errno::inval;
   switch (p.kind) {
     case IndexKind::hnsw:
-      return hnsw_create(space, HnswParams{.m = p.m, .ef_construction = p.ef_construction, .seed = p.seed});
+      return hnsw_create(space, HnswParams{.m = p.m,
+                                           .ef_construction = p.ef_construction,
+                                           .seed = p.seed,
+                                           .codes = p.codes ? HnswParams::Codes{static_cast<u8>(p.codes - 1)}
+                                                            : HnswParams::Codes::automatic});
     case IndexKind::ivf_flat:
     case IndexKind::ivf_pq:
       return ivf_create(space, p);

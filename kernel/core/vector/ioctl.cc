@@ -96,6 +96,7 @@ IndexParams index_params(const vexfs_collection &v) {
   p.pq_m = v.pq_m;
   p.tables = v.tables;
   p.bits = v.bits;
+  p.codes = v.codes;
   return p;
 }
 
@@ -190,6 +191,7 @@ void Call::describe(Collection &c, vexfs_collection *out) {
   out->pq_m = k.pq_m;
   out->tables = k.tables;
   out->bits = k.bits;
+  out->codes = k.codes;
   out->rows = c.table().live();
   out->slots = c.table().slots();
   out->created_sec = k.created_sec;
@@ -216,6 +218,7 @@ Status Call::checked_params(const vexfs_collection &v, CollectionParams *out) {
   out->pq_m = v.pq_m;
   out->tables = v.tables;
   out->bits = v.bits;
+  out->codes = v.codes;
   memcpy(out->name, v.name, sizeof out->name);
   memcpy(out->model, v.model, sizeof out->model);
   return {};
@@ -250,7 +253,7 @@ Status Call::collection_alter() {
         (v.m && v.m != k.m) || (v.ef_construction && v.ef_construction != k.ef_construction))
       return Errno::inval;
     if ((v.lists && v.lists != k.lists) || (v.pq_m && v.pq_m != k.pq_m) || (v.tables && v.tables != k.tables) ||
-        (v.bits && v.bits != k.bits) || (v.probes && v.probes != k.probes))
+        (v.bits && v.bits != k.bits) || (v.codes && v.codes != k.codes) || (v.probes && v.probes != k.probes))
       return Errno::inval;
     if (v.index && v.index != k.index) {
       vexfs_index x{};

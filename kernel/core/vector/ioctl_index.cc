@@ -22,6 +22,7 @@ IndexParams changed(const IndexParams &old, const vexfs_index &x) {
   if (x.pq_m) p.pq_m = x.pq_m;
   if (x.tables) p.tables = x.tables;
   if (x.bits) p.bits = x.bits;
+  if (x.codes) p.codes = x.codes;
   return p;
 }
 
@@ -30,7 +31,7 @@ bool differ(const IndexParams &a, const IndexParams &b) {
   if (a.kind != b.kind) return true;
   switch (a.kind) {
     case IndexKind::hnsw:
-      return a.m != b.m || a.ef_construction != b.ef_construction;
+      return a.m != b.m || a.ef_construction != b.ef_construction || a.codes != b.codes;
     case IndexKind::ivf_flat:
       return a.lists != b.lists || a.probes != b.probes;
     case IndexKind::ivf_pq:
@@ -52,6 +53,7 @@ void put_params(const IndexParams &p, disk::ConfigItem *k) {
   k->pq_m = static_cast<u16>(p.pq_m);
   k->tables = static_cast<u8>(p.tables);
   k->bits = static_cast<u8>(p.bits);
+  k->codes = static_cast<u16>(p.codes);
 }
 
 }  // namespace
@@ -70,6 +72,8 @@ void Call::describe_index(Collection &c, vexfs_index *out) {
   out->pq_m = k.pq_m;
   out->tables = k.tables;
   out->bits = k.bits;
+  out->codes = k.codes;
+  out->codes_used = f.codes;
   out->rows = f.rows;
   out->indexed = f.indexed;
   out->dead = f.dead;
@@ -107,7 +111,7 @@ Status Call::change_index(Collection &c, const vexfs_index &x) {
 Status Call::manage_index() {
   vexfs_index x;
   VX_TRY(read_arg(&x));
-  if (x.flags || x.reserved0 || x.reserved1 || !all_zero(x.reserved, 2)) return Errno::inval;
+  if (x.flags || x.reserved0 || x.codes_used || !all_zero(x.reserved, 2)) return Errno::inval;
   if (x.op < VEXFS_INDEX_BUILD || x.op > VEXFS_INDEX_CHECKPOINT || x.kind > 255) return Errno::inval;
   if (x.kind && !disk::index_kind_known(static_cast<u8>(x.kind))) return Errno::inval;
   if (x.ef_search > VEXFS_EF_MAX) return Errno::inval;

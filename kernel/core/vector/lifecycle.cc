@@ -38,6 +38,7 @@ Result<CollectionRef> Engine::create_collection(fs::Inode &dir, const Collection
   c.pq_m = static_cast<u16>(p.pq_m);
   c.tables = static_cast<u8>(p.tables);
   c.bits = static_cast<u8>(p.bits);
+  c.codes = static_cast<u16>(p.codes);
   s64 sec;
   u32 nsec;
   vx_clock_real(&sec, &nsec);
