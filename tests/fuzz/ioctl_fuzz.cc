@@ -106,7 +106,9 @@ size_t prepare(User &u, unsigned nr, unsigned variant) {
         c->dim = dim;
         c->element = static_cast<__u16>(1 + variant % 4);
         c->metric = static_cast<__u16>(1 + variant % 3);
-        c->index = static_cast<__u16>(1 + variant % 2);
+        constexpr __u16 kinds[] = {VEXFS_INDEX_FLAT, VEXFS_INDEX_HNSW, VEXFS_INDEX_IVF_FLAT, VEXFS_INDEX_IVF_PQ,
+                                   VEXFS_INDEX_LSH};
+        c->index = kinds[variant % 5];
       }
       return sized(c);
     }

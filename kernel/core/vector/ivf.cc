@@ -33,7 +33,7 @@ void Ivf::destroy() {
 
 bool Ivf::plausible() const {
   if (params_.lists == 0) return false;
-  return coded() ? params_.pq_m && simd::PqShape::of(space_.dim(), params_.pq_m).m == params_.pq_m : params_.pq_m == 0;
+  return coded() ? params_.pq_m && simd::PqShape::of(space_.dim(), params_.pq_m).m == params_.pq_m : true;
 }
 
 usize Ivf::model_bytes() const {

@@ -13,22 +13,21 @@ constexpr u32 group = 32;             // blocks of codes that are scored togethe
 constexpr u32 rescored_per_ef = 2;    // rows scored for each of ef, of what the codes promise
 constexpr u32 rescored_filtered = 4;  // times as many when some may be refused
 
-// Blocks on their way to a scan of codes.
-struct CodeGroup {
-  const u8 *codes[group];
-  const u32 *terms[group];
-  const u32 *slots[group];
-  u32 counts[group];
-  u32 keys[group * simd::pq_block];
-  u32 part_terms[simd::pq_block];
-  u8 part_codes[pq_m_max / 2 * simd::pq_block];  // a block that is still being filled
-};
-
 }  // namespace
 }  // namespace ivf_search_impl
 
 // What one search keeps.
 struct Ivf::Probe : vexfs::Pinned {
+  // Blocks on their way to a scan of codes.
+  struct CodeGroup {
+    const u8 *codes[ivf_search_impl::group];
+    const u32 *terms[ivf_search_impl::group];
+    const u32 *slots[ivf_search_impl::group];
+    u32 counts[ivf_search_impl::group];
+    u32 keys[ivf_search_impl::group * simd::pq_block];
+    u32 part_terms[simd::pq_block];
+    u8 part_codes[pq_m_max / 2 * simd::pq_block];  // a block that is still being filled
+  };
   Probe(RowView &r, const simd::Space &space, const simd::Query &q, const SearchParams &p, Hit *out)
       : params(p), rows(r), top{out, p.k, 0}, scorer(r, space, q, p, &top) {}
   const SearchParams &params;
@@ -39,7 +38,7 @@ struct Ivf::Probe : vexfs::Pinned {
   MinHeap lists;               // by their centroids' distance
   Beam found;                  // by codes
   simd::PqTables tables;
-  ivf_search_impl::CodeGroup *group = nullptr;
+  CodeGroup *group = nullptr;
   u32 blocks = 0;
 };
 
@@ -97,7 +96,7 @@ Status Ivf::scan_rows(Probe &p) {
 
 // --------------------------------------------------------------------------------------------------------------- codes
 void Ivf::score_codes(Probe &p, u32 centroid_key) {
-  ivf_search_impl::CodeGroup &g = *p.group;
+  Probe::CodeGroup &g = *p.group;
   simd::pq_scan(p.tables, pq_.code_bytes(), centroid_key, g.codes, g.terms, p.blocks, g.keys);
   const bool some_dead = p.rows.any_dead;
   u32 limit = p.found.full() ? entry_key(p.found.limit()) : simd::key_farthest;
@@ -114,7 +113,7 @@ void Ivf::score_codes(Probe &p, u32 centroid_key) {
 
 // Takes n entries of a block. One that is not full is copied: others may be writing behind its entries.
 void Ivf::gather_codes(Probe &p, const PostingSegment *s, u32 block, u32 n) {
-  ivf_search_impl::CodeGroup &g = *p.group;
+  Probe::CodeGroup &g = *p.group;
   g.slots[p.blocks] = lists_.slots(s, block);
   g.counts[p.blocks] = n;
   g.codes[p.blocks] = lists_.codes(s, block);
@@ -153,9 +152,9 @@ Status Ivf::scan_codes(Probe &p, Scratch &scratch) {
   const u32 ef = max_of(p.params.ef, p.params.k), probes = probes_for(ef);
   const u32 keep = ef * ivf_search_impl::rescored_per_ef * (p.params.accept ? ivf_search_impl::rescored_filtered : 1);
   const usize table = usize{32} * pq_.code_bytes();
-  u8 *area = VX_TRY(scratch.array<u8>(Scratch::select, table * 5 + sizeof(ivf_search_impl::CodeGroup)));
+  u8 *area = VX_TRY(scratch.array<u8>(Scratch::select, table * 5 + sizeof(Probe::CodeGroup)));
   p.tables.entries = area + table * 4;
-  p.group = reinterpret_cast<ivf_search_impl::CodeGroup *>(area + table * 5);
+  p.group = reinterpret_cast<Probe::CodeGroup *>(area + table * 5);
   p.found.reset(VX_TRY(scratch.array<Entry>(Scratch::beam, usize{keep} + 1)), keep);
   simd::pq_tables(pq_, codebook(), p.query, space_.metric() == simd::Metric::l2, area, &p.tables);
   const u64 most = u64{probes} * ivf_search_impl::probes_stretch;

@@ -2,12 +2,15 @@
 // Sampling of rows and k-means.
 #include "kmeans.h"
 
+#include "beam.h"
+
 namespace vexfs::vector {
 namespace kmeans_impl {
 namespace {
 
 constexpr u32 rounds = 8;
-constexpr u32 tile = 8;              // rows assigned together, so that centroids are read from memory once for them
+constexpr u32 tile = 8;  // rows assigned together, so that centroids are read from memory once for them
+constexpr u32 yield_every = 256;
 constexpr u32 rows_per_breath = 16;  // between checks for a kill
 
 u64 mix(u64 x) {
@@ -59,21 +62,35 @@ class Round : Pinned {
 };
 
 // New centroids from the sums; one that nothing is near to takes half of the fullest one.
-void update(Round &r, const simd::Space &space, u32 k, u8 *out) {
+Status update(Round &r, const simd::Space &space, u32 k, u8 *out) {
   const usize bytes = usize{4} * space.dim();
   const bool unit = space.metric() != simd::Metric::l2;
-  for (u32 c = 0; c < k; c++)
+  u32 empty = 0;
+  for (u32 c = 0; c < k; c++) {
     if (r.count(c)) simd::average(r.sum(c), r.count(c), unit, out + c * bytes, space.dim());
-  u32 most = 0;
+    empty += r.count(c) == 0;
+    if (c % yield_every == 0) vx_yield();
+  }
+  if (!empty) return {};
+  Vec<Entry> storage;  // fullest first, the first of equal ones
+  VX_TRY(storage.resize(usize{k} + empty));
+  MinHeap fullest;
+  fullest.reset(storage.data(), static_cast<u32>(storage.size()));
+  for (u32 c = 0; c < k; c++)
+    if (r.count(c)) fullest.push(entry_of(~r.count(c), c));
   for (u32 c = 0; c < k; c++) {
     if (r.count(c)) continue;
-    for (u32 o = 0; o < k; o++)
-      if (r.count(o) > r.count(most)) most = o;
-    if (r.count(most) < 2) return;
+    const u32 most = entry_slot(fullest.top());
+    if (r.count(most) < 2) break;
+    fullest.pop();
     simd::split(out + most * bytes, out + most * bytes, out + c * bytes, space.dim());
     r.count(c) = r.count(most) / 2;
     r.count(most) -= r.count(c);
+    fullest.push(entry_of(~r.count(c), c));
+    fullest.push(entry_of(~r.count(most), most));
+    if (c % yield_every == 0) vx_yield();
   }
+  return {};
 }
 
 }  // namespace
@@ -106,6 +123,7 @@ Status sample_slots(Lesson &lesson, u32 slots, u32 most, u64 seed, Vec<u32> *out
   out->clear();
   VX_TRY(out->reserve(n));
   for (u32 i = 0; i < n; i++) {
+    if (i % kmeans_impl::rows_per_breath == 0) VX_TRY(lesson.breathe());
     const u32 from = static_cast<u32>(u64{slots} * i / n), to = static_cast<u32>(u64{slots} * (i + 1) / n);
     const u32 start = static_cast<u32>(kmeans_impl::mix(seed ^ kmeans_impl::mix(i)) % (to - from));
     for (u32 j = 0; j < to - from; j++) {
@@ -145,7 +163,7 @@ Status kmeans(Lesson &lesson, const simd::Space &space, const u32 *slots, u32 n,
       return {};
     }));
     round.flush();
-    kmeans_impl::update(round, space, k, centroids);
+    VX_TRY(kmeans_impl::update(round, space, k, centroids));
     if (lesson.interrupted && lesson.interrupted(lesson.ctx)) return Errno::intr;
   }
   return {};

@@ -11,13 +11,6 @@ namespace {
 constexpr u32 probes_auto = 16;    // buckets of each table, for probes_per_ef of ef
 constexpr u32 probes_stretch = 8;  // times as many, while fewer than k are found
 
-// A change of the query's hash in one table: which of the table's changes of one function, by cost, it is made of.
-struct Change {
-  u64 mask;
-  u32 table;
-  u32 last;  // the highest bit in mask
-};
-
 }  // namespace
 }  // namespace lsh_search_impl
 
@@ -26,7 +19,12 @@ struct Change {
 // makes way for two that cost no less, the last function replaced by the next dearer one, and that one added.
 class Lsh::Probing : vexfs::Pinned {
  public:
-  using Change = lsh_search_impl::Change;
+  // A change of the query's hash in one table: which of the table's changes of one function, by cost, it is made of.
+  struct Change {
+    u64 mask;
+    u32 table;
+    u32 last;  // the highest bit in mask
+  };
   Probing(const Lsh &index, RowView &rows, const simd::Query &q, const SearchParams &p, Hit *out, Scratch &s)
       : params(p), top{out, p.k, 0}, scorer(rows, index.space_, q, p, &top), visited(s), index_(index), scratch_(s) {}
 
