@@ -81,8 +81,10 @@ class Searcher : Pinned {
   Result<Estimate> estimate(u32 n);
   Result<Way> plan_filters(RowView &rows, u32 n, bool index);
   Result<Way> plan_anew(RowView &rows, u32 n, bool index);
+  Way way_selected(bool index) const;
   u64 select_cost(const Estimate &e) const;
   u64 row_cost() const;
+  u64 shared_cost(u64 rows) const;
   u64 walked_rows(u64 matching, u64 rows) const;
   Status score_selected(FnRef<Status()> score);
   Status scan_matching(View &view, const simd::Query *q, u32 nq);

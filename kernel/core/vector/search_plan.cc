@@ -7,14 +7,18 @@ namespace vexfs::vector {
 namespace plan_impl {
 namespace {
 
-// Nanoseconds, measured on an x86 server of 2023 (AVX-512, 50,000 rows of 128 to 256 f32). Their ratios are what matters.
-constexpr u32 column_ns = 1;     // one filter over one row's column, of rows in order
-constexpr u32 place_ns = 60;     // place and permission of a row whose owner is known
-constexpr u32 ask_ns = 30;       // all filters of one row, anywhere
-constexpr u32 row_ns = 25;       // a row, anywhere, fetched and scored ...
-constexpr u32 row_bytes = 24;    // ... and so many of its bytes for each nanosecond more
-constexpr u32 absent_bytes = 1;  // as many of a row that has to be read from the device first
-constexpr u32 walked = 14;       // rows scored in a walk for each that is kept (ef)
+// Tenths of nanoseconds, measured on an x86 server (AVX-512; 50,000 rows of 32, 128 and 768 f32, graph with m = 16).
+// Their ratios are what matters.
+constexpr u64 column_cost = 16;      // a filter of one row's column, of rows in order
+constexpr u64 place_cost = 600;      // place and permission of a row whose owner is known
+constexpr u64 ask_cost = 140;        // of each row that a walk scores, for asking about some of them one by one
+constexpr u64 row_cost = 180;        // a row, anywhere, fetched and scored ...
+constexpr u64 row_bytes_cost = 5;    // ... and each of ten of its bytes
+constexpr u64 absent_byte_cost = 5;  // a byte that has to be read from the device first
+// A row that is scored for g queries together costs each of them a part (shared + 1 / g) / (shared + 1) of that.
+constexpr u64 shared = 4;
+// Rows scored in a walk that keeps ef of those that match: ef * (walked_ef + walked_missed / share that matches).
+constexpr u64 walked_ef = 12, walked_missed = 14;
 
 constexpr u32 samples = 512, places_sampled = 48;
 constexpr u32 sample_worth = 4096;  // of fewer rows no sample is taken
@@ -54,17 +58,23 @@ Result<Searcher::Estimate> Searcher::estimate(u32 n) {
 u64 Searcher::select_cost(const Estimate &e) const {
   u64 columns = 0;
   for (u32 i = 0; i < o_.nfilters; i++) columns += o_.filters[i].kind != VEXFS_FILTER_SUBTREE;
-  const u64 absent = e.absent * c_.table().stride() / plan_impl::absent_bytes;
-  return c_.table().slots() * columns * plan_impl::column_ns + absent +
-         (has_places() ? e.columns * plan_impl::place_ns : 0);
+  return c_.table().slots() * columns * plan_impl::column_cost +
+         e.absent * c_.table().stride() * plan_impl::absent_byte_cost +
+         (has_places() ? e.columns * plan_impl::place_cost : 0);
 }
 
-u64 Searcher::row_cost() const { return plan_impl::row_ns + c_.space().row_bytes() / plan_impl::row_bytes; }
+u64 Searcher::row_cost() const { return plan_impl::row_cost + c_.space().row_bytes() * plan_impl::row_bytes_cost / 10; }
 
-// Rows that a walk looks at until it has met `ef` that match, if those lie anywhere among all.
+// Of so many rows, for each query, if all queries of a group look at the same.
+u64 Searcher::shared_cost(u64 rows) const {
+  const u64 group = min_of(o_.queries, group_max);
+  return rows * row_cost() * (group + plan_impl::shared) / (group * (plan_impl::shared + 1));
+}
+
+// Rows that a walk scores until it has met `ef` that match, if those lie anywhere among all.
 u64 Searcher::walked_rows(u64 matching, u64 rows) const {
   const u64 ef = max_of(o_.ef, k_);
-  return min_of(rows, ef * plan_impl::walked * (rows + 1) / (matching + 1));
+  return min_of(rows, ef * (plan_impl::walked_ef + plan_impl::walked_missed * (rows + 1) / (matching + 1)));
 }
 
 Result<Searcher::Way> Searcher::plan_anew(RowView &rows, u32 n, bool index) {
@@ -76,32 +86,35 @@ Result<Searcher::Way> Searcher::plan_anew(RowView &rows, u32 n, bool index) {
   bool worth = n < plan_impl::sample_worth && !has_places();
   if (!worth) {
     e = VX_TRY(estimate(n));
-    const u64 walk = walked_rows(e.matching, e.rows);
-    const u64 select = select_cost(e);
+    const u64 walk = walked_rows(e.matching, e.rows), matching = shared_cost(e.matching);
     // A scan meets rows in order, and asks for few of them.
-    const u64 asking = index ? queries * walk * (row_cost() + plan_impl::ask_ns) : queries * e.rows * row_cost() / 2;
-    const u64 least = min_of(e.matching, index ? walk : e.matching);
-    worth = select + queries * least * row_cost() < asking;
+    const u64 asking = index ? walk * (row_cost() + plan_impl::ask_cost) : shared_cost(e.rows) / 2;
+    worth = select_cost(e) + queries * (index ? min_of(matching, walk * row_cost()) : matching) < queries * asking;
   }
   if (!worth) return usual;
   Status s = select(rows, n, has_places() ? Asked::all : Asked::columns);
   if (s.code() == Errno::nomem) return usual;  // what was decided so far holds
   VX_TRY(s);
-  // Now it is known how many match.
-  const u64 matching = selection_.count();
-  if (index) return matching <= walked_rows(matching, e.rows) ? Way::matching : Way::walk;
-  return matching < e.rows / 2 ? Way::matching : Way::scan;
+  return way_selected(index);
 }
 
+// When it is known how many match.
+Searcher::Way Searcher::way_selected(bool index) const {
+  const u64 matching = selection_.count(), rows = c_.table().live();
+  if (index) return shared_cost(matching) <= walked_rows(matching, rows) * row_cost() ? Way::matching : Way::walk;
+  return matching < rows / 2 ? Way::matching : Way::scan;
+}
+
+// For the queries that come after the first ones, what is known by then counts: a walk may have brought too few.
 Result<Searcher::Way> Searcher::plan_filters(RowView &rows, u32 n, bool index) {
   if (!planned_) {
     way_ = VX_TRY(plan_anew(rows, n, index));
     planned_ = true;
-  } else if (way_ == Way::matching || selected_ == Asked::all) {
+  } else if (selected_ != Asked::none) {
     VX_TRY(select(rows, n, selected_));  // what came since
+    way_ = way_selected(index);
   }
-  if (way_ == Way::walk && !index) return Way::scan;
-  return way_;
+  return way_ == Way::walk && !index ? Way::scan : way_;
 }
 
 }  // namespace vexfs::vector
