@@ -151,6 +151,10 @@ size_t prepare(User &u, unsigned nr, unsigned variant) {
       s->dim = dim;
       s->element = VEXFS_F32;
       s->k = 1 + variant % 15;
+      if (variant % 7 == 1) s->flags = VEXFS_SEARCH_BY_OWNER;
+      if (variant % 7 == 2) s->flags = VEXFS_SEARCH_RADIUS, s->radius = 0x3f800000u + variant;
+      if (variant % 7 == 3)
+        s->flags = VEXFS_SEARCH_AFTER, s->nq = 1, s->after_distance = 0x3f000000, s->after_slot = variant;
       if (nr == 0x50) return sizeof *s;
       h->size = sizeof *h;
       h->filters = kBase + 0x1000;

@@ -695,16 +695,92 @@ class Model {
         break;
     }
     auto want = brute(c, q, take);
-    want.resize(std::min<size_t>(want.size(), k));
     bool exact = c.index == VEXFS_INDEX_FLAT || pick(2);
-    std::vector<vexfs_hit> hits;
-    EXPECT_EQ(m_.search(d, q, k, &hits, flags | (exact ? VEXFS_SEARCH_EXACT : 0), 100, nullptr,
-                        filters.empty() ? nullptr : &filters),
-              0);
+    if (exact) flags |= VEXFS_SEARCH_EXACT;
+    const auto *f = filters.empty() ? nullptr : &filters;
+    switch (shapes_() % 6) {
+      case 0:
+        pages(c, d, q, k, flags, f, want);
+        break;
+      case 1:
+        by_owner(c, d, q, k, flags, f, take, want);
+        break;
+      case 2:
+        if (exact) within(c, d, q, k, flags, f, take, want);
+        break;
+      default: {
+        want.resize(std::min<size_t>(want.size(), k));
+        std::vector<vexfs_hit> hits;
+        EXPECT_EQ(m_.search(d, q, k, &hits, flags, 100, nullptr, f), 0);
+        judge(c, take, want, hits, exact);
+      }
+    }
     m_.caller.denied.clear();
-    judge(c, take, want, hits, exact);
     counts_["search"]++;
     return false;
+  }
+
+  using Want = std::vector<std::pair<uint32_t, uint64_t>>;
+  using Take = std::function<bool(uint64_t, const ModelRow &)>;
+
+  // All pages, one behind the other: exactly the whole, or by way of the index no row twice, in order.
+  void pages(const ModelCollection &c, vx_inode *d, const Row &q, uint32_t k, uint32_t flags,
+             const std::vector<vexfs_filter> *filters, const Want &want) {
+    k += 20;
+    vexfs_search s{};
+    s.after_distance = 0xff800000;  // -infinity
+    std::set<uint64_t> seen;
+    uint32_t key = 0;
+    for (bool more = true; more;) {
+      vexfs_search now = s;
+      std::vector<vexfs_hit> hits;
+      ASSERT_EQ(m_.search(d, q, k, &hits, flags | VEXFS_SEARCH_AFTER, 100, &now, filters), 0);
+      for (const auto &h : hits) {
+        EXPECT_TRUE(c.rows.count(h.id));
+        EXPECT_GE(simd::key_from_f32(h.distance), key);
+        key = simd::key_from_f32(h.distance);
+        if (flags & VEXFS_SEARCH_EXACT && seen.size() < want.size()) {
+          EXPECT_EQ(key, want[seen.size()].first);
+        }
+        EXPECT_TRUE(seen.insert(h.id).second) << "a hit twice: " << h.id;
+      }
+      more = !hits.empty() && hits.back().flags & VEXFS_ROW_MORE;
+      if (!hits.empty()) s.after_distance = hits.back().distance, s.after_slot = hits.back().slot;
+    }
+    if (flags & VEXFS_SEARCH_EXACT) {
+      EXPECT_EQ(seen.size(), want.size());
+    }
+    counts_["pages"]++;
+  }
+
+  // As many owners as there are, up to k, each once.
+  void by_owner(const ModelCollection &c, vx_inode *d, const Row &q, uint32_t k, uint32_t flags,
+                const std::vector<vexfs_filter> *filters, const Take &take, const Want &all) {
+    Want want;
+    std::set<uint64_t> of{0}, found{0};
+    for (const auto &w : all)
+      if (of.insert(c.rows.at(w.second).owner).second && want.size() < k) want.push_back(w);
+    std::vector<vexfs_hit> hits;
+    ASSERT_EQ(m_.search(d, q, k, &hits, flags | VEXFS_SEARCH_BY_OWNER, 100, nullptr, filters), 0);
+    for (const auto &h : hits) EXPECT_TRUE(found.insert(h.owner).second) << "an owner twice";
+    judge(c, take, want, hits, flags & VEXFS_SEARCH_EXACT);
+    counts_["by_owner"]++;
+  }
+
+  void within(const ModelCollection &c, vx_inode *d, const Row &q, uint32_t k, uint32_t flags,
+              const std::vector<vexfs_filter> *filters, const Take &take, Want want) {
+    if (want.empty()) return;
+    const uint32_t key = want[shapes_() % want.size()].first;
+    size_t n = 0;
+    while (n < want.size() && want[n].first <= key) n++;
+    want.resize(std::min<size_t>(n, k));
+    vexfs_search s{};
+    s.radius = simd::f32_from_key(key);
+    std::vector<vexfs_hit> hits;
+    ASSERT_EQ(m_.search(d, q, k, &hits, flags | VEXFS_SEARCH_RADIUS, 100, &s, filters), 0);
+    judge(c, take, want, hits, true);
+    EXPECT_EQ(!hits.empty() && hits.back().flags & VEXFS_ROW_MORE, n > k);
+    counts_["within"]++;
   }
 
   void judge(const ModelCollection &c, const std::function<bool(uint64_t, const ModelRow &)> &take,
@@ -757,6 +833,7 @@ class Model {
   }
 
   std::mt19937_64 rng_;
+  std::mt19937_64 shapes_{4};  // apart: which way a search is done does not change what comes after it
   Mount m_;
   ModelState now_, saved_;
   std::map<uint64_t, std::vector<std::pair<size_t, size_t>>> written_;  // since the last commit: offset, length at most

@@ -133,6 +133,38 @@ json "[h['id'] for h in j['results'][0]] == [1000]"
 ok v --json search /docs/deep -q "[1, 0, 0]" --filter '!owner=/docs/deep/a.txt'
 json "len(j['results'][0]) == 3"
 status 2 v search /docs/deep -q "[1, 0, 0]" --filter nonsense=1
+
+# ---- a radius, pages, groups, plans
+ok v --json search /docs/deep -q "[1, 0, 0]" --radius 0.2
+json "all(h['distance'] <= 0.2 for h in j['results'][0]) and 0 < len(j['results'][0]) < 4 and j['more'] == [False]"
+ok v --json search /docs/deep -q "[1, 0, 0]" --radius 2 -k 1
+json "len(j['results'][0]) == 1 and j['more'] == [True] and 'next' not in j"
+ok v search /docs/deep -q "[1, 0, 0]" --radius 2 -k 1
+says "there are more"
+ok v --json search /docs/deep -q "[1, 0, 0]" -k 4
+all=$(python3 -c "import json, sys; print([h['id'] for h in json.load(open('out'))['results'][0]])")
+ok v --json search /docs/deep -q "[1, 0, 0]" -k 1 --pages 3
+json "[h['id'] for h in j['results'][0]] == $all[:3] and j['more'] == [True]"
+next=$(python3 -c "import json; print(json.load(open('out'))['next'])")
+ok v --json search /docs/deep -q "[1, 0, 0]" -k 5 --after "$next"
+json "[h['id'] for h in j['results'][0]] == $all[3:] and j['more'] == [False] and 'next' not in j"
+ok v search /docs/deep -q "[1, 0, 0]" -k 2 --pages 1
+says "there are more: --after "
+ok v --json search /docs/deep -q "[1, 0, 0]" -k 4 --pages 100
+json "[h['id'] for h in j['results'][0]] == $all"
+ok v --json search /docs/deep -q "[1, 0, 0]" -k 10 --group-by-file
+json "len(j['results'][0]) == 3 and len({h['path'] for h in j['results'][0]}) == 3 and j['more'] == [False]"
+ok v search /docs/deep -q "[1, 0, 0]" --explain
+says "plan: scan" "rows scanned of 4"
+ok v search /docs/deep -q "[1, 0, 0]" --tag 7 --explain
+says "plan: matching"
+ok v --json search /docs/deep -q "[1, 0, 0]" --explain
+json "j['plan'] == 'scan'"
+status 2 v search /docs/deep -q "[1, 0, 0]" --radius far
+status 2 v search /docs/deep -q "[1, 0, 0]" --radius nan
+status 2 v search /docs/deep -q "[1, 0, 0]" --after 7
+status 2 v search /docs/deep -q "[1, 0, 0]" --after 7:x
+status 2 v search /docs/deep -q "[1, 0, 0]" --pages 2 --group-by-file
 status 2 v search /docs/deep -q "[1, 0, 0]" --id 9..3
 
 # ---- a changed file's vector is stale, a deleted file's is gone

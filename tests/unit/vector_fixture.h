@@ -321,6 +321,11 @@ class Mount {
     s.k = k;
     s.ef = ef;
     if (out && flags & VEXFS_SEARCH_LIKE) s.like_owner = out->like_owner;
+    if (out && flags & VEXFS_SEARCH_RADIUS) s.radius = out->radius;
+    if (out && flags & VEXFS_SEARCH_AFTER) {
+      s.after_distance = out->after_distance;
+      s.after_slot = out->after_slot;
+    }
     int r;
     if (filters) {
       h.size = sizeof h;
