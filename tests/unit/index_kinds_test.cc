@@ -69,7 +69,9 @@ TEST_P(Kinds, RecallOnRealEmbeddings) {
   }
   const double share = static_cast<double>(found) / static_cast<double>(all);
   EXPECT_GE(share, GetParam() == IndexKind::lsh ? 0.75 : 0.9);
-  EXPECT_LT(stats.distances, queries->rows() * u64{rows.size()} * 6 / 10) << "no better than a scan";
+  // Of few rows hashing looks at most.
+  const u64 tenths = GetParam() == IndexKind::lsh ? 9 : 6;
+  EXPECT_LT(stats.distances, queries->rows() * u64{rows.size()} * tenths / 10) << "no better than a scan";
   RecordProperty("recall", std::to_string(share));
 }
 
@@ -120,10 +122,8 @@ TEST_P(Kinds, TooFewLiveRowsTeachNothing) {
   for (u32 i = 0; i < 600; i++) rows.kill(i);
   IndexPtr index = make_kind(space, GetParam());
   Status s = learn(*index.get(), rows, 600);
-  if (GetParam() != IndexKind::lsh) {  // directions need no rows
-    EXPECT_EQ(s.code(), Errno::again);
-  }
-  EXPECT_EQ(index->must_learn(), !s.ok());
+  EXPECT_EQ(s.code(), Errno::again);
+  EXPECT_TRUE(index->must_learn());
 }
 
 TEST_P(Kinds, EqualRowsDoNoHarm) {

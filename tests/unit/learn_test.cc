@@ -223,7 +223,9 @@ TEST(Learn, HashesAndWhatTheirNeighboursCost) {
   EXPECT_LT(below[0], above[0]) << "2.5 lies nearer to 2 than to 4";
   EXPECT_LT(above[1], below[1]);
   EXPECT_EQ(below[2], above[2]);
-  project(keys, 4, 0, offsets, h, below, above);
+  const u32 middles[4] = {0, 0, __builtin_bit_cast(u32, 1.0f), 0};
+  project(keys, 4, 0, middles, h, below, above);
+  EXPECT_EQ(h[2], 0) << "0 lies below 1";
   EXPECT_EQ(h[0], 1);
   EXPECT_EQ(h[1], 0);
   EXPECT_EQ(above[0], ~u32{0}) << "a sign has one neighbour";

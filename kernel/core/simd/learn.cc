@@ -135,6 +135,11 @@ void add_moments(const u32 *ip_keys, u32 n, void *two_doubles) {
   learn_kernels::add_moments(ip_keys, n, two_doubles);
 }
 
+void add_products(const u32 *ip_keys, u32 n, void *sums) {
+  FpuSection fpu;
+  learn_kernels::add_products(ip_keys, n, sums);
+}
+
 u32 width_of(const void *two_doubles, u64 count, u32 factor_percent) {
   FpuSection fpu;
   return learn_kernels::width_of(two_doubles, count, factor_percent);

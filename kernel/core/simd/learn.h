@@ -68,7 +68,10 @@ void random_directions(u64 seed, void *f32, u32 n, u32 dim);
 void add_moments(const u32 *ip_keys, u32 n, void *two_doubles);
 // Where width = factor * (standard deviation) of `count` products, f32 bits; 0: the spread is nothing, or no number.
 u32 width_of(const void *two_doubles, u64 count, u32 factor_percent);
-// The hash of each product x: width 0: x >= 0; else floor((x + offset * width) / width), offset[i] of 2^32 in 0..1.
+// sums[i] += x[i], f32
+void add_products(const u32 *ip_keys, u32 n, void *sums);
+// The hash of each product x: width 0: x >= offset (f32 bits); else floor((x + offset * width) / width), offset of 2^32
+// in 0..1.
 // below[i], above[i]: what changing the hash by -1 and +1 costs, the square of how far x is from there, in an integer
 // scale; ~0: there is no such neighbour.
 void project(const u32 *ip_keys, u32 n, u32 width, const u32 *offsets, s32 *hash, u32 *below, u32 *above);

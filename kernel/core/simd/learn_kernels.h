@@ -22,6 +22,7 @@ void pq_round(const PqShape &s, const void *products, PqTables *out);
 
 void random_directions(u64 *state, void *f32, u32 n);
 void add_moments(const u32 *ip_keys, u32 n, void *two_doubles);
+void add_products(const u32 *ip_keys, u32 n, void *sums);
 u32 width_of(const void *two_doubles, u64 count, u32 factor_percent);
 void project(const u32 *ip_keys, u32 n, u32 width, const u32 *offsets, s32 *hash, u32 *below, u32 *above);
 

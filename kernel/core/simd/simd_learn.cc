@@ -237,6 +237,10 @@ void add_moments(const u32 *ip_keys, u32 n, void *two_doubles) {
   }
 }
 
+void add_products(const u32 *ip_keys, u32 n, void *sums) {
+  for (u32 i = 0; i < n; i++) floats(sums)[i] -= as_float(f32_from_key(ip_keys[i]));
+}
+
 u32 width_of(const void *two_doubles, u64 count, u32 factor_percent) {
   const double *m = static_cast<const double *>(two_doubles);
   const double n = static_cast<double>(static_cast<s64>(count)), mean = m[0] / n, variance = m[1] / n - mean * mean;
@@ -258,13 +262,14 @@ void project(const u32 *ip_keys, u32 n, u32 width, const u32 *offsets, s32 *hash
   const float inverse = width ? 1.0f / as_float(width) : 1.0f;
   float spread = 0;  // hyperplanes: lengths differ, so costs are relative to the mean square
   for (u32 i = 0; i < n && !width; i++) {
-    const float x = as_float(f32_from_key(ip_keys[i]));
+    const float x = -as_float(f32_from_key(ip_keys[i])) - as_float(offsets[i]);
     spread += x * x;
   }
   const float norm = spread > 1e-30f ? static_cast<float>(static_cast<s32>(n)) / spread : 1.0f;
   for (u32 i = 0; i < n; i++) {
-    const float x = -as_float(f32_from_key(ip_keys[i]));
+    float x = -as_float(f32_from_key(ip_keys[i]));
     if (!width) {
+      x -= as_float(offsets[i]);
       hash[i] = x >= 0;
       const u32 c = cost(x * x * norm);
       below[i] = x >= 0 ? c : ~u32{0};

@@ -60,6 +60,7 @@ Status Lsh::begin() {
   if (!simd::all_finite(model(), usize{functions()} * space_.dim())) return Errno::corrupt;
   const u32 w = width();
   if (!simd::all_finite(&w, 1) || w >> 31 || (w == 0) != (space_.metric() != simd::Metric::l2)) return Errno::corrupt;
+  if (w == 0 && !simd::all_finite(offsets(), functions())) return Errno::corrupt;
   return lists_.make(params_.tables << bucket_bits_, PostingShape{});
 }
 
@@ -74,25 +75,36 @@ void Lsh::choose(u32 slots) {
   while ((params_.tables << bucket_bits_) > buckets_max) bucket_bits_--;
 }
 
-// Under l2: how wide the projections of rows spread.
-Status Lsh::learn_width(Lesson &lesson, u32 slots, u32 *model) {
+// Under l2 how wide the projections of rows spread, else where their middle is.
+Status Lsh::learn_offsets(Lesson &lesson, u32 slots, u32 *model) {
   const u32 n = functions(), dim = space_.dim();
-  Vec<u32> sample, buf, keys;
+  const bool wide = space_.metric() == simd::Metric::l2;
+  u32 *offsets = model + usize{n} * dim;
+  Vec<u32> sample, buf, keys, sums;
+  VX_TRY(sums.resize(n));
   VX_TRY(sample_slots(lesson, slots, lsh_impl::width_sample, params_.seed, &sample));
   VX_TRY(buf.resize(dim));
   VX_TRY(keys.resize(n));
   u64 moments[2] = {};  // doubles
-  u64 count = 0;
+  u32 count = 0;
   VX_TRY(each_sampled(lesson, sample.data(), static_cast<u32>(sample.size()), buf.data(),
                       [&](u32, const void *v) -> Status {
                         projection_.scan(projection_.row_query(v, 0), model, usize{4} * dim, nullptr, n, keys.data());
-                        simd::add_moments(keys.data(), n, moments);
-                        count += n;
+                        if (wide)
+                          simd::add_moments(keys.data(), n, moments);
+                        else
+                          simd::add_products(keys.data(), n, sums.data());
+                        count++;
                         return {};
                       }));
   if (!count) return Errno::again;
-  const u32 width = simd::width_of(moments, count, lsh_impl::width_percent);
-  model[usize{n} * (dim + 1)] = width ? width : 0x3f800000;  // 1.0, when all rows are alike
+  if (wide) {
+    const u32 width = simd::width_of(moments, u64{count} * n, lsh_impl::width_percent);
+    offsets[n] = width ? width : 0x3f800000;  // 1.0, when all rows are alike
+    for (u32 i = 0; i < n; i++) offsets[i] = static_cast<u32>(lsh_impl::mix(params_.seed + i));
+  } else {
+    simd::average(sums.data(), count, false, offsets, n);  // too large to average: they stay 0
+  }
   return {};
 }
 
@@ -106,8 +118,7 @@ Status Lsh::learn(RowView &rows, u32 slots, Scratch &, bool (*interrupted)(void 
   if (s.ok()) {
     const u32 n = functions();
     simd::random_directions(params_.seed, m.data(), n, space_.dim());
-    for (u32 i = 0; i < n; i++) m[usize{n} * space_.dim() + i] = static_cast<u32>(lsh_impl::mix(params_.seed + i));
-    if (space_.metric() == simd::Metric::l2) s = learn_width(lesson, slots, m.data());
+    s = learn_offsets(lesson, slots, m.data());
   }
   if (s.ok()) s = install(std::move(m), slots, false);
   if (!s.ok()) params_ = asked;

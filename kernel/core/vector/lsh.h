@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Locality-sensitive hashing with several tables as an Index. A table's hash is made of `bits` functions of a random
-// projection x of the row: under cosine and ip its sign (Charikar 2002; under ip rows are looked for by direction), under
+// projection x of the row: under cosine and ip x >= offset (Charikar 2002, with hyperplanes through the middle of the rows
+// instead of the origin, since embeddings tend to lie on one side of it; under ip rows are looked for by direction), under
 // l2 floor((x + offset) / width) (Datar et al. 2004). A search looks into the buckets of the query and then, of all
 // tables, into those next to it that are most likely to hold neighbours (query-directed probing: Lv et al. 2007); what
 // it finds there is scored on the rows.
 //
-// The model: directions, f32, tables * bits * dim; offsets, of 2^32, tables * bits; the width, f32 (0: signs). A slot's
-// record: its bucket in each table.
+// The model: directions, f32, tables * bits * dim; offsets, tables * bits (l2: of 2^32 of the width; else
+// f32); the width, f32 (0: signs). A slot's record: its bucket in each table.
 #pragma once
 #include "../simd/learn.h"
 #include "kmeans.h"
@@ -34,7 +35,7 @@ class Lsh final : public LearntIndex {
   const u32 *offsets() const { return reinterpret_cast<const u32 *>(model()) + usize{functions()} * space_.dim(); }
   u32 width() const { return offsets()[functions()]; }
   void choose(u32 slots);
-  Status learn_width(Lesson &lesson, u32 slots, u32 *model);
+  Status learn_offsets(Lesson &lesson, u32 slots, u32 *model);
   Result<Hashes> hash(const u32 *v, Scratch &scratch) const;
   u32 bucket(u32 table, u32 sum) const;
   Status look_into(Probing &p, u32 table, u32 sum);

@@ -8,8 +8,9 @@ namespace vexfs::vector {
 namespace lsh_search_impl {
 namespace {
 
-constexpr u32 probes_auto = 16;    // buckets of each table, for probes_per_ef of ef
-constexpr u32 probes_stretch = 8;  // times as many, while fewer than k are found
+constexpr u32 probes_auto = 16;        // buckets of each table, for probes_per_ef of ef, under l2
+constexpr u32 probes_auto_signs = 32;  // and where a function has but one neighbour
+constexpr u32 probes_stretch = 8;      // times as many, while fewer than k are found
 
 }  // namespace
 }  // namespace lsh_search_impl
@@ -39,6 +40,11 @@ class Lsh::Probing : vexfs::Pinned {
   Visited visited;
 
  private:
+  // Of one change: function * 2 + (1: above).
+  u32 cost_of(u32 table, u32 change) const {
+    const u32 at = table * index_.params_.bits + change / 2;
+    return (change & 1) ? h_.above[at] : h_.below[at];
+  }
   u32 cost(u32 table, u32 place) const;
   void push(const Change &c);
   void sort_table(u32 table);
@@ -56,24 +62,19 @@ class Lsh::Probing : vexfs::Pinned {
 };
 
 void Lsh::Probing::sort_table(u32 t) {
-  const u32 bits = index_.params_.bits;
   u8 *order = order_ + t * places();
   u32 n = 0;
   for (u32 p = 0; p < places(); p++) {
-    const u32 c = ((p & 1) ? h_.above : h_.below)[t * bits + p / 2];
+    const u32 c = cost_of(t, p);
     if (c == ~u32{0}) continue;
     u32 j = n++;
-    for (; j && ((order[j - 1] & 1) ? h_.above : h_.below)[t * bits + order[j - 1] / 2] > c; j--)
-      order[j] = order[j - 1];
+    for (; j && cost_of(t, order[j - 1]) > c; j--) order[j] = order[j - 1];
     order[j] = static_cast<u8>(p);
   }
   usable_[t] = n;
 }
 
-u32 Lsh::Probing::cost(u32 table, u32 place) const {
-  const u32 p = order_[table * places() + place];
-  return ((p & 1) ? h_.above : h_.below)[table * index_.params_.bits + p / 2];
-}
+u32 Lsh::Probing::cost(u32 table, u32 place) const { return cost_of(table, order_[table * places() + place]); }
 
 Status Lsh::Probing::begin(const Hashes &h, u32 changes_max) {
   const u32 tables = index_.params_.tables, bits = index_.params_.bits;
@@ -130,7 +131,9 @@ bool Lsh::Probing::next(u32 *table, u32 *sum) {
 }
 
 u32 Lsh::probes_for(u32 ef) const {
-  const u64 p = params_.probes ? params_.probes : lsh_search_impl::probes_auto;
+  const u64 p = params_.probes ? params_.probes
+                : width()      ? lsh_search_impl::probes_auto
+                               : lsh_search_impl::probes_auto_signs;
   return static_cast<u32>(min_of<u64>(div_up<u64>(p * ef, probes_per_ef), probes_max));
 }
 
