@@ -5,6 +5,8 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
+#include <thread>
 
 #include "../../lib/client/commands.h"
 
@@ -126,7 +128,14 @@ void VexfsEngine::settle() {
   if (kind_ == VEXFS_INDEX_FLAT) return;
   vexfs_index x{};
   x.op = VEXFS_INDEX_BUILD;
-  client::index_command(*target_, x);
+  x = client::index_command(*target_, x);
+  // An index with many dead rows is built anew in the background.
+  for (int i = 0; i < 1200 && x.dead > std::max<uint64_t>(512, x.rows / 4); i++) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+    x = {};
+    x.op = VEXFS_INDEX_STATUS;
+    x = client::index_command(*target_, x);
+  }
 }
 
 void VexfsEngine::erase(const std::vector<uint32_t> &ids) {

@@ -111,7 +111,7 @@ Status Call::change_index(Collection &c, const vexfs_index &x) {
 Status Call::manage_index() {
   vexfs_index x;
   VX_TRY(read_arg(&x));
-  if (x.flags || x.reserved0 || x.codes_used || !all_zero(x.reserved, 2)) return Errno::inval;
+  if (x.flags || x.reserved0 || !all_zero(x.reserved, 2)) return Errno::inval;
   if (x.op < VEXFS_INDEX_BUILD || x.op > VEXFS_INDEX_CHECKPOINT || x.kind > 255) return Errno::inval;
   if (x.kind && !disk::index_kind_known(static_cast<u8>(x.kind))) return Errno::inval;
   if (x.ef_search > VEXFS_EF_MAX) return Errno::inval;
