@@ -55,9 +55,9 @@ TEST(Flat, ScanAgreesWithSortingEverything) {
         ASSERT_EQ(tops[i].n, k);
         std::vector<Hit> by_slot(k);
         TopK other{by_slot.data(), k, 0};
-        ASSERT_TRUE(
-            scan_slots(view, space, &q[i], 1, chosen.data(), static_cast<u32>(chosen.size()), p, scratch, &other, nullptr)
-                .ok());
+        ASSERT_TRUE(scan_slots(view, space, &q[i], 1, chosen.data(), static_cast<u32>(chosen.size()), p, scratch,
+                               &other, nullptr)
+                        .ok());
         for (u32 j = 0; j < k; j++) {
           EXPECT_EQ(tops[i].hits[j].key, want[j].first);
           EXPECT_EQ(tops[i].hits[j].slot, want[j].second);
