@@ -30,6 +30,7 @@ constexpr struct {
     {"pq_m", [](vexfs_index &x, uint32_t v) { x.pq_m = static_cast<uint16_t>(std::min(v, 65535u)); }},
     {"tables", [](vexfs_index &x, uint32_t v) { x.tables = static_cast<uint8_t>(std::min(v, 255u)); }},
     {"bits", [](vexfs_index &x, uint32_t v) { x.bits = static_cast<uint8_t>(std::min(v, 255u)); }},
+    {"codes", [](vexfs_index &x, uint32_t v) { x.codes = static_cast<uint16_t>(std::min(v, 65535u)); }},
 };
 
 // Breadths that a sweep tries where those of a graph are not the thing.

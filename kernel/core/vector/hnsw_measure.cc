@@ -38,19 +38,22 @@ Status Measure::encode(u8 *segment, u32 slot, const Item &row, Scratch &scratch)
   return {};
 }
 
-// Rows spread over the first chunk: one that is not in memory costs one read.
+// Rows spread over the first chunk, which costs one read if it is not in memory: of each stretch the first that lives.
 Status Measure::average(RowView &rows, u8 *into) {
   const u32 end = static_cast<u32>(min_of<u64>(rows.slots, u64{1} << rows.shift));
   const u32 step = max_of<u32>(end / hnsw_measure_impl::sampled_rows, 1);
   const void *row[hnsw_measure_impl::sampled_rows];
   u32 aux[hnsw_measure_impl::sampled_rows], n = 0;
-  for (u32 slot = 0; slot < end && n < hnsw_measure_impl::sampled_rows; slot += step) {
-    if (rows.dead(slot)) continue;
-    Result<const u8 *> r = rows.row(slot);
+  for (u32 slot = 0; slot < end && n < hnsw_measure_impl::sampled_rows;) {
+    Result<const u8 *> r = rows.dead(slot) ? Result<const u8 *>(Errno::noent) : rows.row(slot);
     if (!r.ok() && r.code() != Errno::noent) return r.error();
-    if (!r.ok() || rows.dead(slot)) continue;  // found damaged while it was read
+    if (!r.ok() || rows.dead(slot)) {  // found damaged while it was read
+      slot++;
+      continue;
+    }
     row[n] = *r;
     aux[n++] = rows.aux(*r, slot);
+    slot = (slot / step + 1) * step;
   }
   if (n)
     codes_.average(row, aux, n, into);

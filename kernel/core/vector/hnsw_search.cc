@@ -226,7 +226,7 @@ Status Walk::widen_accepted(u32 ef, const Entry **results, u32 *n) {
     heap.push(e);
     if (wanted(entry_slot(e))) found.add(e);
   }
-  while (!heap.empty() && heap.top() < found.limit()) {
+  while (!heap.empty() && heap.top() <= found.limit()) {  // the farthest found is expanded as well
     const u32 slot = entry_slot(heap.top());
     heap.pop();
     if (!heap.empty()) prefetch_list(entry_slot(heap.top()));
