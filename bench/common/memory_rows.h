@@ -57,7 +57,9 @@ class MemoryRows {
       dead_[c] = std::make_unique<std::atomic<u64>[]>(((usize{1} << shift_) + 63) / 64);
       chunks_[c].dead.store(dead_[c].get(), std::memory_order_release);
     }
-    dead_[c][i / 64].fetch_or(u64{1} << (i % 64), std::memory_order_release);
+    const u64 bit = u64{1} << (i % 64);
+    if (!(dead_[c][i / 64].fetch_or(bit, std::memory_order_release) & bit))
+      killed_.fetch_add(1, std::memory_order_release);
     any_dead_.store(true, std::memory_order_release);
   }
   vector::RowView view() const {
@@ -68,6 +70,7 @@ class MemoryRows {
     v.stride = stride_;
     v.slots = n_;
     v.aux_off = space_.has_aux() ? static_cast<u32>(aux_off()) : 0;
+    v.live = n_ - killed_.load(std::memory_order_acquire);
     v.any_dead = any_dead_.load(std::memory_order_acquire);
     return v;
   }
@@ -103,6 +106,7 @@ class MemoryRows {
   std::vector<std::unique_ptr<std::atomic<u64>[]>> dead_;
   std::mutex kill_lock_;
   std::atomic<bool> any_dead_{false};
+  std::atomic<u32> killed_{0};
 };
 
 }  // namespace vexfs::bench

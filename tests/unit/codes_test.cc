@@ -194,6 +194,23 @@ TEST(CodedGraphs, FarFromTheOriginAsNearIt) {
   }
 }
 
+// Few rows of the graph are dead, but they are those that a walk finds first.
+TEST(CodedGraphs, EnoughComesBackThoughAllThatIsNearDied) {
+  Graphed g(simd::Element::f32, simd::Metric::l2, 32, Codes::sq4, 4000 / scale);
+  for (u32 round = 0; round < 3; round++) {
+    PreparedQuery q(g.space, g.source.next());
+    const SearchParams wide = ask(60 / scale, 300), p = ask(10, 20);
+    for (const Hit &h : exact(g.rows, q.q, wide)) g.rows.kill(h.slot);
+    const std::vector<u32> got = slots_of(search(*g.index.get(), g.rows, q.q, p)),
+                           want = slots_of(exact(g.rows, q.q, p));
+    ASSERT_EQ(got.size(), 10u);
+    const std::set<u32> set(want.begin(), want.end());
+    u32 found = 0;
+    for (u32 s : got) found += static_cast<u32>(set.count(s));
+    EXPECT_GE(found, 6u);
+  }
+}
+
 TEST(CodedGraphs, EqualRowsAndRowsOfZeros) {
   simd::Space space = space_of(simd::Element::f32, simd::Metric::l2, 24);
   MemoryRows rows(space, 400);

@@ -205,7 +205,7 @@ TEST(VectorRemount, HalfReplacedIsAsGoodAsFresh) {
       Row query = random_row(queries, dim);
       std::vector<vexfs_hit> exact, hits;
       EXPECT_EQ(m.search(m.root(), query, 10, &exact, VEXFS_SEARCH_EXACT), 0);
-      EXPECT_EQ(m.search(m.root(), query, 10, &hits, 0, 40), 0);
+      EXPECT_EQ(m.search(m.root(), query, 10, &hits, 0, 80), 0);
       for (auto &e : exact)
         for (auto &h : hits) found += e.id == h.id;
     }

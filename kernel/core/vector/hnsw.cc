@@ -101,6 +101,7 @@ void Hnsw::verify_node(u8 *segment, u32 slot, VerifyReport *out) const {
 
 Status Hnsw::verify(VerifyReport *out, Scratch &scratch) {
   *out = VerifyReport{};
+  VX_TRY(measure_.load());
   const EntryPoint e = entry();
   const u32 segments = graph_.segment_count();
   for (u32 g = 0; g < segments; g++) {

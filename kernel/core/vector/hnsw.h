@@ -160,6 +160,8 @@ class Hnsw final : public Index {
   Part part_of(u32 blob) const;
   Status save_lists(u32 segment, u32 covered, MutBytes out);
   Status save_codes(u32 segment, MutBytes out);
+  bool few_dead(const RowView &rows) const;
+  Status on_rows(Walk &walk, const simd::Query &q, const Entry **found, u32 *n);
   Status walk_for(Walk &walk, const simd::Query &q, EntryPoint from, u32 ef, const Entry **found, u32 *n);
   void verify_node(u8 *segment, u32 slot, VerifyReport *out) const;
   Status count_unreachable(EntryPoint e, VerifyReport *out, Scratch &scratch);

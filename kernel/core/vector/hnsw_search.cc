@@ -7,6 +7,7 @@ namespace hnsw_search_impl {
 namespace {
 
 constexpr u32 item_lines_ahead = 8;     // cache lines of a row or code fetched when it is gathered
+constexpr u32 few_dead_share = 16;      // live rows for each dead one that may take a place in a beam
 constexpr u32 batches_per_breath = 32;  // between checks for a kill and for the CPU being wanted
 
 }  // namespace
@@ -271,23 +272,39 @@ Status Walk::rescore(const simd::Query &q, const Entry *found, u32 n, u32 keep, 
   return {};
 }
 
-// The walk itself: what it found, nearest first, in results.
-Status Hnsw::walk_for(Walk &walk, const simd::Query &q, EntryPoint from, u32 ef, const Entry **found, u32 *n) {
-  VX_TRY(measure_.ready(walk.rows_));
-  const Probe probe = VX_TRY(measure_.probe(q, walk.scratch_));
-  VX_TRY(walk.begin(probe, from, ef));
-  VX_TRY(walk.descend(0));
-  if (walk.params->accept || walk.rows_.any_dead) {
-    VX_TRY(walk.widen_accepted(ef, found, n));
-  } else {
-    VX_TRY(walk.widen(0));
-    *found = walk.beam.entries();
-    *n = walk.beam.size();
-  }
+// So few that they may take places in the beam and be dropped from it in the end.
+bool Hnsw::few_dead(const RowView &rows) const {
+  const u32 nodes = nodes_.load(std::memory_order_relaxed);
+  return rows.live && nodes <= rows.live + rows.live / hnsw_search_impl::few_dead_share;
+}
+
+// What a walk on codes found, on the rows.
+Status Hnsw::on_rows(Walk &walk, const simd::Query &q, const Entry **found, u32 *n) {
   if (!measure_.coded()) return {};
   const u64 most = walk.params->distances_max;  // this many more are few beside those
   if (most) *n = static_cast<u32>(min_of<u64>(*n, max_of<u64>(walk.params->k, most / 8)));
   return walk.rescore(q, *found, *n, walk.params->k, found, n);
+}
+
+// The walk itself: what it found, nearest first, in *found.
+Status Hnsw::walk_for(Walk &walk, const simd::Query &q, EntryPoint from, u32 ef, const Entry **found, u32 *n) {
+  VX_TRY(measure_.ready(walk.rows_));
+  const Probe probe = VX_TRY(measure_.probe(q, walk.scratch_));
+  RowView &rows = walk.rows_;
+  if (!walk.params->accept && (!rows.any_dead || (measure_.coded() && few_dead(rows)))) {
+    VX_TRY(walk.begin(probe, from, ef));
+    VX_TRY(walk.descend(0));
+    VX_TRY(walk.widen(0));
+    *found = walk.beam.entries();
+    *n = walk.beam.size();
+    VX_TRY(on_rows(walk, q, found, n));
+    // Those that died may all have been near: then only what lives counts.
+    if (!rows.any_dead || *n >= walk.params->k || walk.stats.truncated) return {};
+  }
+  VX_TRY(walk.begin(probe, from, ef));
+  VX_TRY(walk.descend(0));
+  VX_TRY(walk.widen_accepted(ef, found, n));
+  return on_rows(walk, q, found, n);
 }
 
 Result<u32> Hnsw::search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch, Hit *out,

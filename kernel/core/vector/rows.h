@@ -31,6 +31,7 @@ struct RowView {
   u32 stride = 0;          // bytes from row to row, >= the space's row_bytes
   u32 slots = 0;           // rows below this slot are published (0: unknown)
   s32 aux_off = 0;         // bytes from a chunk's first row to its aux words (negative: before it); 0: rows have none
+  u32 live = 0;            // about how many of them live (0: unknown)
   bool show_dead = false;  // nothing counts as dead: the caller knows by itself
   bool any_dead = false;   // a hint that lets a walk without dead rows skip asking; true is always right
   void *ctx = nullptr;

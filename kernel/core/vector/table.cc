@@ -256,6 +256,7 @@ void View::take() {
   ChunkMap *m = t_.map();
   view_.chunks = m->refs;
   view_.nchunks = m->cap;
+  view_.live = t_.live();
   view_.any_dead = t_.live() != t_.slots() || t_.damaged_count() != 0;
 }
 
