@@ -133,7 +133,8 @@ const char *verify_config(Bytes item, u64 cid) {
   if (c.ef_search < 1 || c.ef_search > 65536) return "ef_search";
   if (c.lists > kIvfListsMax) return "lists";
   if (c.probes > kProbesMax) return "probes";
-  if (c.pq_m > kPqMax) return "pq_m";
+  if (u64{c.lists} * c.dim > kIvfElementsMax) return "lists";
+  if (c.pq_m > kPqMax || c.pq_m > c.dim) return "pq_m";
   if (c.tables > kLshTablesMax) return "tables";
   if (c.bits > kLshBitsMax) return "bits";
   if (c.codes > kCodesMax) return "codes";

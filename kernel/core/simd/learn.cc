@@ -11,7 +11,7 @@ namespace learn_impl {
 namespace {
 
 constexpr u32 section_parts_work = 1 << 16;  // multiplications in one section, about
-constexpr u32 section_blocks = 32;           // of codes, in one section
+constexpr u32 section_code_bytes = 1 << 10;  // of a code, times blocks, in one section
 
 // Calls f(from, to) over all parts, in sections.
 template <class F>
@@ -114,9 +114,10 @@ void pq_tables(const PqShape &s, const void *codebook, const void *query, bool l
 void pq_scan(const PqTables &t, u32 code_bytes, u32 centroid_key, const u8 *const *codes, const u32 *const *terms,
              u32 blocks, u32 *keys) {
   const learn_kernels::PqScanFn fn = learn_impl::pq_scan_fn();
+  const u32 at_once = max_of<u32>(1, learn_impl::section_code_bytes / code_bytes);
   for (u32 b = 0; b < blocks;) {
     FpuSection fpu;
-    for (u32 end = min_of(blocks, b + learn_impl::section_blocks); b < end; b++)
+    for (u32 end = min_of(blocks, b + at_once); b < end; b++)
       fn(t.entries, code_bytes, codes[b], terms[b], f32_from_key(centroid_key), t.scale, t.bias,
          keys + usize{b} * pq_block);
   }

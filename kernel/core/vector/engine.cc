@@ -326,19 +326,28 @@ bool Engine::background_round(u32 *cursor) {
   }
   *cursor = c->cid();
   if (c->dropped()) return true;
-  auto stopped = [](void *e) { return static_cast<Engine *>(e)->stop_.load(std::memory_order_relaxed); };
-  Result<u32> n = c->index().work(256, stopped, this);
+  struct Turn {
+    Engine *engine;
+    Collection *collection;
+  } turn{this, &*c};
+  // Work that takes long gives way to an unmount, a freeze, and a collection's end.
+  auto stopped = [](void *p) {
+    auto *t = static_cast<Turn *>(p);
+    return t->engine->stop_.load(std::memory_order_relaxed) || t->engine->quiet_.load(std::memory_order_relaxed) ||
+           t->collection->dropped();
+  };
+  Result<u32> n = c->index().work(256, stopped, &turn);
   if (n.ok()) stats_.indexed.fetch_add(*n, std::memory_order_relaxed);
   if (n.ok() && *n == 256) *cursor = c->cid() - 1;
-  (void)c->index().renew(stopped, this).ok();  // what fails is tried again when the collection has grown further
+  (void)c->index().renew(stopped, &turn).ok();  // what fails is tried again when the collection has grown further
   SharedGuard g(quiet_lock_);
   if (!quiet_ && !volume_.read_only() && c->index().checkpoint_due()) (void)checkpoint(*c).ok();
   return true;
 }
 
 void Engine::quiesce(bool on) {
+  quiet_.store(on, std::memory_order_relaxed);  // before waiting: who holds it shared is told to hurry
   Guard g(quiet_lock_);
-  quiet_ = on;
 }
 
 void Engine::thread_main(void *arg) {

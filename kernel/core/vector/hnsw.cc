@@ -47,11 +47,13 @@ Status Hnsw::adopt(u32 nodes, u32 learnt) {
 }
 
 bool Hnsw::contains(u32 slot) {
+  if (must_learn()) return false;
   Result<u8 *> segment = graph_.get(slot >> graph_.shape.shift);
   return segment.ok() && graph_.present(slot);
 }
 
 void Hnsw::print(const TextSink &sink) const {
+  if (must_learn()) return;
   const EntryPoint e = entry();
   char text[200];
   Printer line(text);

@@ -79,6 +79,7 @@ Result<bool> ranks_well(const simd::Space &space, simd::CodeSpace &codes, Trial 
   for (u32 i = 0; i < t.n; i++, at += codes.bytes()) {
     codes.encode(t.row[i], t.aux[i], work, at);
     t.code[i] = at;
+    if (i % 64 == 63) vx_yield();
   }
   u32 found = 0, asked = 0;
   for (u32 i = 0; i < t.n; i += max_of<u32>(t.n / queries, 1)) {
@@ -100,6 +101,7 @@ Result<bool> ranks_well(const simd::Space &space, simd::CodeSpace &codes, Trial 
 
 // Without enough rows the longer codes, until there are.
 bool Hnsw::outgrown(u32 slots) const {
+  if (must_learn()) return false;
   return learnt_ && learnt_ < hnsw_learn_impl::judged_min && slots >= hnsw_learn_impl::judged_again;
 }
 
@@ -118,6 +120,7 @@ Status Hnsw::learn(RowView &rows, u32 slots, Scratch &, bool (*interrupted)(void
   if (memory.trial->n == 0) return Errno::again;
   if (VX_TRY(hnsw_learn_impl::ranks_well(space, codes, *memory.trial, memory.bytes, interrupted, ctx)))
     start_over(VX_TRY(simd::CodeSpace::make(space, simd::CodeKind::sq4)));
+  VX_TRY(measure_.adopt(memory.bytes));  // the centre they were judged by
   decide(slots);
   return {};
 }
@@ -130,6 +133,7 @@ void Hnsw::decide(u32 slots) {
 // The graph of other codes. Nothing is in it yet, and nobody looks at it before decide().
 void Hnsw::start_over(const simd::CodeSpace &codes) {
   VX_ASSERT(!decided_.load(std::memory_order_relaxed) && entry().empty());
+  if (measure_.kind() == codes.kind()) return;
   const simd::Space space = measure_.space();
   measure_.~Measure();
   graph_.~Graph();

@@ -38,27 +38,41 @@ Status Measure::encode(u8 *segment, u32 slot, const Item &row, Scratch &scratch)
   return {};
 }
 
-// Rows spread over the first chunk, which costs one read if it is not in memory: of each stretch the first that lives.
+// Rows spread over the first chunk that has living ones, which costs one read if it is not in memory: of each stretch the
+// first that lives.
 Status Measure::average(RowView &rows, u8 *into) {
-  const u32 end = static_cast<u32>(min_of<u64>(rows.slots, u64{1} << rows.shift));
+  u32 begin = 0;
+  while (begin < rows.slots && rows.dead(begin)) begin++;
+  begin &= ~rows.mask();
+  const u32 end = static_cast<u32>(min_of<u64>(rows.slots, u64{begin} + rows.mask() + 1)) - begin;
   const u32 step = max_of<u32>(end / hnsw_measure_impl::sampled_rows, 1);
   const void *row[hnsw_measure_impl::sampled_rows];
   u32 aux[hnsw_measure_impl::sampled_rows], n = 0;
   for (u32 slot = 0; slot < end && n < hnsw_measure_impl::sampled_rows;) {
-    Result<const u8 *> r = rows.dead(slot) ? Result<const u8 *>(Errno::noent) : rows.row(slot);
+    Result<const u8 *> r = rows.dead(begin + slot) ? Result<const u8 *>(Errno::noent) : rows.row(begin + slot);
     if (!r.ok() && r.code() != Errno::noent) return r.error();
-    if (!r.ok() || rows.dead(slot)) {  // found damaged while it was read
+    if (!r.ok() || rows.dead(begin + slot)) {  // found damaged while it was read
       slot++;
       continue;
     }
     row[n] = *r;
-    aux[n++] = rows.aux(*r, slot);
+    aux[n++] = rows.aux(*r, begin + slot);
     slot = (slot / step + 1) * step;
   }
   if (n)
     codes_.average(row, aux, n, into);
   else
     memset(into, 0, codes_.centre_bytes());
+  return {};
+}
+
+Status Measure::adopt(const u8 *centre) {
+  u8 *c = static_cast<u8 *>(vx_alloc_large(codes_.centre_bytes(), 0));
+  if (!c) return Errno::nomem;
+  memcpy(c, centre, codes_.centre_bytes());
+  VX_ASSERT(!centre_ && codes_.set_centre(c).ok());
+  centre_ = c;
+  centred_.store(true, std::memory_order_release);
   return {};
 }
 

@@ -34,6 +34,9 @@ class Measure : Pinned {
   Status ready(RowView &rows) {
     return !coded() || centred_.load(std::memory_order_acquire) ? Status() : find_centre(&rows);
   }
+  // The centre that codes were judged by, of centre_bytes(). Nobody else looks at the graph yet. nomem.
+  Status adopt(const u8 *centre);
+  usize centre_bytes() const { return codes_.centre_bytes(); }
   // Reads it from the checkpoint, if it is there.
   Status load() { return !coded() || centred_.load(std::memory_order_acquire) ? Status() : find_centre(nullptr); }
 

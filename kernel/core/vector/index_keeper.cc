@@ -353,39 +353,53 @@ Status IndexKeeper::replace(const IndexParams &wanted, bool build_first, u32 thr
     params_ = p;
   }
   install(fresh);
-  renew_after_ = 0;
+  renew_after_.store(0, std::memory_order_relaxed);
+  dead_kept_.store(0, std::memory_order_relaxed);
   covered_.store(0, std::memory_order_relaxed);
   return {};
 }
 
+// Dead rows beyond those that building anew did not get rid of (there are none, unless the counts are not to be trusted).
 bool IndexKeeper::worn(LiveIndex &l, u32 slots) {
-  const u32 nodes = l.index->counts().nodes, live = table_.live();
-  const bool dead =
-      nodes > live && nodes - live > max_of(index_keeper_impl::dead_min, live / index_keeper_impl::dead_share);
-  return dead || l.index->outgrown(slots);
+  const u32 live = table_.live();
+  const u64 nodes = l.index->counts().nodes, kept = u64{live} + dead_kept_.load(std::memory_order_relaxed);
+  const u32 most = max_of(index_keeper_impl::dead_min, live / index_keeper_impl::dead_share);
+  return nodes > kept + most || l.index->outgrown(slots);
 }
 
 Status IndexKeeper::renew(bool (*interrupted)(void *), void *ctx) {
+  if (renewing_.exchange(true, std::memory_order_acquire)) return {};
   LiveIndex *l = hold();
-  if (!l) return {};
-  bool grown = worn(*l, table_.slots());
-  release(l);
-  if (!grown) return {};
-  Guard g(job_);
   const u32 slots = table_.slots();
-  l = hold();
-  grown = l && worn(*l, slots) && slots >= renew_after_;
+  Status s;
+  if (l && slots >= renew_after_.load(std::memory_order_relaxed) && worn(*l, slots))
+    s = renew_from(*l, interrupted, ctx);
+  if (!s.ok() && s.code() != Errno::intr) renew_after_.store(slots + slots / 8, std::memory_order_relaxed);
   release(l);
-  if (!grown) return {};
-  Result<LiveIndex *> fresh = make_empty(params());
-  Status s = fresh.ok() ? build_on(**fresh, 1, interrupted, ctx) : Status(fresh.error());
-  if (s.ok() && (*fresh)->index->must_learn()) s = Errno::again;  // most rows are dead
+  renewing_.store(false, std::memory_order_release);
+  return s;
+}
+
+// Built without job_, which others wait for and must get soon: if the index was replaced meanwhile, that counts.
+Status IndexKeeper::renew_from(LiveIndex &l, bool (*interrupted)(void *), void *ctx) {
+  LiveIndex *fresh = VX_TRY(make_empty(params()));
+  Status s = build_on(*fresh, 1, interrupted, ctx);
+  if (s.ok() && fresh->index->must_learn()) s = Errno::again;  // most rows are dead
   if (!s.ok()) {
-    if (fresh.ok()) release(*fresh);
-    if (s.code() != Errno::intr) renew_after_ = slots + slots / 8;
+    release(fresh);
     return s;
   }
-  install(*fresh);
+  Guard g(job_);
+  LiveIndex *now = hold();
+  const bool same = now == &l;
+  release(now);
+  if (!same) {
+    release(fresh);
+    return {};
+  }
+  const u32 nodes = fresh->index->counts().nodes, live = table_.live();
+  dead_kept_.store(nodes > live ? nodes - live : 0, std::memory_order_relaxed);
+  install(fresh);
   covered_.store(0, std::memory_order_relaxed);
   return {};
 }

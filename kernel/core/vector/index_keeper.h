@@ -71,13 +71,14 @@ class IndexKeeper : Pinned {
   // A new index with these parameters (the seed stays), built aside, then put in place. flat: drops the index.
   Status replace(const IndexParams &params, bool build_first, u32 threads, bool (*interrupted)(void *), void *ctx);
   // If the collection has outgrown what the index has learnt, or much of the index is dead rows: builds a new one aside,
-  // and puts it in place. Takes long; background work.
+  // and puts it in place. Takes long, and holds up nobody; background work. One thread at a time: others return.
   Status renew(bool (*interrupted)(void *), void *ctx);
   Status checkpoint();
   bool checkpoint_due();  // by policy, while mounted
   // Is the graph ahead of its checkpoint, so that the next mount would search another one?
   bool checkpoint_wanted_at_unmount();
-  Status drop_checkpoint();  // frees it on disk
+  Status drop_checkpoint();                                                 // frees it on disk
+  u32 covered() const { return covered_.load(std::memory_order_relaxed); }  // slots in the checkpoint
   void figures(IndexFigures *out);
   // The index holds no slot of [begin, end) that a walk could reach (so that its rows may be freed).
   bool holds_any(u32 begin, u32 end);
@@ -91,6 +92,7 @@ class IndexKeeper : Pinned {
   Status learn(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
   bool waits_for_rows(LiveIndex &l);
   bool worn(LiveIndex &l, u32 slots);
+  Status renew_from(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
   Result<LiveIndex *> open_checkpoint();
   void install(LiveIndex *l);
   static void destroy(LiveIndex *l, ChunkCache &cache);
@@ -116,8 +118,10 @@ class IndexKeeper : Pinned {
   Mutex job_{"vexfs_index_job"};
   WaitQueue finished_{"vexfs_index_finished"};  // woken when a run is over
   LiveIndex *live_ = nullptr;
-  IndexParams params_;   // lock_
-  u32 renew_after_ = 0;  // job_: slots from which on renewing is tried again, after it failed
+  IndexParams params_;  // lock_
+  std::atomic<bool> renewing_{false};
+  std::atomic<u32> renew_after_{0};  // slots from which on renewing is tried again, after it failed
+  std::atomic<u32> dead_kept_{0};    // dead rows that the last one left
   std::atomic<u32> covered_{0};
   std::atomic<u64> checkpoint_bytes_{0};
   u64 generation_ = 0;

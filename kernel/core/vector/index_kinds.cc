@@ -11,7 +11,7 @@ bool index_params_valid(const IndexParams &p, u32 dim) {
   if (p.m && (p.m < hnsw_m_min || p.m > hnsw_m_max)) return false;
   if (p.ef_construction > 65536 || p.probes > probes_max) return false;
   if (p.lists > ivf_lists_max || usize{p.lists} * dim * 4 > ivf_centroid_bytes_max) return false;
-  if (p.pq_m > pq_m_max || p.pq_m > dim) return false;
+  if (p.pq_m > pq_m_max || p.pq_m > dim || (p.pq_m && dim / p.pq_m > pq_part_max)) return false;
   return p.tables <= lsh_tables_max && p.bits <= lsh_bits_max && p.codes <= disk::kCodesMax;
 }
 

@@ -22,6 +22,7 @@ struct IndexParams {
 constexpr u32 ivf_lists_max = disk::kIvfListsMax, probes_max = disk::kProbesMax, pq_m_max = disk::kPqMax;
 constexpr u32 lsh_tables_max = disk::kLshTablesMax, lsh_bits_max = disk::kLshBitsMax;
 constexpr usize ivf_centroid_bytes_max = usize{512} << 20;  // lists * dim * 4
+constexpr u32 pq_part_max = 2048;                           // elements: a part's distances are one FPU section
 constexpr u32 probes_per_ef = 64;                           // of ef, for which `probes` counts
 
 // Are all parameters within their ranges, whatever the kind? (0 counts as automatic.)

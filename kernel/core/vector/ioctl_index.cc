@@ -105,6 +105,7 @@ Status Call::change_index(Collection &c, const vexfs_index &x) {
   VX_TRY(c.store_config(k));
   VX_TRY(keeper.build(x.threads, interrupted, this));
   VX_TRY(engine_.checkpoint(c));
+  if (anew && !keeper.covered()) VX_TRY(keeper.drop_checkpoint());  // that of the one before would be opened
   return anew ? c.vacuum() : Status();
 }
 

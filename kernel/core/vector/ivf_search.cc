@@ -8,10 +8,11 @@ namespace ivf_search_impl {
 namespace {
 
 constexpr u32 probes_auto_min = 8;
-constexpr u32 probes_stretch = 8;     // times as many, while fewer than k are found
-constexpr u32 group = 32;             // blocks of codes that are scored together
-constexpr u32 rescored_per_ef = 2;    // rows scored for each of ef, of what the codes promise
-constexpr u32 rescored_filtered = 4;  // times as many when some may be refused
+constexpr u32 centroids_at_once = 2048;  // scored before the CPU may be given away
+constexpr u32 probes_stretch = 8;        // times as many, while fewer than k are found
+constexpr u32 group = 32;                // blocks of codes that are scored together
+constexpr u32 rescored_per_ef = 2;       // rows scored for each of ef, of what the codes promise
+constexpr u32 rescored_filtered = 4;     // times as many when some may be refused
 
 }  // namespace
 }  // namespace ivf_search_impl
@@ -56,7 +57,12 @@ Status Ivf::choose_lists(Probe &p, const simd::Query &q, Scratch &scratch) {
   u32 *keys = VX_TRY(scratch.array<u32>(Scratch::scan, n));
   Entry *storage = VX_TRY(scratch.array<Entry>(Scratch::heap, n));
   simd::widen_query(space_, q, v);
-  centroid_space_.scan(centroid_space_.row_query(v, 0), model(), usize{4} * space_.dim(), nullptr, n, keys);
+  const usize stride = usize{4} * space_.dim();
+  for (u32 i = 0; i < n; i += ivf_search_impl::centroids_at_once) {
+    centroid_space_.scan(centroid_space_.row_query(v, 0), model() + i * stride, stride, nullptr,
+                         min_of(ivf_search_impl::centroids_at_once, n - i), keys + i);
+    vx_yield();
+  }
   p.scorer.stats.distances += n;
   p.query = v;
   p.lists.reset(storage, n);

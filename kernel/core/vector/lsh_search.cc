@@ -156,6 +156,10 @@ Status Lsh::probe(Probing &p) {
   for (u64 done = 0;; done++) {
     if (done >= probes) VX_TRY(p.scorer.end());  // what is found so far decides
     if (done >= probes && (p.top.n >= p.params.k || done >= most)) return {};
+    if (done % 64 == 63) {  // buckets may be empty, and what is in them seen already: nothing else breathes then
+      if (p.params.interrupted && p.params.interrupted(p.params.ctx)) return Errno::intr;
+      vx_yield();
+    }
     if (p.scorer.spent()) {
       p.scorer.stats.truncated = true;
       break;

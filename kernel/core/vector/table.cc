@@ -93,8 +93,10 @@ Status Table::open_dead() {
     for (u32 w = 0; w < bitmap_bytes / 8; w++) {
       le64 v;
       memcpy(&v, buf + usize{8} * w, 8);
-      bits[w].store(v, std::memory_order_relaxed);
-      count += static_cast<u32>(std::popcount(v.get()));
+      const u64 first = (u64{number} << shift_) + u64{64} * w, left = slots() > first ? slots() - first : 0;
+      const u64 there = left >= 64 ? v.get() : v.get() & ((u64{1} << left) - 1);  // no slot: no dead row
+      bits[w].store(there, std::memory_order_relaxed);
+      count += static_cast<u32>(std::popcount(there));
     }
     c->dead_count.store(count, std::memory_order_relaxed);
     live_.fetch_sub(min_of(count, live()), std::memory_order_relaxed);
