@@ -228,8 +228,12 @@ void Repair::plan_copies() {
   plan_supers(m, after_);
   const unsigned newer = m.txn % 2;
   for (unsigned slot = 0; slot < 2; slot++) {
-    if (slot != newer && !root_.empty()) continue;  // the new root goes there
     const Slot s = read_slot(m, slot);
+    // The new root goes to the other slot: over two usable copies, as with a commit.
+    if (slot != newer && !root_.empty()) {
+      if (s.sound[0] != s.sound[1]) before_.push_back(root_write(m, s.block, s.txn, s.sound[0] ? 1 : 0));
+      continue;
+    }
     if (s.sound[0] && s.sound[1]) continue;
     if (s.sound[0] || s.sound[1]) {
       after_.push_back(root_write(m, s.block, s.txn, s.sound[0] ? 1 : 0));

@@ -170,6 +170,25 @@ TEST_F(FsckRepair, BothCopiesOfTheOlderRoot) {
   EXPECT_EQ(warnings, 0u);
 }
 
+// The power fails while the new root is written over a slot whose mirror was no good.
+TEST_F(FsckRepair, ACutInTheNewRootLeavesAUsableCopy) {
+  const auto m = model_of(&dev());
+  const unsigned older = 1 - m->txn % 2;
+  m->root().state = m->root().state | disk::kRootStateErrors;
+  for (unsigned mirror = 0; mirror < 2; mirror++) {
+    const Write w = root_write(*m, m->root_block, m->txn, mirror);
+    dev().poke(w.off, w.bytes.data(), w.bytes.size());
+  }
+  flip((m->geo.root_mirror[older] << 10) + 100);
+  Repair r(&dev());
+  ASSERT_EQ(r.plan(Depth::checked), Errno::ok);
+  host::FaultDevice cut(&dev());
+  cut.fail_range(host::FaultDevice::Kind::write, m->geo.root_slot[older] << 10, 1024, -EIO);
+  EXPECT_EQ(r.apply(&cut), Errno::io);
+  flip((m->geo.root_slot[older] << 10) + 100);  // torn
+  EXPECT_TRUE(store::Volume::open(&dev(), {}).ok());
+}
+
 TEST_F(FsckRepair, NoRootAtAll) {
   const auto m = model_of(&dev());
   for (unsigned s = 0; s < 2; s++) {

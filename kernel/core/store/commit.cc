@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Committing: freeze, switch to the next transaction, write nodes, bitmaps and ordered data, flush, flip the root.
 #include "state.h"
+#include "super_io.h"
 
 namespace vexfs::store {
 
@@ -218,9 +219,29 @@ void fill_root(State &s, u8 *buf, u64 txn, unsigned mirror) {
   disk::seal_block({buf, bytes}, disk::Magic::root, s.geo.fs_hash, at, txn);
 }
 
+// Copies of roots that were unusable when the volume was opened are written from their twins before anything else is. A
+// commit that the power cuts may tear the one copy of its slot when the other is no good, if an earlier power cut has torn
+// that; and where it tears the same copy, sectors of both could make the root of the earlier one whole, whose blocks have
+// other contents now.
+Status mend_roots(State &s) {
+  const usize bytes = usize{s.geo.root_blocks} * s.geo.block_size;
+  for (unsigned slot = 0; slot < 2; slot++) {
+    for (unsigned m = 0; m < 2; m++) {
+      if (!s.root_bad[slot][m]) continue;
+      disk::Refusal why;
+      MutBytes twin(s.root_buf[m], bytes);
+      if (!read_root(s.dev, s.geo, slot, 1 - m, twin, &why).ok()) continue;  // gone meanwhile: nothing is left to keep
+      VX_TRY(copy_root(s.dev, s.geo, twin, m));
+      s.root_bad[slot][m] = false;
+    }
+  }
+  return {};
+}
+
 // One copy after the other: a power cut tears one of them at most, and never the mirror of a copy that was not written.
 // So a mount that finds neither copy of a slot usable knows that this is damage (see RootFound).
 Status write_root(State &s, u64 txn) {
+  VX_TRY(mend_roots(s));
   Writer w(s);
   unsigned slot = txn % 2;
   usize bytes = usize{s.geo.root_blocks} * s.geo.block_size;

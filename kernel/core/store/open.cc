@@ -101,6 +101,7 @@ Status State::load_root() {
               .sdec(Error(err).negative());
         }
       }));
+  memcpy(root_bad, found.bad, sizeof root_bad);
   VX_TRY(judge_root(found));
   const auto *r = reinterpret_cast<const disk::RootDisk *>(root_buf[0]);
   durable_txn.store(r->header.txn);
@@ -152,6 +153,7 @@ Status State::newer_lost(const char *why, u64 txn) {
         .str("cannot mount for writing: look at what is left with ro, accept it with fsck.vexfs -y");
     return Errno::corrupt;
   }
+  newer_is_lost = true;
   opts.ignore_log = true;  // nothing is written; and what it says belongs to the state that is lost
   return {};
 }

@@ -96,11 +96,8 @@ Status scrub_root(State &s, unsigned slot, ScrubbedFixed &out) {
   judge(out, st[bad].code() == Errno::corrupt ? Status() : st[bad], why[bad].ok() ? old : why[bad]);
   if (!may_write(s)) return {};
   if (good[0] || good[1]) {
-    u8 *from = buf.p_ + (1 - bad) * n;
-    auto *r = reinterpret_cast<disk::RootDisk *>(from);
-    r->mirror = static_cast<u8>(bad);
-    disk::seal_block({from, n}, disk::Magic::root, s.geo.fs_hash, out.byte >> s.geo.block_shift, right);
-    out.repaired = device_write(s.dev, out.byte, {from, n}, VX_IO_META | VX_IO_FUA).ok();
+    out.repaired = copy_root(s.dev, s.geo, {buf.p_ + (1 - bad) * n, n}, bad).ok();
+    s.root_bad[slot][bad] = !out.repaired;
     return {};
   }
   // A commit writes the slot that is not the newest; one more, this one.

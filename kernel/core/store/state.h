@@ -165,8 +165,9 @@ struct State : Pinned {
   char label[disk::kLabelBytes + 1] = {};
   u8 uuid[16] = {};
   SipKey hash_key;
-  bool ro_features = false;  // unknown ro_compat features: never writable
-  bool log_ignored = false;  // it holds something: never writable
+  bool ro_features = false;    // unknown ro_compat features: never writable
+  bool log_ignored = false;    // it holds something: never writable
+  bool newer_is_lost = false;  // a later state than this one was there: never writable
   mutable Counters counters;
   NodeCache cache;
   Allocator alloc;
@@ -217,6 +218,7 @@ struct State : Pinned {
   Vec<vx_io> batch;                      // capacity fixed at open
   Vec<vx_io> ordered;                    // participants' data writes
   u8 *root_buf[2] = {nullptr, nullptr};  // primary and mirror image
+  bool root_bad[2][2] = {};              // by slot and copy: found unusable, and not written since
   u8 *desc_buf = nullptr;                // kDescBatch blocks
   static constexpr u32 kDescBatch = 8;
   static constexpr u32 kIoBatch = 128;

@@ -86,6 +86,14 @@ Status read_root(vx_bdev *dev, const disk::Geometry &g, unsigned slot, unsigned 
   return why->ok() ? Status() : Status(Errno::corrupt);
 }
 
+Status copy_root(vx_bdev *dev, const disk::Geometry &g, MutBytes from, unsigned mirror) {
+  auto *r = reinterpret_cast<disk::RootDisk *>(from.data());
+  const u64 at = mirror ? g.root_mirror[r->slot] : g.root_slot[r->slot];
+  r->mirror = static_cast<u8>(mirror);
+  disk::seal_block(from, disk::Magic::root, g.fs_hash, at, r->header.txn);
+  return device_write(dev, at << g.block_shift, from, VX_IO_META | VX_IO_FUA);
+}
+
 Result<RootFound> newest_root(vx_bdev *dev, const disk::Geometry &g, MutBytes buf,
                               FnRef<void(unsigned, unsigned, Errno, const disk::Refusal &)> told) {
   RootFound best;
@@ -106,6 +114,7 @@ Result<RootFound> newest_root(vx_bdev *dev, const disk::Geometry &g, MutBytes bu
   }
   if (best.txn == 0) return err;
   const u64(&other)[2] = txn[1 - best.slot];
+  for (unsigned i = 0; i < 4; i++) best.bad[i / 2][i % 2] = txn[i / 2][i % 2] == 0;
   if (other[1] == 0) best.newer = other[0] ? NewerRoot::possible : NewerRoot::likely;
   disk::Refusal why;
   VX_TRY(read_root(dev, g, best.slot, best.mirror, buf, &why));

@@ -22,18 +22,22 @@ Result<SuperFound> find_super(vx_bdev *dev);
 // Reads slot `slot` (0, 1), copy `mirror`, into buf (root_blocks). What was wrong with it is in *why.
 Status read_root(vx_bdev *dev, const disk::Geometry &g, unsigned slot, unsigned mirror, MutBytes buf,
                  disk::Refusal *why);
+// Writes copy `mirror` of a slot with what `from`, a usable root of that slot, says; from becomes that copy.
+Status copy_root(vx_bdev *dev, const disk::Geometry &g, MutBytes from, unsigned mirror);
 // Is the newest root that is found the newest that there was? A commit writes the first copy of a slot and, when that is
-// durable, the mirror; so a power cut leaves the slot as it was, with the first copy torn, or with a new first copy and a
-// mirror that is old or torn. Of anything else damage is the cause, and the slot may have held a later state.
+// durable, the mirror, and sees to it that both are usable before; so a power cut leaves the slot as it was, with the first
+// copy torn, or with a new first copy and a mirror that is old or torn. Of anything else damage is the cause, and the slot
+// may have held a later state.
 enum class NewerRoot : u8 {
   none,      // the slots are as commits and power cuts leave them
-  possible,  // the mirror of the other slot is damaged, its first copy is old: was that not the newest, it is lost
+  possible,  // the mirror of the other slot is unusable, its first copy is old: was that not the newest, it is lost
   likely,    // neither copy of the other slot is usable
 };
 struct RootFound {
   unsigned slot = 0, mirror = 0;
   u64 txn = 0;
   NewerRoot newer = NewerRoot::none;
+  bool bad[2][2] = {};  // by slot and copy: unusable
 };
 // The newest valid root of all copies, in buf. corrupt: none is valid. Calls told for each damaged copy.
 Result<RootFound> newest_root(vx_bdev *dev, const disk::Geometry &g, MutBytes buf,

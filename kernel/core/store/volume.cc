@@ -162,6 +162,10 @@ Status Volume::set_read_only(bool ro) {
     Guard g(s.commit_lock);
     return s.commit_locked();
   }
+  if (s.newer_is_lost) {
+    log(VX_LOG_ERR).str("a later state is lost: stays read-only (fsck.vexfs -y accepts what is left)");
+    return Errno::rofs;
+  }
   if (s.abort_code.load() || s.ro_features || s.log_ignored || vx_bdev_read_only(s.dev)) return Errno::rofs;
   if (rollback_requested()) {
     log(VX_LOG_ERR).str("a rollback waits for the next mount for writing: unmount, and mount again");
