@@ -212,7 +212,8 @@ struct vexfs_search {
   __u32 found;      /* out: hits of the last query */
   __u64 as_of;      /* id of a snapshot: search there, what could be read then; 0: the present */
   __u64 like_owner; /* with VEXFS_SEARCH_LIKE: inode whose first vector is the query; nq = 1, queries = 0 */
-  /* out, summed over the queries: */
+  /* out, summed over the queries; 0 where rows of files are in the collection, for they count those that the caller may not
+   * read (a tool on an image may read all): */
   __u64 distances; /* distance evaluations */
   __u64 hops;      /* graph nodes expanded, lists or buckets looked into */
   __u64 scanned;   /* rows scored by exact scan */

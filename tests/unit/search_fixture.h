@@ -34,6 +34,7 @@ struct Question {
 struct Reply {
   int error = 0;
   uint32_t plan = 0;
+  uint64_t scanned = 0, distances = 0, hops = 0;
   std::vector<std::vector<Found>> hits;
   std::vector<bool> more;
 };
@@ -149,6 +150,9 @@ class SearchTest : public ::testing::Test {
     r.error = vx_ioctl(fs ? fs : m.fs(), at ? at : dir, VEXFS_IOCTL_HYBRID_SEARCH, reinterpret_cast<vx_u64>(&h),
                        caller ? caller : &m.caller);
     r.plan = h.plan;
+    r.scanned = s.scanned;
+    r.distances = s.distances;
+    r.hops = s.hops;
     if (r.error != 0) return r;
     EXPECT_EQ(s.plan, h.plan);
     for (uint32_t i = 0; i < nq; i++) {

@@ -37,6 +37,32 @@ class Search : public SearchTest, public ::testing::WithParamInterface<uint16_t>
       if (x.kind == VEXFS_FILTER_SUBTREE) x.a = vx_ino(dir);
     return f;
   }
+  // A row of each of so many files, of which one in a hundred may be read.
+  void many_files(uint32_t files) {
+    make(GetParam(), 0);
+    for (uint32_t i = 0; i < files; i++) {
+      vx_inode *ip = m.make(dir, std::to_string(i));
+      ASSERT_TRUE(ip);
+      owners.push_back(vx_ino(ip));
+      m.close(ip);
+      if (i % 100) m.caller.denied.insert({owners.back(), 4});
+    }
+    std::vector<vexfs_row> rs(files);
+    std::vector<float> data;
+    for (uint32_t i = 0; i < files; i++) {
+      const Known k{point(), next_id++, next_slot++, owners[i], i % 1000};
+      rs[i].id = k.id;
+      rs[i].owner = k.owner;
+      rs[i].tag = k.tag;
+      data.insert(data.end(), k.v.begin(), k.v.end());
+      rows[k.id] = k;
+    }
+    for (uint32_t at = 0; at < files; at += 5000) {
+      std::vector<vexfs_row> some(rs.begin() + at, rs.begin() + at + 5000);
+      const std::vector<float> of(data.begin() + at * dim, data.begin() + (at + 5000) * dim);
+      ASSERT_EQ(m.batch(dir, VEXFS_BATCH_ADD, of, dim, &some), 0);
+    }
+  }
   void all_filters() {
     for (const auto &[name, given] : kFilters) {
       for (uint32_t nq : {1u, 40u}) {
@@ -79,6 +105,87 @@ TEST_P(Search, WhatTheCallerMayNotReadIsPassedBy) {
   m.caller.may_calls = 0;
   ASSERT_EQ(ask(points(64), a).error, 0);
   EXPECT_LE(m.caller.may_calls, owners.size() + 2);
+}
+
+// How many rows have a tag is not told by what it costs to find them, if files hide some.
+TEST_P(Search, WorkIsNotToldWhereRowsAreHidden) {
+  make(GetParam(), 0);
+  add(6000);
+  ASSERT_EQ(m.index(dir, VEXFS_INDEX_BUILD), 0);
+  Question exact, tag, near;
+  exact.flags = VEXFS_SEARCH_EXACT;
+  tag.filters = {tags(5, 5)};
+  const auto q = points(1);
+  for (const Question &a : {exact, tag, near}) {
+    const Reply r = ask(q, a);
+    EXPECT_GT(r.distances, 0u) << "nothing is hidden";
+    EXPECT_GT(r.scanned + r.hops, 0u);
+  }
+  EXPECT_EQ(ask(q, tag).scanned, 6u);
+  owners.push_back(vx_ino(m.make(dir, "hidden")));
+  add(20);
+  m.caller.denied.insert({owners[0], 4});
+  Question named;
+  named.filters = {{VEXFS_FILTER_OWNER, 0, owners[0], 0, 0}};
+  for (const Question &a : {exact, tag, near, named}) {
+    const Reply r = ask(q, a);
+    ASSERT_EQ(r.error, 0);
+    EXPECT_EQ(r.distances, 0u) << r.plan;
+    EXPECT_EQ(r.scanned, 0u) << r.plan;
+    EXPECT_EQ(r.hops, 0u) << r.plan;
+  }
+  m.caller.trusted = true;
+  EXPECT_GT(ask(q, tag).scanned, 0u);
+}
+
+// What is learnt of files is forgotten when there are too many of them, and asked again.
+TEST_P(Search, MoreFilesThanAreRemembered) {
+  constexpr uint32_t files = 40000;  // 16384 are
+  many_files(files);
+  const auto few = points(1), many = points(40);
+  Question a;
+  m.caller.may_calls = 0;
+  expect_exact(few, a);
+  for (const auto &f : {vexfs_filter{VEXFS_FILTER_SUBTREE, 0, vx_ino(dir), 0, 0}, tags(0, 899)}) {
+    a.filters = {f};
+    expect_exact(few, a);
+    EXPECT_GT(expect_sound(few, a), 0.5);
+    EXPECT_GT(expect_sound(many, a), 0.9);
+  }
+  EXPECT_GT(m.caller.may_calls, files) << "all were asked for";
+}
+
+// Some of what is forgotten was unlinked meanwhile, and the search is the last to hold it.
+TEST_P(Search, FilesThatGoWhileTheyAreRemembered) {
+  constexpr uint32_t files = 20000, gone = 300;
+  struct Unlinking : Caller {
+    std::function<void()> at_last;
+  } caller;
+  many_files(files);
+  caller.denied = m.caller.denied;
+  std::vector<uint64_t> asked;
+  caller.at_last = [&] {
+    for (uint64_t i = 1; i < files && asked.size() < gone; i++)
+      if (i % 100) asked.push_back(i);
+    std::thread([&] {
+      for (uint64_t i : asked) EXPECT_EQ(m.unlink(dir, std::to_string(i)), 0);
+    }).join();
+  };
+  caller.may = [](vx_caller *c, vx_u64 ino, unsigned mask) {
+    auto *self = static_cast<Unlinking *>(c);
+    if (++self->may_calls == 16000) self->at_last();
+    return self->denied.count({ino, mask}) ? -EACCES : 0;
+  };
+  Question a;
+  a.k = 150;  // of 200 that may be read
+  a.flags = VEXFS_SEARCH_EXACT;
+  const auto q = points(1);
+  const Reply r = ask(q, a, nullptr, nullptr, &caller);
+  ASSERT_EQ(r.error, 0);
+  EXPECT_EQ(r.hits[0], first(by_hand(q[0], a), a.k));
+  EXPECT_GT(caller.may_calls, 16384u);
+  EXPECT_EQ(asked.size(), gone);
+  EXPECT_TRUE(m.check());
 }
 
 TEST_P(Search, PlansAreAsTheyShouldBe) {
@@ -275,6 +382,56 @@ TEST_P(Search, InASnapshot) {
     vx_fs_unmount(view);
   }
   std::swap(rows, rows_then);
+}
+
+// What died since does not match: all that does is found, though the index looks for it in the wrong place.
+TEST_F(SearchTest, InASnapshotWhenWhatDoesNotMatchHasDied) {
+  constexpr uint32_t n = 20000, matching = 4000, k = 10;
+  dir = m.mkdir(m.root(), "c");
+  vexfs_collection c{};
+  c.size = sizeof c;
+  c.dim = dim;
+  c.element = VEXFS_F32;
+  c.metric = VEXFS_L2;
+  c.index = VEXFS_INDEX_IVF_FLAT;
+  c.lists = 64;
+  c.probes = 1;
+  ASSERT_EQ(m.ioctl(dir, VEXFS_IOCTL_COLLECTION_CREATE, &c), 0);
+  std::vector<vexfs_row> rs(n);
+  std::vector<float> data;
+  for (uint32_t i = 0; i < n; i++) {
+    const bool match = i % 5 == 0;
+    rs[i].id = i + 1;
+    rs[i].tag = match;
+    for (float x : point()) data.push_back(match ? x + 1000 : x);
+  }
+  ASSERT_EQ(m.batch(dir, VEXFS_BATCH_ADD, data, dim, &rs), 0);
+  ASSERT_EQ(m.index(dir, VEXFS_INDEX_BUILD), 0);
+  vexfs_snapshot s{};
+  s.size = sizeof s;
+  memcpy(s.name, "then", 4);
+  ASSERT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_SNAPSHOT_CREATE, &s), 0);
+  uint32_t died = 0;
+  for (uint32_t i = 0; i < n && died < matching + 1000; i++)
+    if (i % 5) {
+      ASSERT_EQ(m.del(dir, i + 1), 0);
+      died++;
+    }
+  vx_mount_opts o{};
+  o.read_only = true;
+  vx_fs *view = nullptr;
+  vx_inode *at = nullptr;
+  ASSERT_EQ(vx_snapshot_mount(m.fs(), s.id, &o, &view), 0);
+  ASSERT_EQ(vx_iget(view, vx_ino(dir), 0, &at), 0);
+  Question a;
+  a.k = a.ef = k;
+  a.filters = {tags(1, 1)};
+  const Reply r = ask(points(4), a, view, at);
+  ASSERT_EQ(r.error, 0);
+  EXPECT_EQ(r.plan, u32{VEXFS_PLAN_INDEX_MATCHING});
+  for (const auto &hits : r.hits) EXPECT_EQ(hits.size(), k);
+  vx_iput(at);
+  vx_fs_unmount(view);
 }
 
 // Rows are added, updated and deleted meanwhile. Those with odd tags stay, and are always enough.

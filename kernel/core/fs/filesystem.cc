@@ -181,12 +181,23 @@ InodeRef Filesystem::hold(Inode &ip) {
 
 void Filesystem::put(Inode *ip) {
   if (!ip->has_names()) drop_lazy(*ip);
-  auto last = cache_.drop(*ip, !volume_.read_only());
+  auto last = cache_.drop(*ip, volume_.read_only() ? InodeCache::Nameless::free : InodeCache::Nameless::erase);
   if (last == InodeCache::Last::no) return;
   if (last == InodeCache::Last::erase) {
     (void)erase_inode(*ip);  // on failure it stays an orphan, for the next mount
     cache_.forget(*ip);
   }
+  free_inode(ip);
+}
+
+bool Filesystem::put_named(Inode *ip) {
+  if (!ip->has_names()) return false;
+  auto last = cache_.drop(*ip, InodeCache::Nameless::keep);
+  if (last == InodeCache::Last::free) free_inode(ip);
+  return last != InodeCache::Last::kept;
+}
+
+void Filesystem::free_inode(Inode *ip) {
   release_overlay(*ip);
   if (hooks_.released) hooks_.released(hooks_.ctx, *ip);
   ip->~Inode();

@@ -52,6 +52,8 @@ class Filesystem : Pinned {
   Result<InodeRef> get(u64 ino, u32 generation = 0);
   InodeRef hold(Inode &ip);  // one more reference
   void put(Inode *ip);       // drops one; the last one of an inode without names deletes it
+  bool put_named(
+      Inode *ip);  // as put(), where nothing may be deleted. False: it has no names, and is still the caller's
 
   // Makes everything that was done before durable.
   Status commit();
@@ -103,6 +105,7 @@ class Filesystem : Pinned {
   Status flush_batch(Inode *const *batch, u32 n);
   Result<Inode *> load(u64 ino, bool orphans_too);
   Result<InodeRef> get_any(u64 ino, bool orphans_too);
+  void free_inode(Inode *ip);  // that is out of the cache
   Status recover_orphans();
   Status recover_truncates();
 

@@ -93,4 +93,10 @@ void InodeRef::reset() {
   if (Inode *ip = release()) ip->filesystem().put(ip);
 }
 
+bool InodeRef::reset_named() {
+  if (ip_ && !ip_->filesystem().put_named(ip_)) return false;
+  ip_ = nullptr;
+  return true;
+}
+
 }  // namespace vexfs::fs

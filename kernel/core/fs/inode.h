@@ -130,6 +130,7 @@ class InodeRef {
   explicit operator bool() const { return ip_ != nullptr; }
   Inode *release() { return std::exchange(ip_, nullptr); }
   void reset();
+  bool reset_named();  // as reset(), but a reference to an inode without names stays: false
 
  private:
   Inode *ip_ = nullptr;

@@ -133,14 +133,16 @@ void InodeCache::insert(Inode &ip) {
   link(s, ip);
 }
 
-InodeCache::Last InodeCache::drop(Inode &ip, bool erase_allowed) {
+InodeCache::Last InodeCache::drop(Inode &ip, Nameless what) {
   u32 n = ip.refs_.load(std::memory_order_relaxed);
   while (n > 1)
     if (ip.refs_.compare_exchange_weak(n, n - 1, std::memory_order_acq_rel)) return Last::no;
   Shard &s = shard(ip.ino());
   Guard g(s.lock);
+  // Who has the only reference may look: names go by way of a reference, and a new one is given out under this lock.
+  if (what == Nameless::keep && ip.refs_.load(std::memory_order_acquire) == 1 && !ip.has_names()) return Last::kept;
   if (ip.refs_.fetch_sub(1, std::memory_order_acq_rel) != 1) return Last::no;
-  if (!ip.has_names() && erase_allowed) {
+  if (!ip.has_names() && what == Nameless::erase) {
     ip.dying_ = true;
     return Last::erase;
   }

@@ -15,10 +15,12 @@ class InodeCache : Pinned {
   Result<InodeRef> get(u64 ino, FnRef<Result<Inode *>()> load);
   Status prepare_insert(u64 ino);  // memory for an insert() to come: nomem
   void insert(Inode &ip);          // a fresh inode with one reference, whose number nobody else knows
-  enum class Last : u8 { no, free, erase };
+  enum class Last : u8 { no, free, erase, kept };
+  enum class Nameless : u8 { free, erase, keep };  // what is to become of an inode without names
   // Drops a reference. no: others remain. free: it was the last, the inode is out of the table and may be freed.
-  // erase: it was the last of an inode without names: it stays in the table, as dying, until forget().
-  Last drop(Inode &ip, bool erase_allowed);
+  // erase: it was the last of an inode without names: it stays in the table, as dying, until forget(). kept: it would
+  // have been, and is still the caller's.
+  Last drop(Inode &ip, Nameless what);
   void forget(Inode &ip);
   usize count() const;
 

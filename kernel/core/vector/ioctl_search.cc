@@ -112,9 +112,10 @@ Status Call::run_search(Collection &c, vexfs_search &s, const vexfs_filter *filt
     s.found = counts[n - 1];
     done += n;
   }
-  s.distances = searcher->stats().distances;
-  s.hops = searcher->stats().hops;
-  s.scanned = searcher->stats().scanned;
+  const SearchStats told = searcher->told();
+  s.distances = told.distances;
+  s.hops = told.hops;
+  s.scanned = told.scanned;
   s.elapsed_ns = vx_clock_mono_ns() - start;
   s.plan = searcher->plan();
   if (plan) *plan = s.plan;

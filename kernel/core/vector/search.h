@@ -15,7 +15,7 @@
 
 namespace vexfs::vector {
 
-// What is known of an inode met during a search: asked once. Keeps the inode until the search is over.
+// What is known of an inode met during a search, and the inode: asked once, unless there are too many to be kept.
 struct InodeNote {
   u64 ino = 0;
   fs::InodeRef ref;
@@ -49,7 +49,8 @@ class Searcher : Pinned {
   Status init();  // nomem
   // hits[j * k ...] and counts[j] of n (1..group_max) queries. intr, nomem, io.
   Status run(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts);
-  const SearchStats &stats() const { return stats_; }
+  // What the caller may be told of the work: nothing if rows were counted that it may not read.
+  SearchStats told() const;
   u32 plan() const { return plan_; }  // enum vexfs_plan, of the last run
 
  private:
@@ -65,6 +66,7 @@ class Searcher : Pinned {
   bool has_columns() const;
   bool has_places() const;
   Status select(RowView &rows, u32 upto, Asked what);
+  Result<bool> try_select(RowView &rows, u32 upto, Asked what);
   Status extend(RowView &rows, u32 upto);
   Status ask_selected(RowView &rows, u32 upto);
   Result<const RowMeta *> chunk_meta(u32 number);
@@ -90,7 +92,9 @@ class Searcher : Pinned {
   Status scan_matching(View &view, const simd::Query *q, u32 nq);
   Result<InodeNote *> note(u64 ino);
   Status grow_notes();
+  Status forget_notes();
   Result<bool> below(u64 ino, u32 filter, u64 top);
+  bool need_permission() const;
   bool need_accept(u32 upto, u32 n) const;
   // ---- of a snapshot, by way of the present (search_past.cc)
   void find_present();
@@ -104,6 +108,7 @@ class Searcher : Pinned {
   Result<bool> find_apart(LiveIndex &l, u32 upto);
   Result<bool> find_died(LiveIndex *l, u32 upto, u32 most);
   Status scan_past(View &then, View &now, const simd::Query *q, u32 nq, u32 begin, u32 end);
+  u64 all_past(u32 upto, bool filtered) const;
   Status matching_past(View &then, View &now, const simd::Query *q, u32 nq);
   Result<bool> answer_there(View &then, View &now, const simd::Query *q, u32 nq, LiveIndex *l);
   Status score_named(View &then, View &now, const simd::Query *q, u32 nq);

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Whether a search may return a row: filters, permission of the caller, freshness. What is learnt of an inode is kept
-// until the search is over.
+// while there is room for it.
 #include "search.h"
 
 namespace vexfs::vector {
 namespace accept_impl {
 namespace {
 
-constexpr u32 notes_max = 1 << 18;
+constexpr u32 notes_max = 1 << 15;  // half of them are used; a megabyte
 constexpr u32 depth_max = 4096;
 
 u32 hash_ino(u64 ino, u32 cap) { return static_cast<u32>(ino * 0x9e3779b97f4a7c15 >> 32) & (cap - 1); }
@@ -20,17 +20,36 @@ Searcher::~Searcher() {
   if (notes_) vx_free_large(notes_, notes_cap_ * sizeof(InodeNote));
 }
 
+// May there be rows that the caller may not read?
+bool Searcher::need_permission() const { return c_.has_owners() && !(o_.caller == nullptr || o_.caller->trusted); }
+
 // Without filters, owners or a limit every live row is welcome, and nobody need be asked.
 bool Searcher::need_accept(u32 upto, u32 n) const {
-  bool permission = c_.has_owners() && !(o_.caller == nullptr || o_.caller->trusted);
-  return upto != n || o_.nfilters || o_.exclude_owner || o_.skip_stale || o_.by_owner || permission;
+  return upto != n || o_.nfilters || o_.exclude_owner || o_.skip_stale || o_.by_owner || need_permission();
+}
+
+SearchStats Searcher::told() const { return need_permission() ? SearchStats{} : stats_; }
+
+// What notes say can be asked again. An inode whose last name has gone is kept: its deletion, if nobody else holds it,
+// takes transactions and writers' locks, for which nobody may wait within a view of the rows. A note that is kept may not
+// be found any more, then there is a second one.
+Status Searcher::forget_notes() {
+  notes_n_ = 0;
+  for (u32 i = 0; i < notes_cap_; i++) {
+    if (!notes_[i].ino) continue;
+    if (notes_[i].ref.reset_named())
+      notes_[i] = InodeNote{};
+    else
+      notes_n_++;
+  }
+  return 2 * (notes_n_ + 1) <= notes_cap_ ? Status() : Status(Errno::nomem);
 }
 
 Status Searcher::grow_notes() {
   u32 cap = notes_cap_ ? notes_cap_ * 2 : 128;
-  if (cap > accept_impl::notes_max) return Errno::nomem;
+  if (cap > accept_impl::notes_max) return forget_notes();
   auto *p = static_cast<InodeNote *>(vx_alloc_large(cap * sizeof(InodeNote), VX_ALLOC_ACCOUNT));
-  if (!p) return Errno::nomem;
+  if (!p) return notes_cap_ ? forget_notes() : Status(Errno::nomem);
   for (u32 i = 0; i < cap; i++) new (&p[i]) InodeNote;
   for (u32 i = 0; i < notes_cap_; i++) {
     if (!notes_[i].ino) continue;
@@ -136,7 +155,7 @@ bool Searcher::accept_row(u32 slot) {
   if (decided && selected_ == Asked::all) return true;
   Result<const RowMeta *> r = meta(slot);
   if (!r.ok()) {
-    trouble_ = r.code();
+    if (r.code() != Errno::noent) trouble_ = r.code();  // else all rows of its chunk died meanwhile
     return false;
   }
   const RowMeta &m = **r;

@@ -128,8 +128,18 @@ Result<bool> Searcher::find_died(LiveIndex *l, u32 upto, u32 most) {
 }
 
 Status Searcher::matching_past(View &then, View &now, const simd::Query *q, u32 nq) {
-  VX_TRY(select(now.rows(), then.slots(), plan_ == VEXFS_PLAN_INDEX_MATCHING ? Asked::all : Asked::columns));
   return score_selected([&] { return score_named(then, now, q, nq); });
+}
+
+// How many hits a walk of slots below `upto` can bring at most: of the rows there were, or of those that match, without
+// the ones in slots_, which are scored apart.
+u64 Searcher::all_past(u32 upto, bool filtered) const {
+  const u64 live = c_.table().live(), apart = slots_.size();
+  if (!filtered) return live - min_of(live, apart);
+  if (selection_.end() < upto) return ~u64{0};
+  u64 n = selection_.count();
+  for (u32 slot : slots_) n -= selection_.has(slot);
+  return n;
 }
 
 // False: the snapshot's own index is to be asked.
@@ -138,26 +148,22 @@ Result<bool> Searcher::walk_past(View &then, View &now, const simd::Query *q, u3
   if (!VX_TRY(find_apart(l, upto))) return false;
   const u32 live = c_.table().live(), nodes = l.index->counts().nodes;
   const bool filtered = need_accept(n, n);
-  const u64 all = filtered ? (selection_.end() >= upto ? selection_.count() : ~u64{0}) : live;
+  const u64 all = all_past(upto, filtered);
   auto ef = [&](u32 k) { return past_impl::ef_now(max_of(o_.ef, k), nodes, live, walk_dead_); };
   bool thin = false;
   limit_ = upto;
   walking_ = true;
   plan_ = selection_.end() ? VEXFS_PLAN_FILTERED_INDEX : VEXFS_PLAN_INDEX;
-  for (u32 j = 0; j < nq && !thin; j++)
-    // What is scored apart the walk does not bring.
-    thin = VX_TRY(walk_one(now.rows(), q[j], l, {ef, all - min_of<u64>(all, slots_.size())}, tops_[j]));
+  for (u32 j = 0; j < nq && !thin; j++) thin = VX_TRY(walk_one(now.rows(), q[j], l, {ef, all}, tops_[j]));
   walking_ = false;
   limit_ = n;
   upto_ = upto;
   if (thin) {  // filters, or what came since, hide most of what the walk meets
     engine_.stats().exact_fallbacks.fetch_add(1, std::memory_order_relaxed);
     for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
-    plan_ = filtered ? VEXFS_PLAN_INDEX_MATCHING : VEXFS_PLAN_SCAN;
-    if (!filtered || n > Selection::slots_max)
-      VX_TRY(scan_past(then, now, q, nq, 0, n));
-    else
-      VX_TRY(matching_past(then, now, q, nq));
+    const bool few = filtered && VX_TRY(try_select(now.rows(), n, Asked::all));
+    plan_ = few ? VEXFS_PLAN_INDEX_MATCHING : VEXFS_PLAN_SCAN;
+    VX_TRY(few ? matching_past(then, now, q, nq) : scan_past(then, now, q, nq, 0, n));
     return true;
   }
   VX_TRY(score_named(then, now, q, nq));

@@ -92,9 +92,7 @@ Result<Searcher::Way> Searcher::plan_anew(RowView &rows, u32 n, bool index) {
     worth = select_cost(e) + queries * (index ? min_of(matching, walk * row_cost()) : matching) < queries * asking;
   }
   if (!worth) return usual;
-  Status s = select(rows, n, has_places() ? Asked::all : Asked::columns);
-  if (s.code() == Errno::nomem) return usual;  // what was decided so far holds
-  VX_TRY(s);
+  if (!VX_TRY(try_select(rows, n, has_places() ? Asked::all : Asked::columns))) return usual;
   return way_selected(index);
 }
 
@@ -111,8 +109,8 @@ Result<Searcher::Way> Searcher::plan_filters(RowView &rows, u32 n, bool index) {
     way_ = VX_TRY(plan_anew(rows, n, index));
     planned_ = true;
   } else if (selected_ != Asked::none) {
-    VX_TRY(select(rows, n, selected_));  // what came since
-    way_ = way_selected(index);
+    const bool known = VX_TRY(try_select(rows, n, selected_));  // what came since
+    way_ = known ? way_selected(index) : index ? Way::walk : Way::scan;
   }
   return way_ == Way::walk && !index ? Way::scan : way_;
 }

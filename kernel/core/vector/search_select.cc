@@ -54,8 +54,13 @@ u64 Searcher::column_mask(const RowMeta *m, u32 n) const {
   return mask;
 }
 
-// The metadata of a chunk's first row, as meta() finds it; the others lie behind it.
-Result<const RowMeta *> Searcher::chunk_meta(u32 number) { return meta(number << c_.table().shift()); }
+// The metadata of a chunk's first row, as meta() finds it; the others lie behind it. Null: all of them are dead, and the
+// chunk was given up.
+Result<const RowMeta *> Searcher::chunk_meta(u32 number) {
+  Result<const RowMeta *> m = meta(number << c_.table().shift());
+  if (m.code() == Errno::noent) return nullptr;
+  return m;
+}
 
 const RowMeta *Searcher::resident_meta(u32 number) const {
   if (only_then(number << c_.table().shift())) return c_.table().resident_meta(number);
@@ -80,11 +85,10 @@ Status Searcher::extend(RowView &rows, u32 upto) {
   while (selection_.end() < upto) {
     const u32 number = selection_.end() >> t.shift();
     const u32 to = min_of(upto, (selection_.end() | (t.chunk_rows() - 1)) + 1);
-    const bool gone = t.chunk_all_dead(number);
-    const RowMeta *m = gone ? nullptr : VX_TRY(chunk_meta(number));
+    const RowMeta *m = t.chunk_all_dead(number) ? nullptr : VX_TRY(chunk_meta(number));
     while (selection_.end() < to) {
       const u32 at = selection_.end(), n = min_of<u32>(64, to - at);
-      u64 mask = gone ? 0 : column_mask(m + (at & (t.chunk_rows() - 1)), n);
+      u64 mask = m ? column_mask(m + (at & (t.chunk_rows() - 1)), n) : 0;
       for (u64 left = dead ? mask : 0; left; left &= left - 1) {
         const auto i = static_cast<u32>(std::countr_zero(left));
         if (t.hidden(at + i)) mask &= ~(u64{1} << i);
@@ -106,9 +110,11 @@ Status Searcher::ask_selected(RowView &rows, u32 from) {
     const RowMeta *m = left ? VX_TRY(chunk_meta(at >> t.shift())) : nullptr;
     for (; left; left &= left - 1) {
       const auto i = static_cast<u32>(std::countr_zero(left));
-      const RowMeta &row = m[(at + i) & (t.chunk_rows() - 1)];
-      if (place_passes(row) && owner_passes(row)) continue;
-      if (trouble_ != Errno::ok) return trouble_;
+      if (m) {
+        const RowMeta &row = m[(at + i) & (t.chunk_rows() - 1)];
+        if (place_passes(row) && owner_passes(row)) continue;
+        if (trouble_ != Errno::ok) return trouble_;
+      }
       word &= ~(u64{1} << i);
       selection_.uncount(1);
     }
@@ -128,6 +134,15 @@ Status Searcher::select(RowView &rows, u32 upto, Asked what) {
   if (all && more) VX_TRY(ask_selected(rows, asked));
   if (all) selected_ = Asked::all;
   return {};
+}
+
+// As select(). False: memory does not suffice for it; what was decided so far holds.
+Result<bool> Searcher::try_select(RowView &rows, u32 upto, Asked what) {
+  Status s = select(rows, upto, what);
+  if (s.ok()) return true;
+  if (s.code() != Errno::nomem) return s.code();
+  trouble_ = Errno::ok;
+  return false;
 }
 
 // The selected slots, some at a time in slots_, each to be scored by `score`.

@@ -67,8 +67,7 @@ Status Searcher::walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l) {
   // Fewer although there may be more: the filter hides most of what the walk meets.
   engine_.stats().exact_fallbacks.fetch_add(1, std::memory_order_relaxed);
   for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
-  if (filtered && n <= Selection::slots_max) {
-    VX_TRY(select(view.rows(), n, Asked::all));
+  if (filtered && VX_TRY(try_select(view.rows(), n, Asked::all))) {
     plan_ = VEXFS_PLAN_INDEX_MATCHING;
     return scan_matching(view, q, nq);
   }
