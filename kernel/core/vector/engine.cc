@@ -330,11 +330,10 @@ bool Engine::background_round(u32 *cursor) {
     Engine *engine;
     Collection *collection;
   } turn{this, &*c};
-  // Work that takes long gives way to an unmount, a freeze, and a collection's end.
+  // Nothing of this touches the device, so a freeze need not end it; an unmount and a collection's end do.
   auto stopped = [](void *p) {
     auto *t = static_cast<Turn *>(p);
-    return t->engine->stop_.load(std::memory_order_relaxed) || t->engine->quiet_.load(std::memory_order_relaxed) ||
-           t->collection->dropped();
+    return t->engine->stop_.load(std::memory_order_relaxed) || t->collection->dropped();
   };
   Result<u32> n = c->index().work(256, stopped, &turn);
   if (n.ok()) stats_.indexed.fetch_add(*n, std::memory_order_relaxed);
@@ -346,8 +345,8 @@ bool Engine::background_round(u32 *cursor) {
 }
 
 void Engine::quiesce(bool on) {
-  quiet_.store(on, std::memory_order_relaxed);  // before waiting: who holds it shared is told to hurry
   Guard g(quiet_lock_);
+  quiet_ = on;
 }
 
 void Engine::thread_main(void *arg) {

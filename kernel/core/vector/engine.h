@@ -162,7 +162,7 @@ class Engine : Pinned {
   std::atomic<u64> kicks_{0};
   std::atomic<usize> shrink_wanted_{0};
   RwSem quiet_lock_{"vexfs_vector_quiet"};  // shared by a thread while it writes; outermost
-  std::atomic<bool> quiet_{false};
+  bool quiet_ = false;
 };
 
 // Held while rows with owners are added, so that an owner cannot lose its last name in between.
