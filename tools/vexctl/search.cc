@@ -192,8 +192,10 @@ void print_text(const Context &ctx, const vexfs_collection &c, const client::Que
                                                  : std::string("there are more"))
                 << "\n";
   }
-  std::string foot = std::string("metric ") + client::metric_name(c.metric) + ", " + human_count(a.distances) +
-                     " distances, " + fixed(static_cast<double>(a.elapsed_ns) / 1e3, 1) + " us";
+  // Of collections with rows of files, the work is not told: it would tell of rows that one may not see.
+  const std::string work = a.distances ? human_count(a.distances) + " distances, " : "";
+  std::string foot = std::string("metric ") + client::metric_name(c.metric) + ", " + work +
+                     fixed(static_cast<double>(a.elapsed_ns) / 1e3, 1) + " us";
   if (!q.filters.empty() || explain) foot += std::string(", plan: ") + client::plan_name(a.plan);
   if (explain)
     foot += ", " + human_count(a.hops) + " nodes of the index visited, " + human_count(a.scanned) +
