@@ -1,24 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Element conversions, the check for NaN and infinity, and row lengths. Built for the baseline instruction set, the
 // same code at every level: what it computes is kept on disk.
-#if defined(__aarch64__)
-#include <arm_neon.h>
-#else
-#include <emmintrin.h>
-#endif
-
 #include "level.h"
+#include "root.h"
 
 namespace vexfs::simd::convert {
 namespace {
-
-inline double root(double x) {
-#if defined(__aarch64__)
-  return vget_lane_f64(vsqrt_f64(vdup_n_f64(x)), 0);
-#else
-  return _mm_cvtsd_f64(_mm_sqrt_pd(_mm_set1_pd(x)));
-#endif
-}
 
 template <class T>
 inline T load(const void *p, u32 i) {

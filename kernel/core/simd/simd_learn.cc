@@ -1,24 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Means, residuals, product quantisers and projections in plain arithmetic, for the baseline instruction set. What is
 // computed here is kept on disk, so it is the same code at every level.
-#if defined(__aarch64__)
-#include <arm_neon.h>
-#else
-#include <emmintrin.h>
-#endif
-
 #include "learn_kernels.h"
+#include "root.h"
 
 namespace vexfs::simd::learn_kernels {
 namespace {
-
-inline double root(double x) {
-#if defined(__aarch64__)
-  return vget_lane_f64(vsqrt_f64(vdup_n_f64(x)), 0);
-#else
-  return _mm_cvtsd_f64(_mm_sqrt_pd(_mm_set1_pd(x)));
-#endif
-}
 
 inline float as_float(u32 b) { return __builtin_bit_cast(float, b); }
 inline u32 as_bits(float f) { return __builtin_bit_cast(u32, f); }

@@ -134,6 +134,8 @@ inline Four reduce(const Bytes8::Acc (&s)[4]) {
   return {vcvtq_f32_s32(vreinterpretq_s32_u32(t))};
 }
 
+#include "code_layouts.h"
+
 struct CodeSum {
   int32x4_t v;
 };
@@ -142,11 +144,8 @@ inline Four reduce(const CodeSum (&s)[4]) {
   return {vcvtq_f32_s32(vpaddq_s32(vpaddq_s32(s[0].v, s[1].v), vpaddq_s32(s[2].v, s[3].v)))};
 }
 
-struct Sq8 {
+struct Sq8 : Layout8 {
   static constexpr u32 wide = 16, narrow = 16;
-  static constexpr bool doubled = false;
-  static constexpr usize code_bytes(u32 n) { return n; }
-  static constexpr usize query_bytes(u32 n) { return usize{2} * n; }
   struct Query {
     int16x8_t lo, hi;
   };
@@ -165,11 +164,8 @@ struct Sq8 {
   }
 };
 
-struct Sq4 {
+struct Sq4 : Layout4 {
   static constexpr u32 wide = 32, narrow = 32;
-  static constexpr bool doubled = true;
-  static constexpr usize code_bytes(u32 n) { return n / 2; }
-  static constexpr usize query_bytes(u32 n) { return n; }
   struct Query {
     int8x16_t low, high;
   };

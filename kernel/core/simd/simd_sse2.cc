@@ -7,6 +7,7 @@
 namespace vexfs::simd {
 namespace {
 
+#include "code_layouts.h"
 #include "x86_finish.h"
 
 struct EF32;
@@ -150,11 +151,8 @@ inline CodeSum add_products(CodeSum a, __m128i q0, __m128i q1, Bytes8::Reg x) {
 }
 inline __m128i load_register(const u8 *p) { return _mm_loadu_si128(reinterpret_cast<const __m128i *>(p)); }
 
-struct Sq8 {
+struct Sq8 : Layout8 {
   static constexpr u32 wide = 16, narrow = 16;
-  static constexpr bool doubled = false;
-  static constexpr usize code_bytes(u32 n) { return n; }
-  static constexpr usize query_bytes(u32 n) { return usize{2} * n; }
   struct Query {
     __m128i lo, hi;
   };
@@ -168,11 +166,8 @@ struct Sq8 {
   }
 };
 
-struct Sq4 {
+struct Sq4 : Layout4 {
   static constexpr u32 wide = 32, narrow = 32;
-  static constexpr bool doubled = true;
-  static constexpr usize code_bytes(u32 n) { return n / 2; }
-  static constexpr usize query_bytes(u32 n) { return n; }
   struct Query {
     Bytes8::Reg low, high;
   };

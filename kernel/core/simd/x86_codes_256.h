@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Products of codes in 256-bit registers, for every level that has them. Included inside an anonymous namespace.
 #pragma once
+#include "code_layouts.h"
 #include "x86_finish.h"
 
 struct CodeSum {
@@ -14,11 +15,8 @@ inline Four reduce(const CodeSum (&s)[4]) {
   return {_mm_cvtepi32_ps(_mm_add_epi32(_mm256_castsi256_si128(t), _mm256_extracti128_si256(t, 1)))};
 }
 
-struct Sq8 {
+struct Sq8 : Layout8 {
   static constexpr u32 wide = 16, narrow = 16;
-  static constexpr bool doubled = false;
-  static constexpr usize code_bytes(u32 n) { return n; }
-  static constexpr usize query_bytes(u32 n) { return usize{2} * n; }
   struct Query {
     __m256i v;
   };
@@ -33,11 +31,8 @@ struct Sq8 {
   }
 };
 
-struct Sq4 {
+struct Sq4 : Layout4 {
   static constexpr u32 wide = 64, narrow = 32;
-  static constexpr bool doubled = true;
-  static constexpr usize code_bytes(u32 n) { return n / 2; }
-  static constexpr usize query_bytes(u32 n) { return n; }
   struct Query {
     __m256i lo, hi;  // narrow: lo alone, in order
   };

@@ -42,7 +42,8 @@ Status Measure::encode(u8 *segment, u32 slot, const Item &row, Scratch &scratch)
 // first that lives.
 Status Measure::average(RowView &rows, u8 *into) {
   u32 begin = 0;
-  while (begin < rows.slots && rows.dead(begin)) begin++;
+  while (begin < rows.slots && rows.dead(begin))
+    if (++begin % 65536 == 0) vx_yield();
   begin &= ~rows.mask();
   const u32 end = static_cast<u32>(min_of<u64>(rows.slots, u64{begin} + rows.mask() + 1)) - begin;
   const u32 step = max_of<u32>(end / hnsw_measure_impl::sampled_rows, 1);

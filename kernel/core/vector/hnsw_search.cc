@@ -316,12 +316,7 @@ Result<u32> Hnsw::search(RowView &rows, const simd::Query &q, const SearchParams
   const Entry *found = nullptr;
   u32 n = 0;
   Status st = walk_for(walk, q, from, max_of(params.ef, params.k), &found, &n);
-  if (stats) {
-    stats->distances += walk.stats.distances;
-    stats->hops += walk.stats.hops;
-    stats->accepts += walk.stats.accepts;
-    stats->truncated |= walk.stats.truncated;
-  }
+  if (stats) stats->add(walk.stats);
   if (!st.ok()) return st.error();
   n = min_of(n, params.k);
   for (u32 i = 0; i < n; i++) out[i] = Hit{entry_key(found[i]), entry_slot(found[i])};

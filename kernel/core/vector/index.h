@@ -41,6 +41,13 @@ struct SearchStats {
   u64 scanned = 0;         // rows scored by exact scan
   u64 accepts = 0;         // accept() calls
   bool truncated = false;  // distances_max was reached: rows that match may have been missed
+  void add(const SearchStats &o) {
+    distances += o.distances;
+    hops += o.hops;
+    scanned += o.scanned;
+    accepts += o.accepts;
+    truncated |= o.truncated;
+  }
 };
 
 // What verify found. Counts of faults are 0 in a sound index.
@@ -159,8 +166,7 @@ struct HnswParams {
   u32 m = 16;                 // links per node and upper level, 2..128; level 0 has 2m
   u32 ef_construction = 200;  // 1..65536
   u64 seed = 0;               // of the levels; the same seed and slots give the same levels
-  // What the graph is built and walked on; `codes` chosen here unless that is `automatic`. Hits are always rescored on
-  // the rows.
+  // What the graph is built and walked on; automatic: learn() decides, by the rows. Hits are always scored on the rows.
   enum class Codes : u8 { none = 0, sq8 = 1, sq4 = 2, automatic = 255 } codes = Codes::automatic;
 };
 constexpr u32 hnsw_m_min = 2, hnsw_m_max = 128;

@@ -194,12 +194,7 @@ Result<u32> Ivf::search(RowView &rows, const simd::Query &q, const SearchParams 
   Status s = p.scorer.begin(scratch);
   if (s.ok()) s = choose_lists(p, q, scratch);
   if (s.ok()) s = coded() ? scan_codes(p, scratch) : scan_rows(p);
-  if (stats) {
-    stats->distances += p.scorer.stats.distances;
-    stats->hops += p.scorer.stats.hops;
-    stats->accepts += p.scorer.stats.accepts;
-    stats->truncated |= p.scorer.stats.truncated;
-  }
+  if (stats) stats->add(p.scorer.stats);
   if (!s.ok()) return s.error();
   return p.top.n;
 }

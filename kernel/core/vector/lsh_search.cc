@@ -189,12 +189,7 @@ Result<u32> Lsh::search(RowView &rows, const simd::Query &q, const SearchParams 
   VX_TRY(p.begin(h, static_cast<u32>(changes)));
   VX_TRY(p.visited.reset(records_.limit(), ef * 64));
   Status s = probe(p);
-  if (stats) {
-    stats->distances += p.scorer.stats.distances;
-    stats->hops += p.scorer.stats.hops;
-    stats->accepts += p.scorer.stats.accepts;
-    stats->truncated |= p.scorer.stats.truncated;
-  }
+  if (stats) stats->add(p.scorer.stats);
   if (!s.ok()) return s.error();
   return p.top.n;
 }
