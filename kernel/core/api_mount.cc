@@ -143,6 +143,8 @@ int vx_fs_set_read_only(vx_fs *fs, vx_bool ro) {
   return st.to_c();
 }
 
+void vx_fs_set_vector_cache(vx_fs *fs, vx_u64 bytes) { fs->engine->set_limit(bytes); }
+
 void vx_fs_set_data_sums(vx_fs *fs, vx_bool on) { fs->fs->set_data_sums(on); }
 
 void vx_fs_abort(vx_fs *fs, int err) {
@@ -180,7 +182,7 @@ void vx_fs_info(vx_fs *fs, struct vx_fs_info *out) {
 vx_bool vx_can_clone(vx_fs *fs) { return fs->fs->can_share(); }
 
 size_t vx_fs_cache_count(vx_fs *fs, int kind) {
-  return kind == 0 ? fs->volume->cache_count() : kind == 1 ? fs->engine->cache().shrinkable() : 0;
+  return kind == 0 ? fs->volume->cache_count() : kind == 1 ? fs->engine->shrinkable() : 0;
 }
 
 size_t vx_fs_cache_shrink(vx_fs *fs, int kind, size_t want) {

@@ -205,8 +205,11 @@ void ChunkCache::to_limbo(usize bytes_wanted) {
   }
 }
 
-usize ChunkCache::reclaim(usize want) {
-  if (!reclaim_lock_.try_lock()) return 0;
+usize ChunkCache::reclaim(usize want, bool wait) {
+  if (!reclaim_lock_.try_lock()) {
+    if (!wait) return 0;
+    reclaim_lock_.lock();
+  }
   List<Retired, &Retired::retired_hook> gone;
   if (want) to_limbo(want + want / 2);
   {
@@ -216,7 +219,12 @@ usize ChunkCache::reclaim(usize want) {
       retired_count_.store(0, std::memory_order_relaxed);
     }
   }
-  if (want || !gone.empty()) vx_epoch_synchronize(&epoch_);
+  bool any = !gone.empty();
+  if (want && !any) {
+    Guard g(lock_);
+    any = !limbo_.empty();
+  }
+  if (any) vx_epoch_synchronize(&epoch_);
   usize freed = 0;
   while (freed < want) {
     ChunkBuf *b = nullptr;
@@ -247,8 +255,9 @@ usize ChunkCache::reclaim(usize want) {
 }
 
 void ChunkCache::relax_slow() {
-  u64 used = resident() + external();
-  reclaim(used > limit_ ? used - limit_ + limit_ / 16 : 0);
+  const u64 used = resident(), most = rows_limit();
+  // Who is far over the limit brings in no more before what another is freeing is free.
+  reclaim(used > most ? used - most + limit() / 16 : 0, used > most + most / 4);
 }
 
 usize ChunkCache::shrink(usize chunks_wanted) {
@@ -302,6 +311,14 @@ void ChunkCache::mark_dirty(Chunk &c, u32 lo, u32 hi) {
 bool ChunkCache::any_dirty() {
   Guard d(dirty_lock_);
   return !dirty_.empty();
+}
+
+u64 ChunkCache::dirty_bytes() {
+  u64 sum = 0;
+  Guard d(dirty_lock_);
+  Guard g(lock_);
+  for (Chunk *c = dirty_.front(); c; c = dirty_.next(*c)) sum += c->buf->bytes();
+  return sum;
 }
 
 // The blocks of the dirty rows, piece by piece. The last block, when rows can still follow in it, goes out as a copy:

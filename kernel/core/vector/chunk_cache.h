@@ -6,6 +6,9 @@
 // first and stays in limbo for a while; a reader that faults on it puts it back (no I/O), at the young end.
 // Chunks with rows that are not on the device yet (dirty, or being written by a commit) are never evicted.
 //
+// Rows and indexes share the limit: rows may take what indexes leave, and a quarter of it in any case. That indexes keep to
+// the other three is the engine's work (engine_memory.cc); what is dirty leaves with a commit, which inserters ask for.
+//
 // Locks: `lock_` (spin) guards all chunk state, both lists, and publication in maps; `dirty_lock_` guards the list of
 // dirty chunks, and is taken by commits in freeze: nobody may call Volume::begin() under it. `reclaim_lock_` serialises
 // reclaim, which waits for epochs: never call reclaim() or reap() inside an epoch.
@@ -108,20 +111,28 @@ class ChunkCache : Pinned {
   void free_buf(ChunkBuf *b);             // never published
   void retire(Retired *r);
 
-  // Frees at least `want` bytes if that many can go, and what was retired. Returns what it freed. Not in an epoch.
-  usize reclaim(usize want);
+  // Frees at least `want` bytes if that many can go, and what was retired. Returns what it freed. Not in an epoch. When
+  // another is at it, 0, or it is waited for.
+  usize reclaim(usize want, bool wait = false);
   // Cheap check at safe points (no epoch, no handle, no lock held).
   void relax() {
     if (over_limit() || retired_count_.load(std::memory_order_relaxed) >= 64) relax_slow();
   }
-  bool over_limit() const { return resident() + external_.load(std::memory_order_relaxed) > limit_; }
+  u64 rows_limit() const {
+    const u64 all = limit(), indexes = external();
+    return max_of(all > indexes ? all - indexes : 0, all / rows_share);
+  }
+  bool over_limit() const { return resident() > rows_limit(); }
+  // What indexes may take.
+  u64 indexes_limit() const { return limit() - limit() / rows_share; }
   // Throws out all chunks of a table (not dirty ones unless `discard`); used when it is closed or dropped.
   void forget(Table &t, bool discard);
 
   usize shrinkable() const { return chunks_.load(std::memory_order_relaxed); }
   usize shrink(usize chunks_wanted);
   u64 resident() const { return resident_.load(std::memory_order_relaxed); }
-  u64 limit() const { return limit_; }
+  u64 limit() const { return limit_.load(std::memory_order_relaxed); }
+  void set_limit(u64 bytes) { limit_.store(bytes, std::memory_order_relaxed); }
   // Memory of indexes, which counts against the limit.
   void set_external(s64 delta) { external_.fetch_add(static_cast<u64>(delta), std::memory_order_relaxed); }
   u64 external() const { return external_.load(std::memory_order_relaxed); }
@@ -130,8 +141,10 @@ class ChunkCache : Pinned {
   Status freeze(Vec<vx_io> &ios);
   void done(int err);
   bool any_dirty();
+  u64 dirty_bytes();  // of chunks that a commit has to write before they can go
 
   std::atomic<u64> loads{0}, evictions{0}, rescues{0}, damaged_rows{0};
+  std::atomic<u64> index_evictions{0}, index_reopens{0};
 
  private:
   friend class Table;
@@ -141,12 +154,13 @@ class ChunkCache : Pinned {
     return c.pins || c.dirty_hi || c.writing || c.loading.load(std::memory_order_relaxed);
   }
   Status fault_common(Table &t, u32 number, bool pin);
+  static constexpr u64 rows_share = 4;  // one part of so many of the limit is for rows, however large indexes are
   void relax_slow();
   void to_limbo(usize bytes_wanted);
   Status add_writes(Chunk &c, Vec<vx_io> &ios);
 
   store::Volume &volume_;
-  u64 limit_;
+  std::atomic<u64> limit_;
   vx_epoch epoch_;
   bool epoch_made_ = false;
   Spin lock_{"vexfs_chunks"};

@@ -6,7 +6,6 @@ namespace vexfs::vector {
 namespace engine_impl {
 namespace {
 
-constexpr u64 default_cache_bytes = u64{1} << 30;
 constexpr u32 ancestors_max = 4096;
 constexpr u32 backlog_max = 8192;          // rows not indexed that background threads may be behind
 constexpr u32 catch_up = 64;               // rows of others that a caller indexes beside its own
@@ -35,7 +34,7 @@ Engine::Engine(fs::Filesystem &fs, const EngineOptions &o)
       volume_(fs.volume()),
       tree_(volume_.tree(store::TreeId::collections)),
       refs_(volume_),
-      cache_(volume_, o.cache_bytes ? o.cache_bytes : engine_impl::default_cache_bytes),
+      cache_(volume_, o.cache_bytes ? o.cache_bytes : default_cache_bytes),
       nthreads_(o.threads) {}
 
 Result<Box<Engine>> Engine::create(fs::Filesystem &fs, const EngineOptions &o) {
@@ -317,7 +316,7 @@ Status Engine::checkpoint(Collection &c) {
 
 // One turn over one collection. True: there is more to do.
 bool Engine::background_round(u32 *cursor) {
-  if (usize want = shrink_wanted_.exchange(0); want != 0) cache_.shrink(want);
+  if (*cursor == 0) relax_in_background();
   cache_.relax();
   CollectionRef c = next_open(*cursor);
   if (!c) {
@@ -365,12 +364,11 @@ void Engine::thread_main(void *arg) {
 }
 
 void Engine::rows_added(Collection &c, u32 n, bool (*interrupted)(void *), void *ctx) {
-  cache_.relax();
+  throttle();
   u32 backlog = c.index().backlog();
   if (backlog == 0) return;
   if (nthreads_) {
-    kicks_.fetch_add(1, std::memory_order_release);
-    work_.wake();
+    kick();
     if (backlog <= engine_impl::backlog_max) return;
   }
   // What fails here stays in the tail, which searches scan.
@@ -384,15 +382,6 @@ void Engine::count_insert(u32 rows, u64 ns) {
   stats_.inserts.fetch_add(rows, std::memory_order_relaxed);
   stats_.insert_ns.fetch_add(ns, std::memory_order_relaxed);
   stats_.insert_latency.add(ns);
-}
-
-usize Engine::shrink(usize chunks_wanted) {
-  if (!nthreads_) return cache_.shrink(chunks_wanted);
-  // The caller may be in the middle of a search (memory reclaim): waiting for readers is the thread's work.
-  shrink_wanted_.fetch_add(chunks_wanted, std::memory_order_relaxed);
-  kicks_.fetch_add(1, std::memory_order_release);
-  work_.wake();
-  return 0;
 }
 
 }  // namespace vexfs::vector

@@ -14,8 +14,10 @@ namespace vexfs::vector {
 
 class Engine;
 
+constexpr u64 default_cache_bytes = u64{1} << 30;
+
 struct EngineOptions {
-  u64 cache_bytes = 0;        // 0: 1 GiB
+  u64 cache_bytes = 0;        // memory for rows and indexes together; 0: default_cache_bytes
   u32 threads = 0;            // background index threads
   Engine *present = nullptr;  // of a snapshot: the engine of the filesystem that it is one of; outlives this one
 };
@@ -97,7 +99,13 @@ class Engine : Pinned {
   // On: threads write no checkpoints from here on (waits for one that is under way). Indexing in memory goes on.
   void quiesce(bool on);
 
-  usize shrink(usize chunks_wanted);
+  // ---- memory (engine_memory.cc)
+  // Lets go of what is over the limit, if anything is. No view, no handle, no lock is held.
+  void relax();
+  void set_limit(u64 bytes);  // 0: the default
+  // In units of about 2 MiB, for the host's shrinker.
+  usize shrinkable() const;
+  usize shrink(usize wanted);
   // "stats", "performance", "simd", "cache": this room's lines of each. False: not one of these.
   bool print(const char *what, TextSink out);
 
@@ -134,6 +142,11 @@ class Engine : Pinned {
   Status delete_owned(u64 ino);
   Status delete_directory(u64 ino);
 
+  CollectionRef coldest_index(u64 *after, u32 *cid);
+  usize evict_indexes(u64 keep, u64 until, bool write);
+  void relax_in_background();
+  void throttle();
+  void kick();
   static void thread_main(void *arg);
   bool background_round(u32 *cursor);
   CollectionRef next_open(u32 after);
@@ -161,6 +174,7 @@ class Engine : Pinned {
   std::atomic<bool> stop_{false};
   std::atomic<u64> kicks_{0};
   std::atomic<usize> shrink_wanted_{0};
+  std::atomic<u64> evict_again_{0};         // when callers look for indexes to let go again
   RwSem quiet_lock_{"vexfs_vector_quiet"};  // shared by a thread while it writes; outermost
   bool quiet_ = false;
 };

@@ -27,7 +27,7 @@ class Measure : Pinned {
   const simd::Space &space() const { return space_; }
   simd::CodeKind kind() const { return codes_.kind(); }
   u32 item_bytes() const { return coded() ? codes_.bytes() : static_cast<u32>(space_.row_bytes()); }
-  usize memory_bytes() const { return centre_ ? codes_.centre_bytes() : 0; }
+  usize memory_bytes() const { return centred_.load(std::memory_order_acquire) ? codes_.centre_bytes() : 0; }
 
   // Before anything below is called: that there is a centre. Reads it from the checkpoint, or takes the mean of some of
   // the first rows. io, corrupt, nomem.

@@ -40,13 +40,16 @@ Result<usize> IndexKeeper::read_header(Vec<u8> &buf) {
   return *r;
 }
 
-Result<LiveIndex *> IndexKeeper::open_checkpoint() {
+// first: what is on disk is not known yet.
+Result<LiveIndex *> IndexKeeper::open_checkpoint(bool first) {
   Vec<u8> buf;
   usize n = VX_TRY(read_header(buf));
   disk::IndexHeaderItem head;
   memcpy(&head, buf.data(), sizeof head);
-  header_on_disk_ = true;
-  generation_ = head.generation;
+  if (first) {
+    header_on_disk_ = true;
+    generation_ = head.generation;
+  }
   Bytes own{buf.data() + sizeof head, n - sizeof head};
   auto kind = static_cast<IndexKind>(head.kind);
   if (kind != params().kind) return Errno::corrupt;  // of an index that was replaced before the next had a checkpoint
@@ -69,8 +72,10 @@ Result<LiveIndex *> IndexKeeper::open_checkpoint() {
   l->index = index.take();
   l->claimed = covered;
   l->upto.store(covered, std::memory_order_relaxed);
-  covered_.store(covered, std::memory_order_relaxed);
-  checkpoint_bytes_.store(head.bytes, std::memory_order_relaxed);
+  if (first) {
+    covered_.store(covered, std::memory_order_relaxed);
+    checkpoint_bytes_.store(head.bytes, std::memory_order_relaxed);
+  }
   account(*l);
   return l;
 }
@@ -242,6 +247,10 @@ Status IndexKeeper::save(LiveIndex &l, u32 covered) {
 
 Status IndexKeeper::checkpoint() {
   Guard g(job_);
+  return checkpoint_locked();
+}
+
+Status IndexKeeper::checkpoint_locked() {
   LiveIndex *l = hold();
   if (!l) return {};
   u32 covered = l->upto.load(std::memory_order_acquire);

@@ -45,10 +45,11 @@ LiveIndex *IndexKeeper::hold() {
 }
 
 LiveIndex *IndexKeeper::acquire() {
-  Guard g(lock_);
-  if (!live_ || live_->upto.load(std::memory_order_acquire) == 0) return nullptr;
-  live_->refs.fetch_add(1, std::memory_order_relaxed);
-  return live_;
+  LiveIndex *l = hold_open();
+  touch();
+  if (!l || l->upto.load(std::memory_order_acquire) != 0) return l;
+  release(l);
+  return nullptr;
 }
 
 IndexParams IndexKeeper::params() {
@@ -57,11 +58,13 @@ IndexParams IndexKeeper::params() {
 }
 
 void IndexKeeper::release(LiveIndex *l) {
-  if (l && l->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy(l, table_.cache());
+  if (!l) return;
+  account(*l);  // blobs that were read, nodes that were inserted
+  if (l->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) destroy(l, table_.cache());
 }
 
 void IndexKeeper::destroy(LiveIndex *l, ChunkCache &cache) {
-  cache.set_external(-static_cast<s64>(l->accounted));
+  cache.set_external(-static_cast<s64>(l->accounted.load(std::memory_order_relaxed)));
   l->~LiveIndex();
   vx_free(l);
 }
@@ -71,15 +74,9 @@ void IndexKeeper::install(LiveIndex *l) {
   {
     Guard g(lock_);
     old = std::exchange(live_, l);
+    parked_ = {};
   }
   release(old);
-}
-
-void IndexKeeper::account(LiveIndex &l) {
-  usize now = l.index->memory_bytes();
-  Guard g(lock_);
-  table_.cache().set_external(static_cast<s64>(now) - static_cast<s64>(l.accounted));
-  l.accounted = now;
 }
 
 Result<LiveIndex *> IndexKeeper::make_empty(const IndexParams &params) {
@@ -100,19 +97,23 @@ Result<LiveIndex *> IndexKeeper::make_empty(const IndexParams &params) {
 Status IndexKeeper::open() {
   const IndexParams p = params();
   if (p.kind == IndexKind::flat) return {};
-  Result<LiveIndex *> l = open_checkpoint();
+  touch();
+  Result<LiveIndex *> l = open_checkpoint(true);
   if (l.code() == Errno::nomem) return l.error();
   if (!l.ok()) {
-    if (l.code() != Errno::noent)
-      volume_.log(VX_LOG_WARN)
-          .str("collection ")
-          .dec(table_.cid())
-          .str(": the index checkpoint cannot be used; the index will be built again");
+    if (l.code() != Errno::noent) warn_unusable();
     install(VX_TRY(make_empty(p)));
     return {};
   }
   install(*l);
   return {};
+}
+
+void IndexKeeper::warn_unusable() const {
+  volume_.log(VX_LOG_WARN)
+      .str("collection ")
+      .dec(table_.cid())
+      .str(": the index checkpoint cannot be used; the index will be built again");
 }
 
 bool IndexKeeper::blame(LiveIndex *l, Error why) {
@@ -241,19 +242,19 @@ Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, bool (*interrupted)(v
     Status s = insert_run(l, lo, hi, scratch, interrupted, ctx, &stopped);
     finish(l, lo, stopped);
     if (!s.ok()) {
-      if (done) account(l);
       return s.error();
     }
     done += hi - lo;
+    account(l);
     table_.cache().relax();
     vx_yield();
   }
-  if (done) account(l);
+  if (done) touch();
   return done;
 }
 
 Result<u32> IndexKeeper::work(u32 budget, bool (*interrupted)(void *), void *ctx) {
-  LiveIndex *l = hold();
+  LiveIndex *l = backlog() ? hold_open() : nullptr;
   if (!l) return 0u;
   Result<u32> r = work_on(*l, budget, interrupted ? interrupted : index_keeper_impl::never, ctx);
   if (!r.ok()) blame(l, r.error());
@@ -262,9 +263,9 @@ Result<u32> IndexKeeper::work(u32 budget, bool (*interrupted)(void *), void *ctx
 }
 
 u32 IndexKeeper::backlog() {
+  const u32 n = table_.slots();
   Guard g(lock_);
-  if (!live_) return 0;
-  u32 n = table_.slots();
+  if (!live_) return parked_backlog(n);
   return n > live_->claimed ? n - live_->claimed : 0;
 }
 
@@ -321,7 +322,7 @@ Status IndexKeeper::settle(LiveIndex &l, bool (*interrupted)(void *), void *ctx)
 }
 
 Status IndexKeeper::build(u32 threads, bool (*interrupted)(void *), void *ctx) {
-  LiveIndex *l = hold();
+  LiveIndex *l = hold_open();
   if (!l) return {};
   Status s = build_on(*l, threads, interrupted, ctx);
   bool dropped = !s.ok() && blame(l, s.error());
@@ -410,10 +411,16 @@ void IndexKeeper::figures(IndexFigures *out) {
   out->checkpoint_slots = covered_.load(std::memory_order_relaxed);
   out->checkpoint_bytes = checkpoint_bytes_.load(std::memory_order_relaxed);
   LiveIndex *l = hold();
-  if (!l) return;
-  out->memory_bytes = l->index->memory_bytes();
-  u32 upto = l->upto.load(std::memory_order_acquire);
-  IndexCounts counts = l->index->counts();
+  const u32 upto = reached();
+  IndexCounts counts;
+  if (l) {
+    out->memory_bytes = l->index->memory_bytes();
+    counts = l->index->counts();
+    release(l);
+  } else {
+    Guard g(lock_);
+    counts = parked_.counts;
+  }
   for (u32 slot = 0; slot < upto;) {
     u32 end = min_of(upto, (slot | (table_.chunk_rows() - 1)) + 1);
     u32 dead = 0;
@@ -425,11 +432,10 @@ void IndexKeeper::figures(IndexFigures *out) {
   out->dead = counts.nodes > out->indexed ? counts.nodes - out->indexed : 0;
   out->max_level = counts.max_level;
   out->codes = counts.codes;
-  release(l);
 }
 
 bool IndexKeeper::holds_any(u32 begin, u32 end) {
-  LiveIndex *l = hold();
+  LiveIndex *l = hold_open();
   if (!l) return false;
   bool any = false;
   for (u32 s = begin; s < end && !any; s++) any = l->index->contains(s);

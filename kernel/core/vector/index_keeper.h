@@ -6,8 +6,12 @@
 // searches. An index that turns out damaged is dropped and built again from the rows. One that must learn does so in
 // the hands of the first thread that has rows for it when there are enough of them; until then all rows are scanned.
 //
-// Locks: lock_ (spin) guards the pointer and the claims; job_ (mutex) serialises checkpoint, rebuild and changes of
-// kind. No handle may be open and no view may be held when a function here is called, except acquire and release.
+// When memory is short, an index that nobody uses is *parked*: dropped from memory, to be opened again from its checkpoint
+// by whoever needs it next (index_parking.cc).
+//
+// Locks: lock_ (spin) guards the pointer and the claims; job_ (mutex) serialises checkpoint, rebuild, changes of kind and
+// parking; open_lock_ (mutex, inside job_) serialises opening what was parked. No handle may be open and no view may be held
+// when a function here is called, except acquire and release.
 #pragma once
 #include "index_kinds.h"
 #include "table.h"
@@ -31,7 +35,7 @@ struct LiveIndex : Pinned {
   static constexpr u32 claims_max = 64;
   u32 claims[claims_max] = {};  // lock_: first slots of runs being inserted
   u32 nclaims = 0;
-  usize accounted = 0;  // bytes told to the cache
+  std::atomic<usize> accounted{0};  // bytes told to the cache; changes under lock_
   // where blobs come from
   Table *table = nullptr;
   u64 generation = 0;
@@ -53,8 +57,8 @@ class IndexKeeper : Pinned {
   // Opens the checkpoint, or begins an empty index. nomem, io; damage of the checkpoint is logged and not an error.
   Status open();
 
-  // The index, for searches. Null when no row is in it: the collection is flat, or too small for an index that must
-  // learn, or the index has just been dropped as damaged.
+  // The index, for searches; opened if it was parked. Null when no row is in it: the collection is flat, or too small for
+  // an index that must learn, or the index has just been dropped as damaged; or there is no memory to open it.
   LiveIndex *acquire();
   void release(LiveIndex *l);
   // The caller of a search or insert got an error: if the index is to blame, it is replaced by an empty one, to be
@@ -64,7 +68,8 @@ class IndexKeeper : Pinned {
   // Inserts up to `budget` rows that are not indexed yet. Returns how many were done; errors of memory or I/O leave the
   // rows for later.
   Result<u32> work(u32 budget, bool (*interrupted)(void *), void *ctx);
-  u32 backlog();  // rows not indexed yet
+  u32 backlog();  // rows not indexed yet; of a parked index, if they are worth opening it
+  u32 reached();  // slots below are in the index, in memory or parked
 
   // Inserts all rows that are there now, by several threads, and waits for those that others are inserting.
   Status build(u32 threads, bool (*interrupted)(void *), void *ctx);
@@ -80,12 +85,32 @@ class IndexKeeper : Pinned {
   Status drop_checkpoint();                                                 // frees it on disk
   u32 covered() const { return covered_.load(std::memory_order_relaxed); }  // slots in the checkpoint
   void figures(IndexFigures *out);
+  // ---- memory (index_parking.cc)
+  // Parks the index if nobody uses it. One that is ahead of its checkpoint stays, unless `write` lets that be brought up to
+  // it first. Returns the bytes freed.
+  usize evict(bool write);
+  usize evictable_bytes();  // what that would free, but for what is not saved
+  u64 used_ns() const { return used_.load(std::memory_order_relaxed); }  // the last use
   // The index holds no slot of [begin, end) that a walk could reach (so that its rows may be freed).
   bool holds_any(u32 begin, u32 end);
 
  private:
   struct Job;
+  // What is kept of an index that was let go of.
+  struct Parked {
+    bool is = false;
+    u32 upto = 0;  // slots in its checkpoint; 0: it has none, and begins empty
+    IndexCounts counts;
+  };
   LiveIndex *hold();
+  LiveIndex *hold_open();
+  LiveIndex *reopen(const Parked &was, bool *lost);
+  void touch();
+  bool unsaved();
+  usize park();
+  u32 parked_backlog(u32 slots) const;  // lock_ held
+  Status checkpoint_locked();           // job_ held
+  void warn_unusable() const;
   IndexParams params();
   Result<LiveIndex *> make_empty(const IndexParams &params);
   Result<bool> learnt(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
@@ -93,7 +118,7 @@ class IndexKeeper : Pinned {
   bool waits_for_rows(LiveIndex &l);
   bool worn(LiveIndex &l, u32 slots);
   Status renew_from(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
-  Result<LiveIndex *> open_checkpoint();
+  Result<LiveIndex *> open_checkpoint(bool first);
   void install(LiveIndex *l);
   static void destroy(LiveIndex *l, ChunkCache &cache);
   static Status read_blob(void *ctx, u32 blob, MutBytes out);
@@ -117,8 +142,11 @@ class IndexKeeper : Pinned {
   Spin lock_{"vexfs_index"};
   Mutex job_{"vexfs_index_job"};
   WaitQueue finished_{"vexfs_index_finished"};  // woken when a run is over
-  LiveIndex *live_ = nullptr;
-  IndexParams params_;  // lock_
+  Mutex open_lock_{"vexfs_index_open"};
+  LiveIndex *live_ = nullptr;  // lock_
+  Parked parked_;              // lock_; not while there is a live one
+  IndexParams params_;         // lock_
+  std::atomic<u64> used_{0};   // vx_clock_mono_ns()
   std::atomic<bool> renewing_{false};
   std::atomic<u32> renew_after_{0};  // slots from which on renewing is tried again, after it failed
   std::atomic<u32> dead_kept_{0};    // dead rows that the last one left

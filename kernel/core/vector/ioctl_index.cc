@@ -126,6 +126,7 @@ Status Call::manage_index() {
       VX_TRY(engine_.checkpoint(*c));
     else
       VX_TRY(change_index(*c, x));
+    engine_.relax();
   }
   describe_index(*c, &x);
   return write_arg(x);

@@ -144,9 +144,7 @@ Status Call::fill_row(Collection &c, u32 slot, vexfs_row *row, void *data, bool 
   row->flags = 0;
   row->generation = 0;
   row->reserved0 = 0;
-  LiveIndex *l = c.index().acquire();
-  if (l && slot < l->upto.load(std::memory_order_acquire)) row->flags |= VEXFS_ROW_INDEXED;
-  c.index().release(l);
+  if (slot < c.index().reached()) row->flags |= VEXFS_ROW_INDEXED;
   if (!owner) return {};
   Result<fs::InodeRef> r = engine_.filesystem().get(owner);
   if (r.code() == Errno::noent || r.code() == Errno::stale) return Errno::noent;

@@ -224,8 +224,8 @@ Status Searcher::run(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *co
   }
   trouble_ = Errno::ok;
   Status s = present_.get() ? answer_past(queries, n, hits, counts) : answer(queries, n, hits, counts);
-  engine_.cache().relax();
-  if (Engine *present = engine_.present()) present->cache().relax();
+  engine_.relax();
+  if (Engine *present = engine_.present()) present->relax();
   u64 ns = vx_clock_mono_ns() - start;
   auto add = [](std::atomic<u64> &a, u64 v) { a.fetch_add(v, std::memory_order_relaxed); };
   VectorStats &g = engine_.stats();

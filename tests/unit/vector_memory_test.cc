@@ -1,0 +1,254 @@
+// SPDX-License-Identifier: MIT
+// The memory limit: rows and indexes of collections that are larger than it, under load and when things fail.
+#include <atomic>
+#include <thread>
+
+#include "vector_fixture.h"
+
+namespace vexfs::vector::test {
+namespace {
+
+constexpr uint32_t dim = 512;
+constexpr uint64_t whole = ~uint64_t{0};
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr uint32_t rows = 1500, rounds = 60;
+constexpr uint64_t limit = 6 << 20;
+#else
+constexpr uint32_t rows = 4000, rounds = 400;
+constexpr uint64_t limit = 16 << 20;
+#endif
+constexpr uint32_t collections = 8;
+
+// Row `id` of a collection, always the same: near a plane of few dimensions, so that a graph finds each of them.
+Row row_of(uint32_t collection, uint64_t id) {
+  constexpr uint32_t latent = 5;
+  static const std::vector<float> basis = [] {
+    std::mt19937_64 rng(1);
+    return random_rows(rng, latent, dim);
+  }();
+  std::mt19937_64 rng(id * 64 + collection);
+  const Row at = random_row(rng, latent);
+  Row r(dim);
+  for (uint32_t j = 0; j < dim; j++)
+    for (uint32_t k = 0; k < latent; k++) r[j] += at[k] * basis[k * dim + j];
+  return r;
+}
+
+std::string name_of(uint32_t collection) { return "c" + std::to_string(collection); }
+
+void add_rows(Mount &m, vx_inode *d, uint32_t collection, uint64_t first, uint32_t n) {
+  std::vector<float> data;
+  std::vector<vexfs_row> ids(n);
+  for (uint32_t i = 0; i < n; i++) {
+    Row r = row_of(collection, first + i);
+    data.insert(data.end(), r.begin(), r.end());
+    ids[i].id = first + i;
+  }
+  ASSERT_EQ(m.batch(d, VEXFS_BATCH_ADD, data, dim, &ids), 0);
+}
+
+void populate(Mount &m, uint32_t n, uint32_t per) {
+  for (uint32_t c = 0; c < n; c++) {
+    vx_inode *d = m.mkdir(m.root(), name_of(c));
+    ASSERT_EQ(m.create(d, dim, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_HNSW, nullptr, 8, 30), 0);
+    for (uint32_t at = 0; at < per; at += 500) add_rows(m, d, c, 1 + at, std::min(500u, per - at));
+    ASSERT_EQ(m.index(d, VEXFS_INDEX_BUILD), 0);
+  }
+}
+
+uint64_t in_memory(Mount &m) {
+  vexfs_stats s = m.stats(m.root(), whole);
+  return s.resident_bytes + s.index_memory_bytes;
+}
+
+// The row itself must be what a search for it finds first.
+int find(Mount &m, vx_inode *d, uint32_t collection, uint64_t id, uint32_t flags = 0) {
+  std::vector<vexfs_hit> hits;
+  int e = m.search(d, row_of(collection, id), 3, &hits, flags, 100);
+  if (e != 0) return e;
+  EXPECT_FALSE(hits.empty());
+  if (!hits.empty()) {
+    EXPECT_EQ(hits[0].id, id) << "collection " << collection;
+    EXPECT_EQ(distance_of(hits[0]), 0.0f);
+  }
+  return 0;
+}
+
+TEST(VectorMemory, LimitHoldsUnderLoad) {
+  Options o;
+  o.size = 1 << 30;
+  o.cache_bytes = limit;
+  o.threads = 1;
+  o.commit_interval_ms = 200;
+  Mount m(o);
+  const int64_t before = host::alloc_stats().large_bytes;
+  populate(m, collections, rows);
+  vexfs_stats s = m.stats(m.root(), whole);
+  ASSERT_GT(s.table_bytes + collections * rows * 300, 4 * limit) << "too small to tell anything";
+  constexpr uint32_t workers = 3;
+  std::vector<std::vector<vx_inode *>> dirs(workers);
+  for (auto &mine : dirs)
+    for (uint32_t c = 0; c < collections; c++) mine.push_back(m.open(m.root(), name_of(c)));
+  std::atomic<uint64_t> next[collections];
+  for (auto &n : next) n = rows + 1;
+  std::atomic<bool> stop{false};
+  uint64_t most = 0;
+  int64_t most_large = 0;
+  std::thread watch([&] {
+    while (!stop) {
+      most = std::max(most, in_memory(m));
+      most_large = std::max(most_large, host::alloc_stats().large_bytes - before);
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    }
+  });
+  std::vector<std::thread> threads;
+  for (uint32_t w = 0; w < workers; w++)
+    threads.emplace_back([&, w] {
+      std::mt19937_64 rng(w);
+      for (uint32_t i = 0; i < rounds; i++) {
+        const uint32_t c = rng() % collections;
+        if (rng() % 8 == 0) {
+          add_rows(m, dirs[w][c], c, next[c].fetch_add(20), 20);
+        } else {
+          EXPECT_EQ(find(m, dirs[w][c], c, 1 + rng() % rows, rng() % 16 ? 0u : unsigned{VEXFS_SEARCH_EXACT}), 0);
+        }
+      }
+    });
+  for (auto &t : threads) t.join();
+  stop = true;
+  watch.join();
+  s = m.stats(m.root(), whole);
+  printf("limit %llu, at most %llu, %lld of large allocations; chunks: %llu loads, %llu evictions\n",
+         static_cast<unsigned long long>(limit), static_cast<unsigned long long>(most),
+         static_cast<long long>(most_large), static_cast<unsigned long long>(s.chunk_loads),
+         static_cast<unsigned long long>(s.chunk_evictions));
+  // An index and two chunks for each thread that is at work, and what no commit has written yet.
+  constexpr uint64_t slack = (workers + 1) * ((2 << 20) + 2 * (2 << 20) + rows * 400) + (4 << 20);
+  EXPECT_LE(most, limit + slack);
+  EXPECT_GT(s.chunk_evictions, 0u);
+  // When nobody is at work any more all of it is within the limit, after at most one turn of the thread.
+  for (int i = 0; i < 1000 && in_memory(m) > limit; i++) {
+    EXPECT_EQ(find(m, dirs[0][0], 0, 7), 0);
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_LE(in_memory(m), limit);
+  for (uint32_t c = 0; c < collections; c++)
+    for (uint64_t id : {uint64_t{1}, next[c].load() - 1}) EXPECT_EQ(find(m, dirs[0][c], c, id), 0);
+  EXPECT_TRUE(m.check());
+}
+
+// An index that was let go of is as good as before, and costs its checkpoint's reading once.
+TEST(VectorMemory, ParkedIndexComesBack) {
+  Options o;
+  o.cache_bytes = 256 << 20;
+  Mount m(o);
+  populate(m, 2, 1200);
+  vx_inode *a = m.open(m.root(), name_of(0)), *b = m.open(m.root(), name_of(1));
+  EXPECT_EQ(find(m, a, 0, 5), 0);
+  vexfs_index x{}, before{};
+  ASSERT_EQ(m.index(a, VEXFS_INDEX_STATUS, &before), 0);
+  EXPECT_GT(before.memory_bytes, 100000u);
+  vx_fs_set_vector_cache(m.fs(), 1 << 20);
+  EXPECT_EQ(m.stats(a).resident_limit_bytes, 1u << 20);
+  EXPECT_EQ(find(m, b, 1, 5), 0);
+  ASSERT_EQ(m.index(a, VEXFS_INDEX_STATUS, &x), 0);
+  EXPECT_LT(x.memory_bytes, 4096u);
+  EXPECT_EQ(x.indexed, before.indexed);
+  EXPECT_EQ(x.max_level, before.max_level);
+  EXPECT_EQ(x.codes_used, before.codes_used);
+  EXPECT_EQ(x.checkpoint_slots, before.checkpoint_slots);
+  // A few rows more do not bring it back, and are found.
+  add_rows(m, a, 0, 5000, 10);
+  ASSERT_EQ(m.index(a, VEXFS_INDEX_STATUS, &x), 0);
+  EXPECT_LT(x.memory_bytes, 4096u);
+  Row stored;
+  vexfs_row row{};
+  ASSERT_EQ(m.get(a, 3, &stored, &row), 0);
+  EXPECT_TRUE(row.flags & VEXFS_ROW_INDEXED);
+  ASSERT_EQ(m.get(a, 5003, &stored, &row), 0);
+  EXPECT_FALSE(row.flags & VEXFS_ROW_INDEXED);
+  vx_fs_set_vector_cache(m.fs(), 0);
+  EXPECT_GE(m.stats(a).resident_limit_bytes, 512u << 20);
+  std::vector<vexfs_hit> hits;
+  vexfs_search s{};
+  ASSERT_EQ(m.search(a, row_of(0, 5004), 3, &hits, 0, 100, &s), 0);
+  ASSERT_FALSE(hits.empty());
+  EXPECT_EQ(hits[0].id, 5004u);
+  EXPECT_EQ(s.scanned, 10u) << "rows of the parked index are scanned";
+  EXPECT_LT(s.distances, 1200u);
+  ASSERT_EQ(m.index(a, VEXFS_INDEX_STATUS, &x), 0);
+  EXPECT_GT(x.memory_bytes, 100000u);
+  // So many that they are worth indexing do.
+  vx_fs_set_vector_cache(m.fs(), 1 << 20);
+  EXPECT_EQ(find(m, b, 1, 6), 0);
+  add_rows(m, a, 0, 6000, 600);
+  vx_fs_set_vector_cache(m.fs(), 0);
+  ASSERT_EQ(m.index(a, VEXFS_INDEX_BUILD, &x), 0);
+  EXPECT_EQ(x.indexed, 1810u);
+  EXPECT_EQ(x.checkpoint_slots, 1810u);
+  EXPECT_TRUE(m.check());
+}
+
+// What cannot be written stays: a read-only filesystem keeps what is beyond the checkpoint, and lets go of what is not.
+TEST(VectorMemory, ReadOnlyParksWhatIsSaved) {
+  Options o;
+  o.cache_bytes = 256 << 20;
+  Mount m(o);
+  populate(m, 2, 1200);
+  m.remount(true);
+  vx_inode *a = m.open(m.root(), name_of(0)), *b = m.open(m.root(), name_of(1));
+  EXPECT_EQ(find(m, a, 0, 5), 0);
+  vx_fs_set_vector_cache(m.fs(), 1 << 20);
+  EXPECT_EQ(find(m, b, 1, 5), 0);
+  vexfs_index x{};
+  ASSERT_EQ(m.index(a, VEXFS_INDEX_STATUS, &x), 0);
+  EXPECT_LT(x.memory_bytes, 4096u);
+  for (uint64_t id = 1; id < 1200; id += 111) EXPECT_EQ(find(m, a, 0, id), 0);
+}
+
+// Indexes and chunks come and go while allocations fail and the device does not read: errors are those, nothing else.
+TEST(VectorMemory, FailuresWhileShortOfMemory) {
+  Options o;
+  o.size = 512 << 20;
+  o.cache_bytes = 2 << 20;
+  Mount m(o);
+  constexpr uint32_t some = 3, per = 1100;
+  populate(m, some, per);
+  m.unmount();
+  host::FaultDevice device(&m.device());
+  m.use_device(&device);
+  ASSERT_EQ(m.mount(), 0);
+  host::set_log_hook([](vx_bdev *, int, const char *) {});
+  std::mt19937_64 rng(5);
+  uint32_t failed = 0, fine = 0;
+  for (uint32_t i = 0; i < 300; i++) {
+    const uint32_t c = rng() % some;
+    vx_inode *d = m.open(m.root(), name_of(c));
+    if (!d) continue;
+    if (i % 2)
+      host::fail_alloc_after(static_cast<int64_t>(rng() % 60));
+    else
+      device.fail_after(host::FaultDevice::Kind::read, static_cast<int64_t>(rng() % 30), -EIO);
+    const int e = find(m, d, c, 1 + rng() % per);
+    host::fail_alloc_after(-1);
+    device.clear();
+    m.close(d);
+    EXPECT_TRUE(e == 0 || e == -ENOMEM || e == -EIO) << e;
+    (e ? failed : fine)++;
+  }
+  EXPECT_GT(failed, 0u);
+  EXPECT_GT(fine, 0u);
+  for (uint32_t c = 0; c < some; c++) {
+    vx_inode *d = m.open(m.root(), name_of(c));
+    ASSERT_EQ(m.index(d, VEXFS_INDEX_BUILD), 0);
+    for (uint64_t id = 1; id <= per; id += 97) EXPECT_EQ(find(m, d, c, id), 0);
+  }
+  host::set_log_hook({});
+  m.unmount();
+  m.use_device(nullptr);
+  EXPECT_EQ(Mount::findings(&m.device()), "");
+  ASSERT_EQ(m.mount(), 0);
+}
+
+}  // namespace
+}  // namespace vexfs::vector::test
