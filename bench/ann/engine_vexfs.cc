@@ -48,7 +48,7 @@ uint16_t metric_of(Distance d) {
 }  // namespace
 
 VexfsEngine::VexfsEngine(const EngineSpec &spec, const Dataset &d) : spec_(spec) {
-  std::vector<std::string> names = {"index", "element", "direct", "threads", "cache"};
+  std::vector<std::string> names = {"index", "element", "direct", "threads", "cache", "compact"};
   for (const auto &p : index_params) names.push_back(p.name);
   spec.allow(names);
   const auto element = client::element_from(spec.get("element", "f32"));
@@ -77,6 +77,7 @@ void VexfsEngine::create(const Dataset &d, const BuildOptions &o, bool filled) {
   c.element = element_;
   c.metric = metric_of(d.distance);
   c.index = VEXFS_INDEX_FLAT;
+  if (spec_.number("compact", 0)) c.flags = VEXFS_COLLECTION_COMPACT;
   client::collection_create(*target_, c);
 }
 

@@ -80,7 +80,7 @@ enum vexfs_codes {
 /* ------------------------------------------------------------- collections */
 struct vexfs_collection {
   __u32 size;
-  __u32 flags;           /* 0 */
+  __u32 flags;           /* CREATE, ALTER, out: VEXFS_COLLECTION_*; else 0 */
   __u64 id;              /* in: 0 = of the fd; out: the collection's id */
   __u64 dir_ino;         /* out: inode number of the directory that carries it */
   __u32 dim;             /* 1..VEXFS_DIM_MAX */
@@ -105,6 +105,11 @@ struct vexfs_collection {
   __u16 reserved1;
   __u64 reserved[6];
 };
+
+/* Rows stay on the device: memory holds the index, and of the rows those that are new; a search reads the blocks of the few
+ * dozen rows that it scores last. ALTER leaves it as it is if it has neither flag. */
+#define VEXFS_COLLECTION_COMPACT 1u
+#define VEXFS_COLLECTION_RESIDENT 2u /* in: ALTER: not compact any more */
 
 struct vexfs_collection_list {
   __u32 size;
@@ -319,11 +324,11 @@ struct vexfs_stats {
   __u64 rows;
   __u64 dead;
   __u64 slots;
-  __u64 raw_bytes;      /* rows * dim * element size */
-  __u64 table_bytes;    /* on disk: vector table, padding and row metadata included */
-  __u64 index_bytes;    /* on disk */
-  __u64 resident_bytes; /* in memory: table */
-  __u64 index_memory_bytes;
+  __u64 raw_bytes;            /* rows * dim * element size */
+  __u64 table_bytes;          /* on disk: vector table, padding and row metadata included */
+  __u64 index_bytes;          /* on disk */
+  __u64 resident_bytes;       /* in memory: rows and their metadata */
+  __u64 index_memory_bytes;   /* links, lists and codes */
   __u64 resident_limit_bytes; /* the mount option vector_cache= */
   __u64 searches;
   __u64 search_ns;
@@ -336,7 +341,12 @@ struct vexfs_stats {
   __u64 chunk_evictions;
   __u32 simd_level; /* enum vexfs_simd */
   __u32 abi_version;
-  __u64 reserved[8];
+  /* Since the mount, of the whole filesystem, as chunk_loads and chunk_evictions are. */
+  __u64 index_evictions; /* indexes let go of because memory was short */
+  __u64 index_reopens;   /* and brought back */
+  __u64 row_reads;       /* rows read without the chunks that they lie in */
+  __u64 row_read_bytes;  /* of the device, for these */
+  __u64 reserved[4];
 };
 enum vexfs_simd {
   VEXFS_SIMD_SCALAR = 0,
@@ -391,18 +401,19 @@ struct vexfs_snapshot {
  */
 #define VEXFS_CHANGED_CREATED 1u
 #define VEXFS_CHANGED_DELETED 2u
-#define VEXFS_CHANGED_DATA 4u /* contents, or only where they lie */
+#define VEXFS_CHANGED_DATA 4u  /* contents, or only where they lie */
 #define VEXFS_CHANGED_NAMES 8u /* of a directory */
 #define VEXFS_CHANGED_ATTRIBUTES 16u
 #define VEXFS_CHANGED_XATTRS 32u
-#define VEXFS_CHANGED_VECTORS 64u /* owned by the file */
+#define VEXFS_CHANGED_VECTORS 64u     /* owned by the file */
 #define VEXFS_CHANGED_COLLECTION 128u /* ino is its directory; added and gone are rows */
-#define VEXFS_CHANGED_WRITTEN 256u /* of a file: it was written to, be it with what it had; its older vectors are stale */
+#define VEXFS_CHANGED_WRITTEN \
+  256u /* of a file: it was written to, be it with what it had; its older vectors are stale */
 struct vexfs_change {
   __u64 ino;
   __u32 generation;
-  __u32 mode;  /* as st_mode; 0 for a collection */
-  __u32 what;  /* VEXFS_CHANGED_* */
+  __u32 mode; /* as st_mode; 0 for a collection */
+  __u32 what; /* VEXFS_CHANGED_* */
   __u32 reserved0;
   __u64 size;  /* bytes; of a deleted file as it was */
   __u64 added; /* rows, those that were dead again by the end included; ~0: not known (after a rollback) */
@@ -411,15 +422,15 @@ struct vexfs_change {
 };
 struct vexfs_snapshot_diff {
   __u32 size;
-  __u32 flags;    /* 0 */
-  __u64 from;     /* id of a snapshot */
-  __u64 to;       /* id of a snapshot; 0: the present, which may change meanwhile */
+  __u32 flags;       /* 0 */
+  __u64 from;        /* id of a snapshot */
+  __u64 to;          /* id of a snapshot; 0: the present, which may change meanwhile */
   __u64 position[2]; /* 0 at first, then as it came back */
-  __u64 changes;  /* user address of struct vexfs_change[capacity] */
-  __u32 capacity; /* 1 or more */
-  __u32 count;    /* out: filled */
-  __u32 entry_size; /* in: sizeof(struct vexfs_change) as the caller knows it, 64..4096; no more of each is written */
-  __u32 done;     /* out: 1: that was all */
+  __u64 changes;     /* user address of struct vexfs_change[capacity] */
+  __u32 capacity;    /* 1 or more */
+  __u32 count;       /* out: filled */
+  __u32 entry_size;  /* in: sizeof(struct vexfs_change) as the caller knows it, 64..4096; no more of each is written */
+  __u32 done;        /* out: 1: that was all */
   __u64 reserved[4];
 };
 
@@ -469,11 +480,11 @@ struct vexfs_parent {
 };
 struct vexfs_fs_info {
   __u32 size;
-  __u32 flags;      /* 0 */
-  __u8 uuid[16];    /* out */
-  __u64 root_ino;   /* out */
-  __u64 view;       /* out: the id of the snapshot that this is; 0: the filesystem as it is now */
-  __u32 block_size; /* out: bytes */
+  __u32 flags;       /* 0 */
+  __u8 uuid[16];     /* out */
+  __u64 root_ino;    /* out */
+  __u64 view;        /* out: the id of the snapshot that this is; 0: the filesystem as it is now */
+  __u32 block_size;  /* out: bytes */
   __u32 abi_version; /* out: VEXFS_ABI_VERSION */
   __u64 reserved[4];
 };
@@ -509,11 +520,11 @@ struct vexfs_snapshot_list {
  * -EINVAL: unknown flags, sizes. -ENOMEM, -EINTR, -EFAULT: position has not moved.
  */
 enum vexfs_found_kind {
-  VEXFS_FOUND_NODE = 1, /* a tree node: ino is the tree's number, offset the node's level */
-  VEXFS_FOUND_DATA = 2, /* a block of file ino at offset (bytes) */
-  VEXFS_FOUND_ROW = 3,  /* the vector with id `offset` in the collection of directory ino */
+  VEXFS_FOUND_NODE = 1,  /* a tree node: ino is the tree's number, offset the node's level */
+  VEXFS_FOUND_DATA = 2,  /* a block of file ino at offset (bytes) */
+  VEXFS_FOUND_ROW = 3,   /* the vector with id `offset` in the collection of directory ino */
   VEXFS_FOUND_INDEX = 4, /* a piece of the index of the collection of directory ino */
-  VEXFS_FOUND_FIXED = 5  /* what lies at a fixed place: ino is 0 for a superblock copy, 1 a root slot, 2 a block of group
+  VEXFS_FOUND_FIXED = 5 /* what lies at a fixed place: ino is 0 for a superblock copy, 1 a root slot, 2 a block of group
                           * descriptors, 3 the bitmap of a block group; offset is which one */
 };
 #define VEXFS_FOUND_REPAIRED 1u

@@ -440,11 +440,15 @@ int vexfs_reconfigure(struct fs_context *fc)
 	int err = 0;
 
 	if (want->errors != sbi->opts.errors || want->commit_s != sbi->opts.commit_s ||
-	    want->node_cache != sbi->opts.node_cache || want->vector_cache != sbi->opts.vector_cache ||
-	    want->vector_threads != sbi->opts.vector_threads || want->norecovery != sbi->opts.norecovery ||
-	    strcmp(want->snapshot, sbi->opts.snapshot))
-		return invalf(fc, "vexfs: %s: only ro, rw, datasum and discard can change while mounted", sb->s_id);
+	    want->node_cache != sbi->opts.node_cache || want->vector_threads != sbi->opts.vector_threads ||
+	    want->norecovery != sbi->opts.norecovery || strcmp(want->snapshot, sbi->opts.snapshot))
+		return invalf(fc, "vexfs: %s: only ro, rw, datasum, discard and vector_cache can change while mounted",
+			      sb->s_id);
 
+	if (want->vector_cache != sbi->opts.vector_cache) {
+		sbi->opts.vector_cache = want->vector_cache;
+		vx_fs_set_vector_cache(sbi->core, want->vector_cache);
+	}
 	sync_filesystem(sb);
 	vx_fs_info(sbi->core, &info);
 	if (ro && info.aborted)

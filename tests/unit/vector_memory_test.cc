@@ -3,7 +3,7 @@
 #include <atomic>
 #include <thread>
 
-#include "vector_fixture.h"
+#include "plane_rows.h"
 
 namespace vexfs::vector::test {
 namespace {
@@ -19,20 +19,7 @@ constexpr uint64_t limit = 16 << 20;
 #endif
 constexpr uint32_t collections = 8;
 
-// Row `id` of a collection, always the same: near a plane of few dimensions, so that a graph finds each of them.
-Row row_of(uint32_t collection, uint64_t id) {
-  constexpr uint32_t latent = 5;
-  static const std::vector<float> basis = [] {
-    std::mt19937_64 rng(1);
-    return random_rows(rng, latent, dim);
-  }();
-  std::mt19937_64 rng(id * 64 + collection);
-  const Row at = random_row(rng, latent);
-  Row r(dim);
-  for (uint32_t j = 0; j < dim; j++)
-    for (uint32_t k = 0; k < latent; k++) r[j] += at[k] * basis[k * dim + j];
-  return r;
-}
+Row row_of(uint32_t collection, uint64_t id) { return plane_row(id * 64 + collection, dim); }
 
 std::string name_of(uint32_t collection) { return "c" + std::to_string(collection); }
 
@@ -61,12 +48,18 @@ uint64_t in_memory(Mount &m) {
   return s.resident_bytes + s.index_memory_bytes;
 }
 
-// The row itself must be what a search for it finds first.
+// The row itself must be what a search for it finds first; a graph may miss a few of many.
+std::atomic<uint32_t> asked{0}, missed{0};
 int find(Mount &m, vx_inode *d, uint32_t collection, uint64_t id, uint32_t flags = 0) {
   std::vector<vexfs_hit> hits;
   int e = m.search(d, row_of(collection, id), 3, &hits, flags, 100);
   if (e != 0) return e;
-  EXPECT_FALSE(hits.empty());
+  asked++;
+  EXPECT_EQ(hits.size(), 3u);
+  if (!hits.empty() && hits[0].id != id && !(flags & VEXFS_SEARCH_EXACT)) {
+    EXPECT_LE(++missed, 2 + asked / 100);
+    return find(m, d, collection, id, VEXFS_SEARCH_EXACT);
+  }
   if (!hits.empty()) {
     EXPECT_EQ(hits[0].id, id) << "collection " << collection;
     EXPECT_EQ(distance_of(hits[0]), 0.0f);

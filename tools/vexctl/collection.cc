@@ -19,7 +19,7 @@ struct Options {
   uint32_t m = 0, ef_construction = 0, ef_search = 0;
   KindOptions kind;
   std::string name, model;
-  bool make_directory = false, yes = false;
+  bool make_directory = false, yes = false, compact = false, resident = false;
 };
 
 uint16_t need(std::optional<uint16_t> v, const std::string &what, const std::string &given, const std::string &known) {
@@ -47,6 +47,7 @@ json to_json(const vexfs_collection &c, const std::string &path) {
   j["ef_construction"] = c.ef_construction;
   j["ef_search"] = c.ef_search;
   kind_json(j, c);
+  j["compact"] = (c.flags & VEXFS_COLLECTION_COMPACT) != 0;
   j["rows"] = c.rows;
   j["slots"] = c.slots;
   j["created_sec"] = c.created_sec;
@@ -60,7 +61,7 @@ void print(const Context &ctx, const vexfs_collection &c, const std::string &pat
   ctx.say("collection   " + std::to_string(c.id) + (c.name[0] ? " '" + text_of(c.name, sizeof c.name) + "'" : ""));
   ctx.say("directory    " + (path.empty() ? "inode " + std::to_string(c.dir_ino) : path));
   ctx.say("vectors      " + std::to_string(c.dim) + " x " + client::element_name(c.element) + ", metric " +
-          client::metric_name(c.metric));
+          client::metric_name(c.metric) + (c.flags & VEXFS_COLLECTION_COMPACT ? ", compact" : ""));
   std::string index = client::index_name(c.index);
   if (c.index == VEXFS_INDEX_HNSW)
     index += ", M " + std::to_string(c.m) + ", ef_construction " + std::to_string(c.ef_construction) + ", ef_search " +
@@ -91,6 +92,7 @@ void create(Context &ctx, const Options &o) {
   c.ef_construction = o.ef_construction;
   c.ef_search = o.ef_search;
   o.kind.put(c);
+  if (o.compact) c.flags |= VEXFS_COLLECTION_COMPACT;
   copy_text(c.name, sizeof c.name, o.name, "--name");
   copy_text(c.model, sizeof c.model, o.model, "--model");
   if (o.make_directory) make_directory(ctx, o.path);
@@ -130,6 +132,8 @@ void alter(Context &ctx, const Options &o, const CLI::App &given) {
   if (given.count("--name")) memset(c.name, 0, sizeof c.name), copy_text(c.name, sizeof c.name, o.name, "--name");
   if (given.count("--model"))
     memset(c.model, 0, sizeof c.model), copy_text(c.model, sizeof c.model, o.model, "--model");
+  if (o.compact && o.resident) throw Usage("--compact and --resident exclude each other");
+  c.flags = o.compact ? VEXFS_COLLECTION_COMPACT : o.resident ? VEXFS_COLLECTION_RESIDENT : 0;
   client::collection_alter(*t, c);
   print(ctx, client::collection_info(*t, c.id), t->path());
 }
@@ -155,6 +159,7 @@ void shape_options(CLI::App *c, Options &o) {
   c->add_option("--ef-search", o.ef_search, "default breadth of searches, 0 = 64")->check(CLI::Range(0, VEXFS_EF_MAX));
   c->add_option("--name", o.name, "a label");
   c->add_option("--model", o.model, "name and version of the embedding model");
+  c->add_flag("--compact", o.compact, "keep the index in memory, but leave the vectors on the device");
 }
 
 }  // namespace
@@ -191,6 +196,7 @@ void add_collection_commands(CLI::App &app, Context &ctx) {
   c->add_option("PATH", o->path, "its directory, or anything below");
   c->add_option("--id", o->id, "the collection's id, instead of the one of PATH")->check(unsigned_number());
   shape_options(c, *o);
+  c->add_flag("--resident", o->resident, "not compact any more");
   c->callback([&ctx, o, c] { alter(ctx, *o, *c); });
 
   c = group->add_subcommand("drop", "Remove a collection and its vectors; files stay");

@@ -38,6 +38,10 @@ json to_json(const vexfs_stats &s) {
   j["deletes"] = s.deletes;
   j["chunk_loads"] = s.chunk_loads;
   j["chunk_evictions"] = s.chunk_evictions;
+  j["index_evictions"] = s.index_evictions;
+  j["index_reopens"] = s.index_reopens;
+  j["row_reads"] = s.row_reads;
+  j["row_read_bytes"] = s.row_read_bytes;
   j["simd"] = client::simd_name(s.simd_level);
   j["abi_version"] = s.abi_version;
   return j;
@@ -67,8 +71,11 @@ void stats(Context &ctx, const Options &o) {
           over);
   ctx.say("index            " + human_bytes(s.index_bytes) + " on disk, " + human_bytes(s.index_memory_bytes) +
           " in memory");
-  ctx.say("table in memory  " + human_bytes(s.resident_bytes) + " of at most " + human_bytes(s.resident_limit_bytes) +
-          ", " + human_count(s.chunk_loads) + " chunks loaded, " + human_count(s.chunk_evictions) + " given back");
+  ctx.say("rows in memory   " + human_bytes(s.resident_bytes) + ", with indexes at most " +
+          human_bytes(s.resident_limit_bytes));
+  ctx.say("since the mount  " + human_count(s.chunk_loads) + " chunks loaded, " + human_count(s.chunk_evictions) +
+          " given back; " + human_count(s.index_evictions) + " indexes let go of, " + human_count(s.index_reopens) +
+          " reopened; " + human_count(s.row_reads) + " single rows read (" + human_bytes(s.row_read_bytes) + ")");
   ctx.say("searches         " + human_count(s.searches) + ", " + each_us(s.search_ns, s.searches) + ", " +
           human_count(s.distances) + " distances, " + human_count(s.hops) + " hops");
   ctx.say("inserts          " + human_count(s.inserts) + ", " + each_us(s.insert_ns, s.inserts));
@@ -120,9 +127,14 @@ json status_of(Context &ctx, const std::string &path) {
   const size_t collections = client::collection_list(*t).size();
   j["collections"] = collections;
   j["vectors"] = s.rows;
+  j["resident_bytes"] = s.resident_bytes;
+  j["index_memory_bytes"] = s.index_memory_bytes;
+  j["resident_limit_bytes"] = s.resident_limit_bytes;
   j["simd"] = client::simd_name(s.simd_level);
   j["abi_version"] = s.abi_version;
   ctx.say("vectors      " + human_count(s.rows) + " in " + human_count(collections) + " collection(s)");
+  ctx.say("in memory    " + human_bytes(s.resident_bytes) + " of rows, " + human_bytes(s.index_memory_bytes) +
+          " of indexes, at most " + human_bytes(s.resident_limit_bytes));
   ctx.say(std::string("SIMD         ") + client::simd_name(s.simd_level));
   return j;
 }

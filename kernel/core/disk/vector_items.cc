@@ -42,6 +42,7 @@ void print_config(Printer &out, Bytes item) {
   }
   out.str(" stride ").dec(c.stride).str(" chunk_rows ").dec(c.chunk_rows).str(" group ").dec(c.rows_per_group);
   out.flag(c.flags & kConfigDropped, "dropped");
+  out.flag(c.flags & kConfigCompact, "compact");
   if (terminated(c.name) && c.name[0]) out.str(" name ").str(c.name);
 }
 
@@ -122,7 +123,7 @@ const char *verify_config(Bytes item, u64 cid) {
   if (item.size() != sizeof c || !vector_items_impl::load(item, &c)) return "length";
   if (cid == 0 || cid > 0xffffffff) return "cid";
   if (c.version != kVectorVersion) return "version";
-  if (c.flags & ~kConfigDropped) return "flags";
+  if (c.flags & ~kConfigFlags) return "flags";
   if (c.dir_ino == 0) return "dir_ino";
   if (c.dim == 0 || c.dim > 8192) return "dim";
   if (c.element < 1 || c.element > 4) return "element";

@@ -75,6 +75,8 @@ inline constexpr u64 kIvfElementsMax = u64{1} << 27;  // lists times dim
 inline constexpr bool index_kind_known(u8 kind) { return (kind >= 1 && kind <= 4) || kind == 6; }
 const char *index_kind_name(u8 kind);     // "?": none
 inline constexpr u32 kConfigDropped = 1;  // flags: being freed; nobody may use it
+inline constexpr u32 kConfigCompact = 2;  // rows are not kept in memory
+inline constexpr u32 kConfigFlags = kConfigDropped | kConfigCompact;
 struct ConfigItem {
   le32 version;  // kVectorVersion
   le32 flags;

@@ -192,6 +192,16 @@ Status Volume::read_blocks(u64 block, MutBytes out) const {
   return s_->read_bytes(block << g.block_shift, out, false);
 }
 
+Status Volume::read_scattered(vx_io *ios, usize n) const {
+  const disk::Geometry &g = s_->geo;
+  const u64 bytes = g.total_blocks << g.block_shift;
+  for (usize i = 0; i < n; i++)
+    if (ios[i].off % g.block_size || ios[i].len % g.block_size || ios[i].off > bytes || ios[i].len > bytes - ios[i].off)
+      return Errno::inval;
+  const int err = n ? vx_bdev_submit(s_->dev, ios, n) : 0;
+  return err ? Status(static_cast<Errno>(-err)) : Status();
+}
+
 Status Volume::write_blocks(u64 block, Bytes in) {
   const disk::Geometry &g = s_->geo;
   u64 n = in.size() >> g.block_shift;

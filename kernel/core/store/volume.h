@@ -134,6 +134,8 @@ class Volume : Pinned {
 
   // ---- data I/O of upper rooms, whole blocks, buffers at least 512-byte aligned, bounds-checked (io, inval)
   Status read_blocks(u64 block, MutBytes out) const;
+  // Reads of whole blocks anywhere, all under way at once; flags are VX_IO_READ. The first error, if there is one.
+  Status read_scattered(vx_io *ios, usize n) const;
   Status write_blocks(u64 block, Bytes in);
 
   // ---- scrub: reads the next tree node from the device, whatever memory has; buf has node_size() bytes. False: that was

@@ -168,6 +168,7 @@ Status ChunkCache::fault_common(Table &t, u32 number, bool pin) {
     c->loading.store(false, std::memory_order_release);
   }
   loaded_.wake();
+  c->single_reads.store(0, std::memory_order_relaxed);
   if (!r.ok()) return r.error();
   loads.fetch_add(1, std::memory_order_relaxed);
   return {};
@@ -267,6 +268,23 @@ usize ChunkCache::shrink(usize chunks_wanted) {
   u64 before = evictions.load(std::memory_order_relaxed);
   reclaim(average * chunks_wanted);
   return evictions.load(std::memory_order_relaxed) - before;
+}
+
+void ChunkCache::trim(Table &t, u32 below) {
+  usize bytes = 0;
+  for (u32 i = below >> t.shift(); i-- > 0;) {
+    if (!t.resident_meta(i)) continue;
+    Guard g(lock_);
+    Chunk *c = t.map()->chunks[i].load(std::memory_order_relaxed);
+    if (c->place != Chunk::Place::active || busy(*c)) continue;
+    active_.remove(*c);
+    unpublish(*c);
+    c->place = Chunk::Place::limbo;
+    limbo_.push_front(*c);
+    limbo_bytes_ += c->buf->bytes();
+    bytes += c->buf->bytes();
+  }
+  if (bytes) reclaim(bytes);
 }
 
 void ChunkCache::forget(Table &t, bool discard) {

@@ -69,6 +69,7 @@ struct Chunk : Pinned {
   std::atomic<const RowMeta *> meta{nullptr};
   std::atomic<std::atomic<u64> *> dead{nullptr};  // bitmap of chunk_rows bits; kept for the table's life
   std::atomic<u32> dead_count{0};
+  std::atomic<u32> single_reads{0};    // of its rows, since it was in memory last
   disk::ChunkPiece *pieces = nullptr;  // kChunkPieces of them, once the chunk was appended to
   u32 npieces = 0;
   bool replace =
@@ -123,8 +124,12 @@ class ChunkCache : Pinned {
     return max_of(all > indexes ? all - indexes : 0, all / rows_share);
   }
   bool over_limit() const { return resident() > rows_limit(); }
+  // Would so many bytes more not fit?
+  bool tight(usize bytes) const { return resident() + bytes > rows_limit(); }
   // What indexes may take.
   u64 indexes_limit() const { return limit() - limit() / rows_share; }
+  // Lets go of a table's chunks that hold slots below `below` alone and are not in use.
+  void trim(Table &t, u32 below);
   // Throws out all chunks of a table (not dirty ones unless `discard`); used when it is closed or dropped.
   void forget(Table &t, bool discard);
 
@@ -145,6 +150,7 @@ class ChunkCache : Pinned {
 
   std::atomic<u64> loads{0}, evictions{0}, rescues{0}, damaged_rows{0};
   std::atomic<u64> index_evictions{0}, index_reopens{0};
+  std::atomic<u64> row_reads{0}, row_read_bytes{0};  // rows read without their chunks (row_fetch.h)
 
  private:
   friend class Table;

@@ -338,6 +338,7 @@ bool Engine::background_round(u32 *cursor) {
   if (n.ok()) stats_.indexed.fetch_add(*n, std::memory_order_relaxed);
   if (n.ok() && *n == 256) *cursor = c->cid() - 1;
   (void)c->index().renew(stopped, &turn).ok();  // what fails is tried again when the collection has grown further
+  trim(*c);
   SharedGuard g(quiet_lock_);
   if (!quiet_ && !volume_.read_only() && c->index().checkpoint_due()) (void)checkpoint(*c).ok();
   return true;
@@ -364,6 +365,7 @@ void Engine::thread_main(void *arg) {
 }
 
 void Engine::rows_added(Collection &c, u32 n, bool (*interrupted)(void *), void *ctx) {
+  trim(c);
   throttle();
   u32 backlog = c.index().backlog();
   if (backlog == 0) return;

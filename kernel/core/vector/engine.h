@@ -29,6 +29,7 @@ struct CollectionParams {
   IndexKind index = IndexKind::flat;
   u32 m = 16, ef_construction = 200, ef_search = 64;
   u32 lists = 0, probes = 0, pq_m = 0, tables = 0, bits = 0, codes = 0;  // as in IndexParams
+  bool compact = false;                                                  // rows are not kept in memory
   char name[disk::kNameBytes] = {};
   char model[disk::kNameBytes] = {};
 };
@@ -103,6 +104,7 @@ class Engine : Pinned {
   // Lets go of what is over the limit, if anything is. No view, no handle, no lock is held.
   void relax();
   void set_limit(u64 bytes);  // 0: the default
+  void trim(Collection &c);   // of a compact collection: rows that need not be in memory go
   // In units of about 2 MiB, for the host's shrinker.
   usize shrinkable() const;
   usize shrink(usize wanted);

@@ -101,6 +101,13 @@ void Engine::throttle() {
   cache_.relax();
 }
 
+void Engine::trim(Collection &c) {
+  if (!c.table().compact() || c.index().building()) return;
+  // Rows that are still to be indexed are about to be read.
+  const u32 slots = c.table().slots();
+  cache_.trim(c.table(), c.index().backlog() ? min_of(slots, c.index().reached()) : slots);
+}
+
 void Engine::set_limit(u64 bytes) {
   cache_.set_limit(bytes ? bytes : default_cache_bytes);
   kick();

@@ -8,12 +8,28 @@ namespace {
 
 constexpr u32 run_rows = 256;  // scored before results are looked at
 constexpr u32 query_tile = 8;  // queries scored over one run
+constexpr u32 dense_gap = 8;   // named rows nearer to each other than this, on average, are worth their chunks
 
 bool accepted(RowView &rows, const SearchParams &params, u32 slot, SearchStats *stats) {
   if (rows.dead(slot)) return false;
   if (!params.accept) return true;
   if (stats) stats->accepts++;
   return params.accept(params.ctx, slot);
+}
+
+// The rows of a batch, in ascending order, that are not in memory; those that exist no more leave it.
+Status bring_absent(RowView &rows, u32 *slot, const void **row, u32 *aux, u32 *n) {
+  const bool dense = (slot[*n - 1] - slot[0]) / dense_gap < *n;
+  VX_TRY(dense ? rows.fault_each(slot, row, aux, *n) : rows.fetch_absent(slot, row, aux, *n));
+  u32 kept = 0;
+  for (u32 i = 0; i < *n; i++) {
+    if (!row[i]) continue;
+    slot[kept] = slot[i];
+    row[kept] = row[i];
+    aux[kept++] = aux[i];
+  }
+  *n = kept;
+  return {};
 }
 
 }  // namespace
@@ -91,18 +107,17 @@ Status scan_slots(RowView &rows, const simd::Space &space, const simd::Query *qu
   u32 scored = 0;
   for (u32 i = 0; i < n;) {
     u32 m = 0;
-    for (; i < n && m < batch; i++) {
-      Result<const u8 *> row = rows.row(slots[i]);
-      if (!row.ok()) {
-        if (row.code() == Errno::noent) continue;
-        return row.error();
-      }
-      simd::prefetch(*row, space.row_bytes(), 4);
-      g->row[m] = *row;
+    bool absent = false;
+    for (; i < n && m < batch; i++, m++) {
+      const u8 *row = rows.peek(slots[i]);
       g->slot[m] = slots[i];
-      g->aux[m] = rows.aux_off ? rows.aux(*row, slots[i]) : 0;
-      m++;
+      g->row[m] = row;
+      absent = absent || !row;
+      if (!row) continue;
+      simd::prefetch(row, space.row_bytes(), 4);
+      g->aux[m] = rows.aux_off ? rows.aux(row, slots[i]) : 0;
     }
+    if (absent) VX_TRY(flat_impl::bring_absent(rows, g->slot, g->row, g->aux, &m));
     for (u32 q = 0; q < nq; q++) {
       TopK &top = tops[q];
       space.score(queries[q], g->row, g->aux, m, g->key);

@@ -62,6 +62,7 @@ class Walk : Pinned {
   Status gather(u32 slot);
   void gather_item(u32 slot, const Item &item);
   Status collect(u32 slot, u32 level);
+  Status bring_absent();
   void score();
   Status breathe();
   void prefetch_list(u32 slot) const;

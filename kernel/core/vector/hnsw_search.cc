@@ -249,19 +249,40 @@ Status Walk::widen_accepted(u32 ef, const Entry **results, u32 *n) {
   return {};
 }
 
+// The rows of the batch that are not in memory; without those that exist no more, or turned out damaged.
+Status Walk::bring_absent() {
+  Batch &b = *batch_;
+  VX_TRY(rows_.fetch_absent(b.slot, b.item, b.aux, b.n));
+  u32 kept = 0;
+  for (u32 i = 0; i < b.n; i++) {
+    if (!b.item[i] || (rows_.any_dead && rows_.dead(b.slot[i]))) continue;
+    b.slot[kept] = b.slot[i];
+    b.item[kept] = b.item[i];
+    b.aux[kept++] = b.aux[i];
+  }
+  b.n = kept;
+  return {};
+}
+
 Status Walk::rescore(const simd::Query &q, const Entry *found, u32 n, u32 keep, const Entry **results, u32 *kept) {
   Beam best;
   best.reset(VX_TRY(scratch_.array<Entry>(Scratch::heap_spare, usize{keep} + 1)), keep);
   Batch &b = *batch_;
   for (u32 i = 0; i < n;) {
+    bool absent = false;
     for (b.n = 0; i < n && b.n < Batch::capacity; i++) {
       const u32 slot = entry_slot(found[i]);
-      Result<const u8 *> r = rows_.row(slot);
-      if (!r.ok() && r.code() != Errno::noent) return r.error();
-      if (!r.ok() || (rows_.any_dead && rows_.dead(slot))) continue;
-      simd::prefetch(*r, measure_.space().row_bytes(), hnsw_search_impl::item_lines_ahead);
-      gather_item(slot, Item{*r, rows_.aux(*r, slot)});
+      const u8 *r = rows_.peek(slot);
+      if (rows_.any_dead && rows_.dead(slot)) continue;
+      if (!r) [[unlikely]] {
+        absent = true;
+        gather_item(slot, Item{nullptr, 0});
+        continue;
+      }
+      simd::prefetch(r, measure_.space().row_bytes(), hnsw_search_impl::item_lines_ahead);
+      gather_item(slot, Item{r, rows_.aux(r, slot)});
     }
+    if (absent) VX_TRY(bring_absent());
     measure_.space().score(q, b.item, b.aux, b.n, b.key);
     stats.distances += b.n;
     for (u32 j = 0; j < b.n; j++) best.add(entry_of(b.key[j], b.slot[j]));

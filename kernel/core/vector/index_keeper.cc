@@ -165,7 +165,9 @@ Result<bool> IndexKeeper::learnt(LiveIndex &l, bool (*interrupted)(void *), void
     if (l.learning) return false;
     l.learning = true;
   }
+  building_.fetch_add(1, std::memory_order_relaxed);
   Status s = learn(l, interrupted, ctx);
+  building_.fetch_sub(1, std::memory_order_relaxed);
   {
     Guard g(lock_);
     l.learning = false;
@@ -286,6 +288,13 @@ struct IndexKeeper::Job {
 };
 
 Status IndexKeeper::build_on(LiveIndex &l, u32 threads, bool (*interrupted)(void *), void *ctx) {
+  building_.fetch_add(1, std::memory_order_relaxed);
+  Status s = build_all(l, threads, interrupted, ctx);
+  building_.fetch_sub(1, std::memory_order_relaxed);
+  return s;
+}
+
+Status IndexKeeper::build_all(LiveIndex &l, u32 threads, bool (*interrupted)(void *), void *ctx) {
   if (!interrupted) interrupted = index_keeper_impl::never;
   (void)VX_TRY(learnt(l, interrupted, ctx));  // helpers would find nothing to do before
   Job job{this, &l, interrupted, ctx};

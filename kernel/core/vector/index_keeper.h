@@ -69,6 +69,8 @@ class IndexKeeper : Pinned {
   // rows for later.
   Result<u32> work(u32 budget, bool (*interrupted)(void *), void *ctx);
   u32 backlog();  // rows not indexed yet; of a parked index, if they are worth opening it
+  // Is somebody working through all rows, to learn from them or to insert them?
+  bool building() const { return building_.load(std::memory_order_relaxed) != 0; }
   u32 reached();  // slots below are in the index, in memory or parked
 
   // Inserts all rows that are there now, by several threads, and waits for those that others are inserting.
@@ -128,6 +130,7 @@ class IndexKeeper : Pinned {
   Status insert_run(LiveIndex &l, u32 lo, u32 hi, Scratch &scratch, bool (*interrupted)(void *), void *ctx,
                     u32 *stopped);
   Result<u32> work_on(LiveIndex &l, u32 budget, bool (*interrupted)(void *), void *ctx);
+  Status build_all(LiveIndex &l, u32 threads, bool (*interrupted)(void *), void *ctx);
   Status build_on(LiveIndex &l, u32 threads, bool (*interrupted)(void *), void *ctx);
   Status settle(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
   void account(LiveIndex &l);
@@ -148,6 +151,7 @@ class IndexKeeper : Pinned {
   IndexParams params_;         // lock_
   std::atomic<u64> used_{0};   // vx_clock_mono_ns()
   std::atomic<bool> renewing_{false};
+  std::atomic<u32> building_{0};
   std::atomic<u32> renew_after_{0};  // slots from which on renewing is tried again, after it failed
   std::atomic<u32> dead_kept_{0};    // dead rows that the last one left
   std::atomic<u32> covered_{0};

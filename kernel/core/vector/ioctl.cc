@@ -177,6 +177,7 @@ void Call::describe(Collection &c, vexfs_collection *out) {
   u32 size = out->size;
   memset(out, 0, sizeof *out);
   out->size = size;
+  out->flags = k.flags & disk::kConfigCompact ? VEXFS_COLLECTION_COMPACT : 0;
   out->id = c.cid();
   out->dir_ino = c.dir_ino();
   out->dim = k.dim;
@@ -219,6 +220,7 @@ Status Call::checked_params(const vexfs_collection &v, CollectionParams *out) {
   out->tables = v.tables;
   out->bits = v.bits;
   out->codes = v.codes;
+  out->compact = v.flags & VEXFS_COLLECTION_COMPACT;
   memcpy(out->name, v.name, sizeof out->name);
   memcpy(out->model, v.model, sizeof out->model);
   return {};
@@ -227,7 +229,8 @@ Status Call::checked_params(const vexfs_collection &v, CollectionParams *out) {
 Status Call::collection_create() {
   vexfs_collection v;
   VX_TRY(read_arg(&v));
-  if (v.flags || v.reserved0 || v.reserved1 || v.id || !all_zero(v.reserved, 6)) return Errno::inval;
+  if ((v.flags & ~VEXFS_COLLECTION_COMPACT) || v.reserved0 || v.reserved1 || v.id || !all_zero(v.reserved, 6))
+    return Errno::inval;
   if (!ioctl_impl::good_text(v.name) || !ioctl_impl::good_text(v.model)) return Errno::inval;
   CollectionParams p;
   VX_TRY(checked_params(v, &p));
@@ -241,7 +244,9 @@ Status Call::collection_create() {
 Status Call::collection_alter() {
   vexfs_collection v;
   VX_TRY(read_arg(&v));
-  if (v.flags || v.reserved0 || v.reserved1 || !all_zero(v.reserved, 6)) return Errno::inval;
+  constexpr u32 known = VEXFS_COLLECTION_COMPACT | VEXFS_COLLECTION_RESIDENT;
+  if ((v.flags & ~known) || v.flags == known) return Errno::inval;
+  if (v.reserved0 || v.reserved1 || !all_zero(v.reserved, 6)) return Errno::inval;
   if (!ioctl_impl::good_text(v.name) || !ioctl_impl::good_text(v.model)) return Errno::inval;
   if (v.ef_search > VEXFS_EF_MAX || v.index > 255) return Errno::inval;
   if (v.index && !disk::index_kind_known(static_cast<u8>(v.index))) return Errno::inval;
@@ -265,8 +270,12 @@ Status Call::collection_alter() {
     if (v.ef_search) k.ef_search = v.ef_search;
     if (v.name[0]) memcpy(k.name, v.name, sizeof k.name);
     if (v.model[0]) memcpy(k.model, v.model, sizeof k.model);
+    if (v.flags & VEXFS_COLLECTION_COMPACT) k.flags = k.flags | disk::kConfigCompact;
+    if (v.flags & VEXFS_COLLECTION_RESIDENT) k.flags = k.flags & ~disk::kConfigCompact;
     VX_TRY(c->store_config(k));
+    c->table().set_compact(k.flags & disk::kConfigCompact);
   }
+  engine_.trim(*c);
   describe(*c, &v);
   return write_arg(v);
 }

@@ -126,6 +126,7 @@ Status Call::manage_index() {
       VX_TRY(engine_.checkpoint(*c));
     else
       VX_TRY(change_index(*c, x));
+    engine_.trim(*c);
     engine_.relax();
   }
   describe_index(*c, &x);
@@ -162,7 +163,7 @@ Status Call::add_stats(u32 cid, const disk::ConfigItem &config, const disk::Stat
 Status Call::get_stats() {
   vexfs_stats v;
   VX_TRY(read_arg(&v));
-  if (v.flags || !all_zero(v.reserved, 8)) return Errno::inval;
+  if (v.flags || !all_zero(v.reserved, 4)) return Errno::inval;
   vexfs_stats out{};
   out.size = v.size;
   out.collection = v.collection;
@@ -213,6 +214,10 @@ Status Call::get_stats() {
   out.resident_limit_bytes = cache.limit();
   out.chunk_loads = load(cache.loads);
   out.chunk_evictions = load(cache.evictions);
+  out.index_evictions = load(cache.index_evictions);
+  out.index_reopens = load(cache.index_reopens);
+  out.row_reads = load(cache.row_reads);
+  out.row_read_bytes = load(cache.row_read_bytes);
   out.simd_level = static_cast<u32>(simd::level());
   out.abi_version = VEXFS_ABI_VERSION;
   return write_arg(out);

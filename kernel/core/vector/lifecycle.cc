@@ -22,6 +22,7 @@ Result<CollectionRef> Engine::create_collection(fs::Inode &dir, const Collection
   disk::TableShape shape = disk::shape_for(static_cast<u32>(space.row_bytes()), volume_.max_item());
   disk::ConfigItem c{};
   c.version = disk::kVectorVersion;
+  c.flags = p.compact ? disk::kConfigCompact : 0;
   c.dir_ino = dir.ino();
   c.dim = p.dim;
   c.element = static_cast<u8>(p.element);

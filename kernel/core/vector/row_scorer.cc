@@ -18,19 +18,33 @@ Status RowScorer::begin(Scratch &scratch) {
 }
 
 // Rows that exist no more (their chunk is gone for good) are passed over.
-Status RowScorer::gather(u32 slot) {
-  if (rows_.any_dead && rows_.dead(slot)) return {};
+void RowScorer::gather(u32 slot) {
+  if (rows_.any_dead && rows_.dead(slot)) return;
   const u8 *p = rows_.peek(slot);
-  if (!p) [[unlikely]] {
-    Result<const u8 *> r = rows_.row(slot);
-    if (!r.ok()) return r.code() == Errno::noent ? Status() : Status(r.error());
-    p = *r;
-  }
-  simd::prefetch(p, space_.row_bytes(), row_scorer_impl::row_lines_ahead);
   g_->slot[n_] = slot;
   g_->row[n_] = p;
+  if (!p) [[unlikely]] {
+    absent_ = true;
+    n_++;
+    return;
+  }
+  simd::prefetch(p, space_.row_bytes(), row_scorer_impl::row_lines_ahead);
   g_->aux[n_] = rows_.aux_off ? rows_.aux(p, slot) : 0;
   n_++;
+}
+
+// Those of the batch that are not in memory.
+Status RowScorer::bring_absent() {
+  absent_ = false;
+  VX_TRY(rows_.fetch_absent(g_->slot, g_->row, g_->aux, n_));
+  u32 kept = 0;
+  for (u32 i = 0; i < n_; i++) {
+    if (!g_->row[i]) continue;
+    g_->slot[kept] = g_->slot[i];
+    g_->row[kept] = g_->row[i];
+    g_->aux[kept++] = g_->aux[i];
+  }
+  n_ = kept;
   return {};
 }
 
@@ -43,6 +57,8 @@ bool RowScorer::wanted(u32 slot) {
 
 // Of a batch the nearest first, so that accept() is asked as rarely as possible.
 Status RowScorer::score() {
+  if (absent_) [[unlikely]]
+    VX_TRY(bring_absent());
   space_.score(query_, g_->row, g_->aux, n_, g_->key);
   stats.distances += n_;
   u32 near = 0;

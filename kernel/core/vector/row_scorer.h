@@ -14,7 +14,7 @@ class RowScorer : Pinned {
       : rows_(rows), space_(space), query_(q), params_(params), top_(top) {}
   Status begin(Scratch &scratch);  // nomem
   Status offer(u32 slot) {
-    VX_TRY(gather(slot));
+    gather(slot);
     return n_ == batch ? score() : Status();
   }
   // Scores what is left. Nothing may be offered behind it.
@@ -32,7 +32,8 @@ class RowScorer : Pinned {
     u32 slot[batch], aux[batch], key[batch];
     Hit order[batch];
   };
-  Status gather(u32 slot);
+  void gather(u32 slot);
+  Status bring_absent();
   Status score();
   bool wanted(u32 slot);
 
@@ -43,6 +44,7 @@ class RowScorer : Pinned {
   TopK *top_;
   Gathered *g_ = nullptr;
   u32 n_ = 0, since_breath_ = 0;
+  bool absent_ = false;  // one of those gathered
 };
 
 }  // namespace vexfs::vector

@@ -37,6 +37,8 @@ struct RowView {
   void *ctx = nullptr;
   // Makes chunks[chunk].data non-null. io, nomem, intr, corrupt; noent: no such rows.
   Status (*fault)(RowView &, u32 chunk) = nullptr;
+  // Null (then fault does it), or: rows of absent chunks that are looked at once. See fetch_absent.
+  Status (*fetch)(RowView &, const u32 *slots, const void **rows, u32 *aux, u32 n) = nullptr;
   // Called when no row pointer is held, every few dozen batches: the table may let go of chunks and take them again.
   // May be null.
   void (*pause)(RowView &) = nullptr;
@@ -54,6 +56,24 @@ struct RowView {
     if (const u8 *p = peek(slot)) [[likely]]
       return p;
     return fault_in(slot);
+  }
+  // Finds rows[i] and aux_words[i] of slot[i] wherever rows[i] is null; what exists no more stays null. When memory is short they
+  // are read one by one, all at once, and are there until the next call of this or a pause.
+  Status fetch_absent(const u32 *slot, const void **rows, u32 *aux_words, u32 n) {
+    if (fetch) return fetch(*this, slot, rows, aux_words, n);
+    return fault_each(slot, rows, aux_words, n);
+  }
+  // The same by faults alone.
+  Status fault_each(const u32 *slot, const void **rows, u32 *aux_words, u32 n) {
+    for (u32 i = 0; i < n; i++) {
+      if (rows[i]) continue;
+      Result<const u8 *> r = row(slot[i]);
+      if (!r.ok() && r.code() != Errno::noent) return r.error();
+      if (!r.ok()) continue;
+      rows[i] = *r;
+      aux_words[i] = aux(*r, slot[i]);
+    }
+    return {};
   }
   // The aux word of a row whose bytes are at `row` (from peek or row()).
   u32 aux(const u8 *row, u32 slot) const {

@@ -155,24 +155,28 @@ Status Searcher::catch_up(View &view, const simd::Query *q, u32 nq, u64 updates)
     accepting_ = need_accept(view.slots(), view.slots());  // the first row of a file may be among them
     VX_TRY(scan_all(view, q, nq, seen, view.slots()));
   }
-  for (u32 j = 0; j < nq; j++) drop_duplicates(tops_[j]);
+  for (u32 j = 0; j < nq; j++) VX_TRY(drop_duplicates(tops_[j]));
   return {};
 }
 
 // Of two rows with one id (an update was between its two steps) the newer is kept.
-void Searcher::drop_duplicates(TopK &top) {
+Status Searcher::drop_duplicates(TopK &top) {
+  VX_TRY(ids_.resize(top.n));
+  for (u32 i = 0; i < top.n; i++) {
+    Result<const RowMeta *> m = row_meta(c_.table(), top.hits[i].slot);
+    ids_[i] = m.ok() ? (*m)->id : id_auto;  // which no row has
+  }
   u32 kept = 0;
   for (u32 i = 0; i < top.n; i++) {
-    Result<const RowMeta *> m = c_.table().meta(top.hits[i].slot);
     bool older = false;
-    for (u32 j = 0; m.ok() && j < top.n && !older; j++) {
-      if (top.hits[j].slot <= top.hits[i].slot) continue;
-      Result<const RowMeta *> other = c_.table().meta(top.hits[j].slot);
-      older = other.ok() && (*other)->id == (*m)->id;
-    }
-    if (!older) top.hits[kept++] = top.hits[i];
+    for (u32 j = 0; ids_[i] != id_auto && j < top.n && !older; j++)
+      older = ids_[j] == ids_[i] && top.hits[j].slot > top.hits[i].slot;
+    if (older) continue;
+    ids_[kept] = ids_[i];
+    top.hits[kept++] = top.hits[i];
   }
   top.n = kept;
+  return {};
 }
 
 Status Searcher::deliver(TopK &top, vexfs_hit *out, u32 *count) {
@@ -224,8 +228,12 @@ Status Searcher::run(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *co
   }
   trouble_ = Errno::ok;
   Status s = present_.get() ? answer_past(queries, n, hits, counts) : answer(queries, n, hits, counts);
+  engine_.trim(c_);
   engine_.relax();
-  if (Engine *present = engine_.present()) present->relax();
+  if (Engine *present = engine_.present()) {
+    if (present_) present->trim(*present_);
+    present->relax();
+  }
   u64 ns = vx_clock_mono_ns() - start;
   auto add = [](std::atomic<u64> &a, u64 v) { a.fetch_add(v, std::memory_order_relaxed); };
   VectorStats &g = engine_.stats();

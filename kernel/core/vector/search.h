@@ -101,6 +101,7 @@ class Searcher : Pinned {
   bool only_then(u32 slot) const;
   bool seen_then(u32 slot);
   Result<const RowMeta *> meta(u32 slot);
+  Result<const RowMeta *> row_meta(Table &t, u32 slot);
   Status answer_past(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts);
   u32 given_up() const;
   Result<bool> search_past(View &then, View &now, const simd::Query *q, u32 nq);
@@ -129,7 +130,7 @@ class Searcher : Pinned {
   Status catch_up(View &view, const simd::Query *q, u32 nq, u64 updates);
   Status answer(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts);
   Status deliver(TopK &top, vexfs_hit *out, u32 *count);
-  void drop_duplicates(TopK &top);
+  Status drop_duplicates(TopK &top);
   SearchParams params();
 
   Engine &engine_;
@@ -156,6 +157,8 @@ class Searcher : Pinned {
   Asked selected_ = Asked::none;
   bool planned_ = false;
   Way way_ = Way::scan;
+  GroupCache groups_;  // metadata of rows whose chunks are not in memory
+  Vec<u64> ids_;
   InodeNote *notes_ = nullptr;
   u32 notes_cap_ = 0, notes_n_ = 0;
 };

@@ -63,13 +63,20 @@ bool Searcher::seen_then(u32 slot) {
   return !now.damaged_count() || !now.is_damaged(slot);
 }
 
-// Good as long as the views of this search are there.
+// Good until the next call.
 Result<const RowMeta *> Searcher::meta(u32 slot) {
   if (!only_then(slot)) {
-    Result<const RowMeta *> m = present_->table().meta(slot);
+    Result<const RowMeta *> m = row_meta(present_->table(), slot);
     if (m.code() != Errno::noent) return m;  // else it was given up just now
   }
-  return c_.table().meta(slot);
+  return row_meta(c_.table(), slot);
+}
+
+// When memory is short, the chunk does not come in for it.
+Result<const RowMeta *> Searcher::row_meta(Table &t, u32 slot) {
+  if (const RowMeta *m = t.resident_meta(slot >> t.shift())) return m + (slot & (t.chunk_rows() - 1));
+  if (t.sparse() && !t.chunk_all_dead(slot >> t.shift())) return groups_.get(t, slot);
+  return t.meta(slot);
 }
 
 // Rows that are named, from wherever they are.

@@ -57,9 +57,12 @@ u64 Searcher::column_mask(const RowMeta *m, u32 n) const {
 // The metadata of a chunk's first row, as meta() finds it; the others lie behind it. Null: all of them are dead, and the
 // chunk was given up.
 Result<const RowMeta *> Searcher::chunk_meta(u32 number) {
-  Result<const RowMeta *> m = meta(number << c_.table().shift());
-  if (m.code() == Errno::noent) return nullptr;
-  return m;
+  const u32 slot = number << c_.table().shift();
+  Result<const RowMeta *> m = only_then(slot) ? Result<const RowMeta *>(Errno::noent) : present_->table().meta(slot);
+  if (m.code() != Errno::noent) return m;
+  Result<const RowMeta *> own = c_.table().meta(slot);
+  if (own.code() == Errno::noent) return nullptr;
+  return own;
 }
 
 const RowMeta *Searcher::resident_meta(u32 number) const {

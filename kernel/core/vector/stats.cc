@@ -80,8 +80,13 @@ bool Engine::print(const char *what, TextSink out) {
     stats_impl::line(out, "vector_resident_bytes", cache_.resident());
     stats_impl::line(out, "vector_index_bytes", cache_.external());
     stats_impl::line(out, "vector_limit_bytes", cache_.limit());
+    stats_impl::line(out, "vector_rows_limit_bytes", cache_.rows_limit());
     stats_impl::line(out, "vector_chunk_loads", stats_impl::value_of(cache_.loads));
     stats_impl::line(out, "vector_chunk_evictions", stats_impl::value_of(cache_.evictions));
+    stats_impl::line(out, "vector_index_evictions", stats_impl::value_of(cache_.index_evictions));
+    stats_impl::line(out, "vector_index_reopens", stats_impl::value_of(cache_.index_reopens));
+    stats_impl::line(out, "vector_row_reads", stats_impl::value_of(cache_.row_reads));
+    stats_impl::line(out, "vector_row_read_bytes", stats_impl::value_of(cache_.row_read_bytes));
     stats_impl::line(out, "vector_chunk_rescues", stats_impl::value_of(cache_.rescues));
     stats_impl::line(out, "vector_damaged_rows", stats_impl::value_of(cache_.damaged_rows));
     return true;

@@ -21,6 +21,7 @@ Error damaged(store::Volume &v, u64 cid, const char *item, u64 off, const char *
 Table::Table(store::Volume &v, ChunkCache &cache, u32 cid, const simd::Space &space, const disk::ConfigItem &config)
     : volume_(v), cache_(cache), cid_(cid), space_(space), stride_(config.stride), group_rows_(config.rows_per_group) {
   shift_ = static_cast<u32>(std::countr_zero(config.chunk_rows.get()));
+  set_compact(config.flags & disk::kConfigCompact);
   if (space.has_aux()) aux_bytes_ = align_up<u32>(chunk_rows() * 4, 4096);
 }
 
@@ -155,6 +156,15 @@ const RowMeta *Table::resident_meta(u32 number) const {
   return c ? c->meta.load(std::memory_order_acquire) : nullptr;
 }
 
+// When all blocks of a chunk could have been read for what its rows were, it is read, and others go for it.
+bool Table::worth_chunk(u32 slot) {
+  if (compact()) return false;
+  Result<Chunk *> c = chunk(slot >> shift_);
+  if (!c.ok()) return true;
+  const u32 blocks = max_of<u32>(static_cast<u32>(u64{chunk_rows()} * stride_ / volume_.block_size()), 1);
+  return (*c)->single_reads.fetch_add(1, std::memory_order_relaxed) >= blocks;
+}
+
 // ---------------------------------------------------------------------------------------------------------- dead rows
 bool Table::hidden(u32 slot) const {
   ChunkMap *m = map();
@@ -248,6 +258,7 @@ View::View(Table &t, bool show_dead) : t_(t), token_(t.cache().enter()) {
   view_.aux_off = -static_cast<s32>(t.aux_bytes());
   view_.ctx = this;
   view_.fault = fault;
+  view_.fetch = fetch;
   view_.pause = pause;
   take();
 }
@@ -272,6 +283,27 @@ Status View::fault(RowView &v, u32 number) {
   VX_TRY(self->t_.cache().fault(self->t_, number));
   self->take();
   return {};
+}
+
+Status View::fetch(RowView &v, const u32 *slots, const void **rows, u32 *aux, u32 n) {
+  auto *self = static_cast<View *>(v.ctx);
+  Table &t = self->t_;
+  for (u32 i = 0; i < n && !t.sparse(); i++)
+    if (!rows[i]) VX_TRY(v.fault_each(slots + i, rows + i, aux + i, 1));
+  for (u32 i = 0; i < n; i++)
+    if (!rows[i] && !v.peek(slots[i]) && t.worth_chunk(slots[i])) VX_TRY(v.fault_each(slots + i, rows + i, aux + i, 1));
+  bool absent = false;
+  for (u32 i = 0; i < n; i++) {
+    if (rows[i]) continue;
+    const u8 *p = v.peek(slots[i]);
+    absent = absent || !p;
+    rows[i] = p;
+    if (p) aux[i] = v.aux(p, slots[i]);
+  }
+  if (!absent) return {};
+  if (!self->fetch_) self->fetch_ = VX_TRY(Box<RowFetch>::make(t));
+  VX_TRY(self->fetch_->run(slots, rows, aux, n));
+  return v.fault_each(slots, rows, aux, n);
 }
 
 void View::pause(RowView &v) {

@@ -8,6 +8,7 @@
 #include "../simd/simd.h"
 #include "chunk_cache.h"
 #include "keys.h"
+#include "row_fetch.h"
 
 namespace vexfs::vector {
 
@@ -54,6 +55,14 @@ class Table : Pinned {
   // Are all of the chunk's rows dead (so that nothing is left to scan, and its data may be gone)?
   bool chunk_all_dead(u32 number) const;
   bool chunk_any_dead(u32 number) const;
+
+  // Is memory so short that single rows had better be read without their chunks?
+  bool sparse() const { return compact() || cache_.tight(usize{chunk_rows()} * (stride_ + sizeof(RowMeta))); }
+  // Rows are not kept in memory, but for those of the last chunk, and those that no commit has written.
+  bool compact() const { return compact_.load(std::memory_order_relaxed); }
+  void set_compact(bool on) { compact_.store(on, std::memory_order_relaxed); }
+  // Should this one not: is so much read of its chunk, row by row, that it had better be in memory?
+  bool worth_chunk(u32 slot);
 
   // Where a chunk's data lies. noent: nowhere, all of its rows are dead. corrupt, io.
   Status read_pieces(u32 number, disk::ChunkItem *out);
@@ -107,6 +116,7 @@ class Table : Pinned {
   std::atomic<ChunkMap *> map_{nullptr};
   std::atomic<u32> slots_{0}, live_{0};
   std::atomic<u64> disk_blocks_{0};
+  std::atomic<bool> compact_{false};
   u8 *bounce_ = nullptr;
   Chunk *room_[2] = {};  // pinned chunks of the rows being appended
   u32 rooms_ = 0;
@@ -134,11 +144,13 @@ class View : Pinned {
 
  private:
   static Status fault(RowView &v, u32 number);
+  static Status fetch(RowView &v, const u32 *slots, const void **rows, u32 *aux, u32 n);
   static void pause(RowView &v);
   void take();
   Table &t_;
   RowView view_;
   View *linked_ = nullptr;
+  Box<RowFetch> fetch_;  // from the first use on
   int token_;
   u32 slots_;
 };

@@ -40,6 +40,10 @@ done
 mount_fs "$DEV3" "$MNT3" node_cache=8M,vector_cache=32M,vector_threads=2
 grep -q "$MNT3 vexfs .*node_cache=8192K,vector_cache=32768K,vector_threads=2" /proc/mounts ||
 	die "options: $(grep "$MNT3" /proc/mounts)"
+mount -o remount,vector_cache=16M "$MNT3" || die "vector_cache cannot be changed"
+grep -q "$MNT3 vexfs .*vector_cache=16384K" /proc/mounts || die "options: $(grep "$MNT3" /proc/mounts)"
+grep -q "^vector_limit_bytes 16777216$" /sys/fs/vexfs/*/cache || die "the limit did not change"
+expect_fail mount -o remount,node_cache=16M "$MNT3"
 
 umount_fs "$MNT3"
 mount_fs "$DEV3" "$MNT3" node_cache=8388609
