@@ -64,7 +64,7 @@ int vx_snapshot_next(struct vx_fs *of, vx_u64 *id, char name[64]);
 int vx_snapshot_mount(struct vx_fs *of, vx_u64 id, const struct vx_mount_opts *o, struct vx_fs **out);
 int vx_fs_set_read_only(struct vx_fs *fs, vx_bool ro);
 void vx_fs_set_vector_cache(struct vx_fs *fs, vx_u64 bytes); /* vx_mount_opts.vector_cache_bytes, changed */
-void vx_fs_set_data_sums(struct vx_fs *fs, vx_bool on); /* vx_mount_opts.no_data_sums, changed */
+void vx_fs_set_data_sums(struct vx_fs *fs, vx_bool on);      /* vx_mount_opts.no_data_sums, changed */
 void vx_fs_info(struct vx_fs *fs, struct vx_fs_info *out);
 void vx_fs_abort(struct vx_fs *fs, int err); /* forced shutdown: nothing more reaches the disk */
 /* Memory: objects that could be given back, and giving them back (the kernel's shrinker). kind 0: nodes, 1: vectors. */

@@ -92,7 +92,7 @@ TEST(VectorAbi, CreateRefusesNonsense) {
   EXPECT_EQ(attempt([](auto &c) { c.m = 129; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.ef_construction = VEXFS_EF_MAX + 1; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.ef_search = VEXFS_EF_MAX + 1; }), -EINVAL);
-  EXPECT_EQ(attempt([](auto &c) { c.flags = 1; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &c) { c.flags = 4; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.id = 1; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.reserved0 = 1; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.reserved[5] = 1; }), -EINVAL);
