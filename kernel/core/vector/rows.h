@@ -96,10 +96,12 @@ struct RowView {
  private:
   Result<const u8 *> fault_in(u32 slot) {
     if (!fault) return Errno::noent;
-    VX_TRY(fault(*this, slot >> shift));
-    const u8 *p = peek(slot);
-    if (!p) return Errno::noent;
-    return p;
+    // When memory is short a chunk may be taken away again before it is looked at: then it is still near, and comes back.
+    // (That it does not exist is what fault says.)
+    for (;;) {
+      VX_TRY(fault(*this, slot >> shift));
+      if (const u8 *p = peek(slot)) return p;
+    }
   }
 };
 
