@@ -118,9 +118,13 @@ class IndexCrash : public testing::TestWithParam<uint16_t> {
   std::vector<Item> before_;
   size_t images_ = 0, old_ = 0, leftovers_ = 0;
 };
-INSTANTIATE_TEST_SUITE_P(Kinds, IndexCrash, testing::Values(VEXFS_INDEX_HNSW, VEXFS_INDEX_IVF_FLAT, VEXFS_INDEX_LSH),
+INSTANTIATE_TEST_SUITE_P(Kinds, IndexCrash,
+                         testing::Values(VEXFS_INDEX_HNSW, VEXFS_INDEX_IVF_FLAT, VEXFS_INDEX_LSH, VEXFS_INDEX_DISKANN),
                          [](const auto &i) {
-                           return i.param == VEXFS_INDEX_HNSW ? "Hnsw" : i.param == VEXFS_INDEX_LSH ? "Lsh" : "IvfFlat";
+                           return i.param == VEXFS_INDEX_HNSW      ? "Hnsw"
+                                  : i.param == VEXFS_INDEX_LSH     ? "Lsh"
+                                  : i.param == VEXFS_INDEX_DISKANN ? "DiskAnn"
+                                                                   : "IvfFlat";
                          });
 
 TEST_P(IndexCrash, ACutCheckpointOfWhatChangedLosesNothing) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../../bench/common/memory_rows.h"
+#include "../../kernel/core/vector/diskann_format.h"
 #include "../../kernel/core/vector/index_kinds.h"
 #include "../../lib/host.h"
 
@@ -55,7 +56,7 @@ struct World {
     for (u32 i = 7; i < rows_count; i += 50) rows.kill(i);
     for (u32 codes = 1; codes <= 3; codes++)
       add({.kind = IndexKind::hnsw, .m = 8, .ef_construction = 40, .codes = codes});
-    for (IndexKind k : {IndexKind::ivf_flat, IndexKind::ivf_pq, IndexKind::lsh}) add({.kind = k});
+    for (IndexKind k : {IndexKind::ivf_flat, IndexKind::ivf_pq, IndexKind::lsh, IndexKind::diskann}) add({.kind = k});
   }
   static simd::Space make_space() {
     simd::init();
@@ -75,16 +76,16 @@ struct World {
       if (!view.dead(i)) must(index->insert(view, i, scratch).ok(), "inserting");
     auto c = std::make_unique<Case>();
     c->params = p;
-    c->checkpoint = store(*index.get(), rows_count);
+    c->checkpoint = store(*index.get(), rows_count, view);
     cases.push_back(std::move(c));
   }
-  static Stored store(Index &index, u32 covered) {
+  static Stored store(Index &index, u32 covered, RowView rows) {
     Stored s;
     s.header.resize(index.header_bytes());
     must(index.save_header(covered, s.header).ok(), "saving a header");
     for (u32 b = 0; b < index.blob_count(covered); b++) {
       s.blobs.emplace_back(index.blob_bytes(b));
-      must(index.save_blob(b, covered, s.blobs.back()).ok(), "saving a blob");
+      must(index.save_blob(b, covered, s.blobs.back(), rows).ok(), "saving a blob");
     }
     return s;
   }
@@ -119,6 +120,19 @@ void change(Stored &s, const u8 *p) {
     default:  // a slot that there is
       into[at / 4 * 4] = p[7];
       if (at / 4 * 4 + 3 < into.size()) memset(into.data() + at / 4 * 4 + 1, 0, 3);
+  }
+}
+
+// A graph on disk has checksums of its own.
+void mend_units(Stored &s, u64 seed) {
+  for (size_t b = 0; b < s.blobs.size(); b++) {
+    Bytes8 &blob = s.blobs[b];
+    if (blob.size() % disk_unit_bytes) continue;
+    for (size_t at = 0; at < blob.size(); at += disk_unit_bytes) {
+      le32 crc;
+      crc = disk_unit_crc(seed, blob.data() + at);
+      memcpy(blob.data() + at, &crc, sizeof crc);
+    }
   }
 }
 
@@ -187,6 +201,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   const Case &c = *world().cases[data[0] % world().cases.size()];
   Stored s = c.checkpoint;
   for (size_t at = 1; at + 8 <= size && at < 1 + 8 * 64; at += 8) change(s, data + at);
+  if (c.params.kind == IndexKind::diskann && data[0] < 128) mend_units(s, c.params.seed);
   try_index(c, s);
   return 0;
 }

@@ -110,13 +110,13 @@ struct Checkpoint {
   u32 reads = 0;
   bool fail = false;
 
-  void save(Index &index, u32 covered) {
+  void save(Index &index, u32 covered, RowView rows = {}) {
     header.resize(index.header_bytes());
     ASSERT_TRUE(index.save_header(covered, header).ok());
     blobs.resize(index.blob_count(covered));
     for (u32 b = 0; b < blobs.size(); b++) {
       blobs[b].resize(index.blob_bytes(b));
-      ASSERT_TRUE(index.save_blob(b, covered, blobs[b]).ok());
+      ASSERT_TRUE(index.save_blob(b, covered, blobs[b], rows).ok());
     }
   }
   BlobSource source() {

@@ -113,7 +113,7 @@ void print_small(Printer &out, VectorItem type, Bytes item) {
 }  // namespace vector_items_impl
 
 const char *index_kind_name(u8 kind) {
-  static const char *const names[] = {"?", "flat", "hnsw", "lsh", "ivf-pq", "?", "ivf-flat"};
+  static const char *const names[] = {"?", "flat", "hnsw", "lsh", "ivf-pq", "diskann", "ivf-flat"};
   return names[kind <= 6 ? kind : 0];
 }
 

@@ -113,7 +113,7 @@ class Hnsw final : public Index {
   u32 blob_count(u32 covered) const override;
   usize blob_bytes(u32 blob) const override;
   Status save_header(u32 covered, MutBytes out) const override;
-  Status save_blob(u32 blob, u32 covered, MutBytes out) override;
+  Status save_blob(u32 blob, u32 covered, MutBytes out, RowView &rows) override;
   bool blob_dirty(u32 blob) const override;
 
   Status verify(VerifyReport *out, Scratch &scratch) override;

@@ -200,7 +200,7 @@ Status Hnsw::save_codes(u32 segment, MutBytes out) {
   return {};
 }
 
-Status Hnsw::save_blob(u32 blob, u32 covered, MutBytes out) {
+Status Hnsw::save_blob(u32 blob, u32 covered, MutBytes out, RowView &) {
   if (blob >= blob_count(covered) || out.size() != blob_bytes(blob)) return Errno::inval;
   const Part part = part_of(blob);
   switch (part.what) {

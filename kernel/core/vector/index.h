@@ -15,7 +15,7 @@
 
 namespace vexfs::vector {
 
-enum class IndexKind : u8 { flat = 1, hnsw = 2, lsh = 3, ivf_pq = 4, ivf_flat = 6 };  // as enum vexfs_index_kind
+enum class IndexKind : u8 { flat = 1, hnsw = 2, lsh = 3, ivf_pq = 4, diskann = 5, ivf_flat = 6 };  // as enum vexfs_index_kind
 
 struct Hit {
   u32 key;  // simd key of the distance
@@ -34,6 +34,8 @@ struct SearchParams {
   // Null, or: has the caller been killed? Asked between batches. true -> Errno::intr.
   bool (*interrupted)(void *ctx) = nullptr;
 };
+
+struct BlobSource;
 
 struct SearchStats {
   u64 distances = 0;       // distance evaluations
@@ -110,9 +112,14 @@ class Index : Pinned {
   virtual u32 blob_count(u32 covered) const = 0;
   virtual usize blob_bytes(u32 blob) const = 0;
   virtual Status save_header(u32 covered, MutBytes out) const = 0;
-  virtual Status save_blob(u32 blob, u32 covered, MutBytes out) = 0;
+  // rows: for an index that keeps them beside its lists.
+  virtual Status save_blob(u32 blob, u32 covered, MutBytes out, RowView &rows) = 0;
   // Has the blob changed since save_blob last wrote it (so that a checkpoint need not write it again)?
   virtual bool blob_dirty(u32 blob) const = 0;
+  // A checkpoint of so many slots is complete, and can be read from there: what was kept for it may go.
+  virtual void saved(u32 /*covered*/, const BlobSource & /*blobs*/) {}
+  // Is so much kept for the next checkpoint that there should be one?
+  virtual bool wants_saving() const { return false; }
 
   virtual Status verify(VerifyReport *out, Scratch &scratch) = 0;
   virtual void print(const TextSink &sink) const = 0;
@@ -157,10 +164,19 @@ class IndexPtr {
 // How a loaded index fetches its blobs, at first touch. `read` fills `out` (exactly blob_bytes) with what save_blob
 // wrote, checksum verified by the owner; may sleep. Any error marks the blob bad: the calls that need it get the
 // error, and the owner drops the index.
+struct BlobPart {
+  u32 blob;
+  u32 at;  // multiples of 4096, as is the length
+  MutBytes out;
+};
 struct BlobSource {
   void *ctx = nullptr;
   Status (*read)(void *ctx, u32 blob, MutBytes out) = nullptr;
+  // Null, or: reads parts of blobs, all at once, as they are on the device: nothing but the index itself can tell whether
+  // they are good. May give what has just been replaced, or anything, while a checkpoint is written: ask again.
+  Status (*read_parts)(void *ctx, const BlobPart *parts, u32 n) = nullptr;
 };
+constexpr u32 blob_parts_max = 8;  // read at once
 
 struct HnswParams {
   u32 m = 16;                 // links per node and upper level, 2..128; level 0 has 2m

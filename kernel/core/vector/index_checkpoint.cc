@@ -68,9 +68,7 @@ Result<LiveIndex *> IndexKeeper::open_checkpoint() {
   l->table = &table_;
   l->generation.store(head.generation, std::memory_order_relaxed);
   l->stored_as = head.generation;
-  BlobSource source;
-  source.ctx = l;
-  source.read = read_blob;
+  const BlobSource source{.ctx = l, .read = read_blob, .read_parts = read_parts};
   Result<IndexPtr> index = index_open(kind, table_.space(), own, source);
   if (!index.ok()) {
     l->~LiveIndex();
@@ -135,11 +133,33 @@ Status IndexKeeper::read_blob(void *ctx, u32 blob, MutBytes out) {
   return s;
 }
 
+Status IndexKeeper::read_parts(void *ctx, const BlobPart *parts, u32 n) {
+  auto *l = static_cast<LiveIndex *>(ctx);
+  const store::Volume &v = l->table->volume();
+  vx_io io[blob_parts_max];
+  VX_ASSERT(n <= blob_parts_max);
+  for (u32 i = 0; i < n; i++) {
+    disk::BlobItem item;
+    auto r = index_checkpoint_impl::find_blob(v.tree(store::TreeId::collections), l->table->cid(), parts[i].blob,
+                                              l->generation.load(std::memory_order_acquire), &item);
+    if (!r.ok()) return r.error();
+    if (disk::verify_blob({bytes_of(item).data(), r->len}, limits_of(v))) return Errno::corrupt;
+    if (u64{parts[i].at} + parts[i].out.size() > align_up<u32>(item.bytes, v.block_size())) return Errno::corrupt;
+    io[i] = {.off = (item.start << v.block_shift()) + parts[i].at,
+             .len = parts[i].out.size(),
+             .buf = parts[i].out.data(),
+             .err = 0,
+             .flags = VX_IO_READ};
+  }
+  return vx_bdev_submit(v.device(), io, n) == 0 ? Status() : Status(Errno::io);
+}
+
 // ------------------------------------------------------------------------------------------------------------ writing
 bool IndexKeeper::checkpoint_due() {
   Guard g(lock_);
   if (!live_) return false;
   u32 have = covered_.load(std::memory_order_relaxed), upto = live_->upto.load(std::memory_order_relaxed);
+  if (live_->index->wants_saving()) return true;
   return upto > have && upto - have >= max_of<u32>(16384, have / 4);
 }
 
@@ -157,7 +177,11 @@ Status IndexKeeper::save_blob(LiveIndex &l, u32 blob, u32 covered, SavedBlobs &o
   if (n == 0 || n > disk::kIndexBlobMax) return Errno::fbig;
   auto *buf = static_cast<u8 *>(vx_alloc_large(padded, VX_ALLOC_ZERO));
   if (!buf) return Errno::nomem;
-  Status s = l.index->save_blob(blob, covered, {buf, n});
+  Status s;
+  {
+    View view(table_);
+    s = l.index->save_blob(blob, covered, {buf, n}, view.rows());
+  }
   if (s.ok()) {
     Result<store::Extent> e = volume_.alloc(out.goal, padded / bs, padded / bs, false);
     s = e.ok() ? volume_.write_blocks(e->start, {buf, padded}) : Status(e.error());
@@ -287,6 +311,8 @@ Status IndexKeeper::save(LiveIndex &l, u32 covered) {
   l.generation.store(generation, std::memory_order_release);
   covered_.store(covered, std::memory_order_relaxed);
   checkpoint_bytes_.store(bytes, std::memory_order_relaxed);
+  l.index->saved(covered, BlobSource{.ctx = &l, .read = read_blob, .read_parts = read_parts});
+  account(l);
   return purge_blobs(generation, nblobs);
 }
 
