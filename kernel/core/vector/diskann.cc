@@ -117,6 +117,7 @@ Status DiskAnn::learn(RowView &rows, u32 slots, Scratch &scratch, bool (*interru
 
 Status DiskAnn::begin() {
   if (!nodes_kept_.made()) VX_TRY(nodes_kept_.make(shape_));
+  if (stored(0)) make_cache();
   return codes_.set_centre(model()).ok() ? Status() : Status(Errno::corrupt);
 }
 

@@ -12,6 +12,7 @@
 #pragma once
 #include "../simd/codes.h"
 #include "beam.h"
+#include "diskann_cache.h"
 #include "diskann_nodes.h"
 #include "learnt_index.h"
 #include "visited.h"
@@ -33,7 +34,9 @@ class DiskAnn final : public LearntIndex {
   bool wants_saving() const override;
   Status verify(VerifyReport *out, Scratch &scratch) override;
   void print(const TextSink &sink) const override;
-  usize memory_bytes() const override { return LearntIndex::memory_bytes() + nodes_kept_.memory_bytes(); }
+  usize memory_bytes() const override {
+    return LearntIndex::memory_bytes() + nodes_kept_.memory_bytes() + cache_.memory_bytes();
+  }
   IndexCounts counts() const override;
   void destroy() override;
 
@@ -50,6 +53,9 @@ class DiskAnn final : public LearntIndex {
   // stored. io, corrupt, nomem.
   Status fetch(const u32 *slots, u32 n, u8 *buf, const u8 **records);
   Status fetch_parts(const BlobPart *parts, u32 n);
+  u32 first_unit(u32 slot) const { return (slot >> shape_.shift) * shape_.blob_units() + shape_.unit_of(slot); }
+  void make_cache();
+  bool units_good(u32 slot, const u8 *units) const;
   const u8 *open_record(u32 slot, u8 *units) const;
   Status read_stored_blob(u32 number, Vec<u8> &buf);
   Result<const u8 *> stored_record(u32 slot, Vec<u8> &blob);
@@ -91,6 +97,7 @@ class DiskAnn final : public LearntIndex {
   simd::CodeSpace codes_;
   DiskShape shape_;
   DiskNodes nodes_kept_;
+  DiskCache cache_;
   std::atomic<u32> stored_{0};          // slots that the checkpoint on disk covers
   std::atomic<u32> entry_{slot_none};   // the first node there was
   std::atomic<u32> middle_{slot_none};  // a row near the centre: where walks begin as soon as it is in the graph

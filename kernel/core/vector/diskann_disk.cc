@@ -12,6 +12,10 @@ constexpr u32 tries = 4;  // of a read that gives what a checkpoint has just rep
 // Kept for the next checkpoint, beside an eighth of the rows.
 constexpr usize kept_min = usize{64} << 20;
 constexpr u32 kept_share = 8;
+// Of rows for which there is a byte of units in the cache.
+constexpr u32 cache_share = 32;
+constexpr usize cache_min = usize{512} << 10, cache_max = usize{64} << 20;
+constexpr u32 cached_node_max = 16384;  // bytes: copied under a spin lock
 
 bool unit_good(u64 seed, u32 number, const u8 *unit) {
   DiskUnitHeader h;
@@ -46,11 +50,15 @@ u32 DiskAnn::list_of(const u8 *record, u32 *out) const {
   return kept;
 }
 
-// The record of a slot among its units, which are put together if they are several. Null: a unit is not good.
-const u8 *DiskAnn::open_record(u32 slot, u8 *units) const {
-  const u32 first = (slot >> shape_.shift) * shape_.blob_units() + shape_.unit_of(slot);
+bool DiskAnn::units_good(u32 slot, const u8 *units) const {
   for (u32 u = 0; u < shape_.units_of_node; u++)
-    if (!diskann_disk_impl::unit_good(params_.seed, first + u, units + usize{u} * disk_unit_bytes)) return nullptr;
+    if (!diskann_disk_impl::unit_good(params_.seed, first_unit(slot) + u, units + usize{u} * disk_unit_bytes))
+      return false;
+  return true;
+}
+
+// The record of a slot among its units, which are good, and are put together if they are several.
+const u8 *DiskAnn::open_record(u32 slot, u8 *units) const {
   for (u32 u = 1; u < shape_.units_of_node; u++)
     memmove(units + sizeof(DiskUnitHeader) + usize{u} * disk_unit_payload,
             units + sizeof(DiskUnitHeader) + usize{u} * disk_unit_bytes, disk_unit_payload);
@@ -69,13 +77,30 @@ Status DiskAnn::fetch_parts(const BlobPart *parts, u32 n) {
   return {};
 }
 
+void DiskAnn::make_cache() {
+  using namespace diskann_disk_impl;
+  const usize rows = usize{stored_.load(std::memory_order_relaxed)} * shape_.row_bytes;
+  if (shape_.node_bytes() <= cached_node_max)
+    cache_.make(min_of(max_of(rows / cache_share, cache_min), cache_max), shape_.node_bytes());
+}
+
 Status DiskAnn::fetch(const u32 *slots, u32 n, u8 *buf, const u8 **records) {
   BlobPart part[blob_parts_max];
   u32 which[blob_parts_max], m = 0;
   const u32 bytes = shape_.node_bytes();
+  const u64 version = cache_.version();
+  const auto found = [&](u32 i, bool fresh) {
+    u8 *units = buf + usize{i} * bytes;
+    if (fresh && !units_good(slots[i], units)) return false;
+    if (fresh) cache_.put(first_unit(slots[i]), units, version);
+    const u8 *record = open_record(slots[i], units);
+    if (reinterpret_cast<const DiskRecordHeader *>(record)->flags & disk_record_there) records[i] = record;
+    return true;
+  };
   for (u32 i = 0; i < n; i++) {
     records[i] = nullptr;
-    if (stored(slots[i])) which[m++] = i;
+    if (!stored(slots[i])) continue;
+    if (!cache_.get(first_unit(slots[i]), buf + usize{i} * bytes) || !found(i, false)) which[m++] = i;
   }
   for (u32 left = diskann_disk_impl::tries; m && left; left--) {
     for (u32 j = 0; j < m; j++) {
@@ -84,19 +109,11 @@ Status DiskAnn::fetch(const u32 *slots, u32 n, u8 *buf, const u8 **records) {
                  MutBytes(buf + usize{which[j]} * bytes, bytes)};
     }
     Status s = fetch_parts(part, m);
-    if (!s.ok() && s.code() != Errno::noent) {
-      if (s.code() == Errno::corrupt) return refuse("diskann: a checkpoint's blob is not what it should be");
-      return s;
-    }
+    if (s.code() == Errno::corrupt) return refuse("diskann: a checkpoint's blob is not what it should be");
+    if (!s.ok() && s.code() != Errno::noent) return s;
     u32 still = 0;
-    for (u32 j = 0; s.ok() && j < m; j++) {
-      const u32 i = which[j];
-      records[i] = open_record(slots[i], buf + usize{i} * bytes);
-      if (!records[i])
-        which[still++] = i;
-      else if (!(reinterpret_cast<const DiskRecordHeader *>(records[i])->flags & disk_record_there))
-        records[i] = nullptr;
-    }
+    for (u32 j = 0; s.ok() && j < m; j++)
+      if (!found(which[j], true)) which[still++] = which[j];
     if (s.ok()) m = still;
   }
   if (m) return refuse("diskann: a unit of the graph is damaged");
@@ -115,8 +132,9 @@ Status DiskAnn::read_stored_blob(u32 number, Vec<u8> &buf) {
 Result<const u8 *> DiskAnn::stored_record(u32 slot, Vec<u8> &blob) {
   const u8 *none = nullptr;
   if (blob.size() == 0 || !stored(slot)) return none;
-  const u8 *record = open_record(slot, blob.data() + usize{shape_.unit_of(slot)} * disk_unit_bytes);
-  if (!record) return refuse("diskann: a unit of the graph is damaged");
+  u8 *units = blob.data() + usize{shape_.unit_of(slot)} * disk_unit_bytes;
+  if (!units_good(slot, units)) return refuse("diskann: a unit of the graph is damaged");
+  const u8 *record = open_record(slot, units);
   return reinterpret_cast<const DiskRecordHeader *>(record)->flags & disk_record_there ? record : none;
 }
 
@@ -215,6 +233,8 @@ void DiskAnn::saved(u32 covered, const BlobSource &blobs) {
     drops_.fetch_add(1, std::memory_order_release);
     gone = nodes_kept_.take_clean();
   }
+  cache_.forget();
+  make_cache();
   vx_epoch_synchronize(&epoch_);
   nodes_kept_.free(gone);
 }
