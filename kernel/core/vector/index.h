@@ -15,7 +15,14 @@
 
 namespace vexfs::vector {
 
-enum class IndexKind : u8 { flat = 1, hnsw = 2, lsh = 3, ivf_pq = 4, diskann = 5, ivf_flat = 6 };  // as enum vexfs_index_kind
+enum class IndexKind : u8 {
+  flat = 1,
+  hnsw = 2,
+  lsh = 3,
+  ivf_pq = 4,
+  diskann = 5,
+  ivf_flat = 6
+};  // as enum vexfs_index_kind
 
 struct Hit {
   u32 key;  // simd key of the distance

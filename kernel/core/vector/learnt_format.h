@@ -38,7 +38,7 @@ struct LearntHeader {
   le16 pq_m;       // IVF-PQ: codes of a vector
   u8 bucket_bits;  // LSH: log2 of the buckets of a table
   u8 reserved0;
-  le32 entry;      // DiskANN: where walks begin, 0xffffffff: the graph is empty
+  le32 entry;  // DiskANN: where walks begin, 0xffffffff: the graph is empty
   le32 reserved1;
   le64 seed;
   le32 ef_construction;  // DiskANN
