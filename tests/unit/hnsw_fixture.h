@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <random>
 #include <set>
 #include <vector>
@@ -123,7 +124,7 @@ struct Checkpoint {
     return {this, [](void *ctx, u32 blob, MutBytes out) -> Status {
               auto *c = static_cast<Checkpoint *>(ctx);
               if (c->fail) return Errno::io;
-              c->reads++;
+              std::atomic_ref<u32>(c->reads).fetch_add(1);
               if (blob >= c->blobs.size() || c->blobs[blob].size() != out.size()) return Errno::corrupt;
               memcpy(out.data(), c->blobs[blob].data(), out.size());
               return {};
