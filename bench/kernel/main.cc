@@ -3,8 +3,8 @@
 // inserted row, one "name value" a line, through the doors that there are: the ioctls of a mount and its io_uring at
 // depths from 1 to 64, or the same core in this process on an image file or a device. The best of the rounds counts.
 //
-// ROWS and EMPTY are collections of the queries' dimension. bench/vm/search runs it on the same index
-// behind both doors, so that the difference is what the kernel costs.
+// ROWS and EMPTY are collections of the queries' dimension. bench/vm/search runs it on the same index behind
+// both doors, so that the difference is what the kernel costs.
 #include <time.h>
 
 #include <CLI/CLI.hpp>
