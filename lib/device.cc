@@ -51,6 +51,9 @@ int vx_bdev_discard(vx_bdev *d, vx_u64 off, vx_u64 len) {
   return d->discard(off, len);
 }
 
+// Nobody here has a flag of his own that says whether it can be written; vx_fs_info() tells.
+void vx_bdev_aborted(vx_bdev *) {}
+
 }  // extern "C"
 
 namespace vexfs::host {

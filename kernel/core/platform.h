@@ -116,6 +116,9 @@ const char *vx_bdev_name(struct vx_bdev *);
 int vx_bdev_submit(struct vx_bdev *, struct vx_io *ios, size_t n);
 int vx_bdev_flush(struct vx_bdev *);
 int vx_bdev_discard(struct vx_bdev *, vx_u64 off, vx_u64 len); /* advisory; -EOPNOTSUPP is fine */
+/* The filesystem on it has given up, and writes nothing from now on. Told once, from any context, between the begin of its
+ * mounting and the end of its unmounting. */
+void vx_bdev_aborted(struct vx_bdev *);
 
 /* ------------------------------------------------------------ time, random */
 vx_u64 vx_clock_mono_ns(void);

@@ -5,6 +5,7 @@
 #include "compat.h"
 #include <linux/fs_parser.h>
 #include <linux/kobject.h>
+#include <linux/ratelimit.h>
 #include <linux/refcount.h>
 #include <linux/workqueue.h>
 
@@ -15,7 +16,13 @@ struct vx_bdev {
 	struct block_device *bdev;
 	char name[32];
 	bool discard; /* mount option: freed blocks are discarded */
+	/* Each mount has its own, as one device that is damaged must not silence what is said of another. */
+	struct ratelimit_state messages;
 };
+
+/* A damaged device can complain about every block: the first lines tell what it is about. */
+#define VEXFS_MESSAGES_INTERVAL (10 * HZ)
+#define VEXFS_MESSAGES_BURST 50
 
 #define VEXFS_SNAPSHOT_NAME_BYTES 64 /* with the NUL */
 

@@ -284,8 +284,7 @@ int __popcountdi2(unsigned long n)
 /* ---------------------------------------------------------------- messages */
 void vx_log(struct vx_bdev *dev, int level, const char *line)
 {
-	/* A damaged device can complain about every block: the first lines tell what it is about. */
-	static DEFINE_RATELIMIT_STATE(limit, 10 * HZ, 50);
+	static DEFINE_RATELIMIT_STATE(of_none, VEXFS_MESSAGES_INTERVAL, VEXFS_MESSAGES_BURST);
 	const char *colon = dev ? ": " : "";
 	const char *name = dev ? dev->name : "";
 
@@ -293,7 +292,7 @@ void vx_log(struct vx_bdev *dev, int level, const char *line)
 		pr_debug("vexfs: %s%s%s\n", name, colon, line);
 		return;
 	}
-	if (!__ratelimit(&limit))
+	if (!___ratelimit(dev ? &dev->messages : &of_none, __func__))
 		return;
 	if (level <= VX_LOG_ERR)
 		pr_err("vexfs: %s%s%s\n", name, colon, line);

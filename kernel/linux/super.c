@@ -64,10 +64,11 @@ static void vexfs_free_inode(struct inode *inode)
 
 /* ------------------------------------------------------------------ errors */
 /*
- * The core turns itself read-only when it finds damage or cannot write; the VFS learns of it when the next call fails.
- * Its flag may change only under s_umount, and not while the filesystem is frozen or being frozen: a thaw leaves alone
- * what it takes for a read-only filesystem, so that writers would wait for ever. Callers of vexfs_check() hold all kinds
- * of locks, perhaps this one: it is only tried, and tried again by a worker.
+ * The core turns itself read-only when it finds damage or cannot write; the VFS learns of it when the next call fails, or
+ * by vx_bdev_aborted() if there is none: the thread that commits works for nobody's call. Its flag may change only under
+ * s_umount, and not while the filesystem is frozen or being frozen: a thaw leaves alone what it takes for a read-only
+ * filesystem, so that writers would wait for ever. Callers of vexfs_check() hold all kinds of locks, perhaps this one: it
+ * is only tried, and tried again by a worker.
  */
 static bool vexfs_set_read_only(struct super_block *sb)
 {
@@ -85,6 +86,11 @@ static void vexfs_read_only_work(struct work_struct *work)
 
 	if (!vexfs_set_read_only(sbi->sb))
 		schedule_delayed_work(&sbi->read_only_work, HZ / 10);
+}
+
+void vx_bdev_aborted(struct vx_bdev *dev)
+{
+	schedule_delayed_work(&container_of(dev, struct vexfs_sb, bdev)->read_only_work, 1);
 }
 
 int vexfs_check(struct super_block *sb, int err)
@@ -216,9 +222,9 @@ void vexfs_release(struct vexfs_sb *sbi)
 	if (sbi->verify_wq && !sbi->owner)
 		destroy_workqueue(sbi->verify_wq);
 	vexfs_sysfs_remove(sbi);
-	cancel_delayed_work_sync(&sbi->read_only_work);
 	if (sbi->core)
 		vx_fs_unmount(sbi->core);
+	cancel_delayed_work_sync(&sbi->read_only_work); /* the core may have asked for it until its end */
 }
 
 static void vexfs_put_super(struct super_block *sb)
@@ -329,6 +335,7 @@ struct vexfs_sb *vexfs_new_sb(const struct vexfs_opts *opts)
 	if (!sbi)
 		return NULL;
 	sbi->opts = *opts;
+	ratelimit_state_init(&sbi->bdev.messages, VEXFS_MESSAGES_INTERVAL, VEXFS_MESSAGES_BURST);
 	INIT_LIST_HEAD(&sbi->mounts);
 	INIT_DELAYED_WORK(&sbi->read_only_work, vexfs_read_only_work);
 	return sbi;

@@ -567,6 +567,7 @@ void State::abort(Error why) {
       .str(": read-only now, transaction ")
       .dec(open_txn.load())
       .str(" and later will not reach the disk");
+  vx_bdev_aborted(dev);
   if (opts.on_error == ErrorPolicy::panic) vx_assert_fail("aborted, and errors=panic", "commit.cc", __LINE__);
 }
 

@@ -109,6 +109,14 @@ for how in error error_writes; do
 	healthy
 done
 
+say "while nobody calls"
+new
+touch "$MNT1/later" # the next commit is a thread's
+switch "$(whole error_writes)"
+await "grep -q '$MNT1 vexfs ro' /proc/mounts" || die "still writable: $(grep "$MNT1" /proc/mounts)"
+: >states
+healthy
+
 say "the device loses what it acknowledges, and is switched off"
 new
 : >said
