@@ -20,6 +20,7 @@ struct Batch {
   u32 key[capacity];
   u32 aux[capacity];
   const void *item[capacity];  // rows or codes
+  Entry entry[capacity];       // Walk::offer()'s
 };
 
 // Entry point: slot and level in one word, so that they change together.
@@ -58,12 +59,22 @@ class Walk : Pinned {
 
  private:
   friend class Hnsw;
-  Result<Item> item(u32 slot);
-  Status gather(u32 slot);
+  // These three end the section when they have to sleep, or score outside of one that is held.
+  Result<Item> item(u32 slot, FpuHold *fpu = nullptr);
+  Status gather(u32 slot, FpuHold *fpu = nullptr);
   void gather_item(u32 slot, const Item &item);
-  Status collect(u32 slot, u32 level);
-  void score();
-  Status breathe();
+  Status collect(u32 slot, u32 level, FpuHold &fpu);
+  void score(FpuHold &fpu);
+  void score() {
+    FpuHold fpu;
+    score(fpu);
+  }
+  void offer(Beam &to);
+  Status breathe(FpuHold &fpu);
+  Status breathe() {
+    FpuHold none;
+    return breathe(none);
+  }
   void prefetch_list(u32 slot) const;
   bool wanted(u32 slot);
   void sort_batch();
