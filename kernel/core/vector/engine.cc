@@ -317,7 +317,10 @@ Status Engine::checkpoint(Collection &c) {
 
 // One turn over one collection. True: there is more to do.
 bool Engine::background_round(u32 *cursor) {
-  if (usize want = shrink_wanted_.exchange(0); want != 0) cache_.shrink(want);
+  if (usize want = shrink_wanted_.exchange(0); want != 0) {
+    cache_.shrink(want);
+    for (CollectionRef c = next_open(0); c; c = next_open(c->cid())) c->filters().age();
+  }
   cache_.relax();
   CollectionRef c = next_open(*cursor);
   if (!c) {

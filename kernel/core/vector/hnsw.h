@@ -80,6 +80,13 @@ class Walk : Pinned {
   void sort_batch();
   Status grow_heap(MinHeap &heap);
   Status push_candidates(MinHeap &heap, Beam &found);
+  // ---- among the rows that match (hnsw_matching.cc)
+  bool matches(u32 slot) const;
+  Status gather_matching(u32 slot, u32 *bridges, u32 *n);
+  Status collect_matching(u32 slot);
+  Status expand_matching(u32 slot);
+  Status widen_matching(u32 ef);
+  u32 take_wanted(const Entry *found, u32 n, Entry *into);
 
   Graph &graph_;
   const Measure &measure_;
@@ -174,6 +181,8 @@ class Hnsw final : public Index {
   bool few_dead(const RowView &rows) const;
   Status on_rows(Walk &walk, const simd::Query &q, const Entry **found, u32 *n);
   Status walk_for(Walk &walk, const simd::Query &q, EntryPoint from, u32 ef, const Entry **found, u32 *n);
+  Result<bool> walk_matching(Walk &walk, const simd::Query &q, const Probe &probe, EntryPoint from, u32 ef,
+                             const Entry **found, u32 *n);
   void verify_node(u8 *segment, u32 slot, VerifyReport *out) const;
   Status count_unreachable(EntryPoint e, VerifyReport *out, Scratch &scratch);
   u32 segment_end() const { return graph_.segment_count() << graph_.shape.shift; }

@@ -317,6 +317,7 @@ Status Hnsw::walk_for(Walk &walk, const simd::Query &q, EntryPoint from, u32 ef,
   VX_TRY(measure_.ready(walk.rows_));
   const Probe probe = VX_TRY(measure_.probe(q, walk.scratch_));
   RowView &rows = walk.rows_;
+  if (walk.params->matching && VX_TRY(walk_matching(walk, q, probe, from, ef, found, n))) return {};
   if (!walk.params->accept && (!rows.any_dead || (measure_.coded() && few_dead(rows)))) {
     VX_TRY(walk.begin(probe, from, ef));
     VX_TRY(walk.descend(0));

@@ -29,6 +29,11 @@ struct Hit {
   u32 slot;
 };
 
+// How a walk goes about knowing which rows match (SearchParams::matching). Where at least one row in matching_common does,
+// it is one among all rows, wide enough that as many match as are wanted; else it goes from one that matches to the next.
+// Where fewer than one in matching_rare do, these hang together too loosely for it, and it is of no use to know.
+constexpr u32 matching_common = 4, matching_rare = 24;
+
 // What a caller can ask of a search beyond the query.
 struct SearchParams {
   u32 k = 10;             // hits wanted, >= 1
@@ -38,6 +43,11 @@ struct SearchParams {
   // Null, or: may this live row be returned? Filters, visibility, permission. Called only for rows near enough to
   // enter the result, nearest of a batch first; may sleep. Rows refused are still walked through.
   bool (*accept)(void *ctx, u32 slot) = nullptr;
+  // Null, or: a bit per slot below matching_end, set for all rows that accept() may let pass, and matching_count of them,
+  // about. An index may leave the others out without asking, or look at them as without.
+  const u64 *matching = nullptr;
+  u32 matching_end = 0;
+  u64 matching_count = 0;
   // Null, or: has the caller been killed? Asked between batches. true -> Errno::intr.
   bool (*interrupted)(void *ctx) = nullptr;
 };

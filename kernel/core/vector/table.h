@@ -54,6 +54,8 @@ class Table : Pinned {
   // Are all of the chunk's rows dead (so that nothing is left to scan, and its data may be gone)?
   bool chunk_all_dead(u32 number) const;
   bool chunk_any_dead(u32 number) const;
+  // The bitmap of the chunk's dead rows; null: none is.
+  const std::atomic<u64> *dead_bits(u32 number) const;
 
   // Where a chunk's data lies. noent: nowhere, all of its rows are dead. corrupt, io.
   Status read_pieces(u32 number, disk::ChunkItem *out);
