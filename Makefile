@@ -24,7 +24,7 @@ build = mkdir -p $(1) && { cmake -G Ninja -S . -B $(1) $(2) >$(1)/configure.log 
 # Sanitizers slow down by far more than -O2 would win back, and twice the tests are to be compiled.
 SANITIZED := -DVEXFS_BENCH=OFF -DVEXFS_TOOLS=OFF '-DCMAKE_CXX_FLAGS_RELWITHDEBINFO=-O1 -g1'
 
-.PHONY: all help deps userspace module vm-modules test demo bench bench-full bench-peers bench-metadata bench-durability install clean distclean format check-format tidy fuzz crash crash-vm corrupt arch
+.PHONY: all help deps userspace module vm-modules test demo bench bench-full bench-peers bench-metadata bench-kernel bench-durability install clean distclean format check-format tidy fuzz crash crash-vm corrupt arch
 
 all: userspace
 	@if [ -d "$(KDIR)" ]; then $(MAKE) --no-print-directory module; \
@@ -43,6 +43,7 @@ help:
 #help make bench-peers  build faiss and hnswlib for this CPU (Debian's faiss has no SIMD), for the two above
 #help make bench-metadata  what create, stat, rename, unlink cost beside ext4, in instructions, in a virtual machine
 #help make bench-durability  syncs, snapshots, durable inserts beside plain files; file I/O beside ext4, in instructions
+#help make bench-kernel  what the kernel costs a search, beside the same core in a process, in instructions
 #help make module     vexfs.ko for KVER=release (default: running kernel), in build/module-release/
 #help make install    PREFIX=/usr DESTDIR=: tools, man pages, header, vexfs.ko for KVER
 #help make fuzz       libFuzzer on each target for FUZZ_SECONDS=60 (needs clang)
@@ -145,6 +146,10 @@ bench-full:
 	@$(HOST)/bench/ann --json $(BUILD)/bench/ann-full.json --svg $(BUILD)/bench/ann-full.svg $(BENCH_FLAGS) $(SETS)
 	@$(HOST)/bench/micro --json $(BUILD)/bench/micro-full.json
 	@echo "figures and plot: $(BUILD)/bench/"
+
+bench-kernel: userspace
+	@$(MAKE) --no-print-directory module KVER=$$(qemu/prepare --release 6.1)
+	@bench/vm/search
 
 bench-metadata: userspace
 	@$(MAKE) --no-print-directory module KVER=$$(qemu/prepare --release 6.1)

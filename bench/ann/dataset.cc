@@ -68,14 +68,16 @@ double distance_of(Distance kind, const float *a, const float *b, uint32_t dim) 
   return kind == Distance::ip ? -sum(s) : 1 - sum(s) / std::sqrt(sum(aa) * sum(bb));
 }
 
-// Fills truth with the 100 nearest among `rows`, by all processors.
-void compute_truth(Dataset &d, const std::vector<int32_t> &rows) {
+// Fills truth with the 100 nearest among the rows that are each query's, by all processors.
+void compute_truth(Dataset &d, const std::function<std::vector<int32_t>(uint32_t query)> &rows_for) {
   d.truth_k = 100;
   d.truth.assign(size_t{d.queries} * d.truth_k, -1);
   std::atomic<uint32_t> next{0};
   const auto work = [&] {
-    std::vector<std::pair<double, int32_t>> all(rows.size());
+    std::vector<std::pair<double, int32_t>> all;
     for (uint32_t q; (q = next++) < d.queries;) {
+      const std::vector<int32_t> rows = rows_for(q);
+      all.resize(rows.size());
       for (size_t i = 0; i < rows.size(); i++)
         all[i] = {distance_of(d.distance, d.q(q), d.row(static_cast<uint32_t>(rows[i])), d.dim), rows[i]};
       const size_t n = std::min<size_t>(d.truth_k, all.size());
@@ -120,7 +122,7 @@ Dataset load_dataset(const std::string &prefix, Distance distance, uint32_t limi
   read_all(query, d.queries, d.query.data());
   d.integral = base[0]->type() == vecfile::Type::u8;
   if (cut) {
-    compute_truth(d, rows_below(d.count, nullptr));
+    compute_truth(d, [&](uint32_t) { return rows_below(d.count, nullptr); });
     return d;
   }
   const auto gt = std::move(open_all(prefix + "_gt")[0]);
@@ -146,8 +148,15 @@ Dataset part_of(const Dataset &d, uint32_t rows, uint32_t queries, const std::fu
     p.truth_k = d.truth_k;
     p.truth.assign(d.truth.begin(), d.truth.begin() + static_cast<ptrdiff_t>(size_t{p.queries} * d.truth_k));
   } else {
-    compute_truth(p, rows_below(p.count, keep));
+    const std::vector<int32_t> kept = rows_below(p.count, keep);
+    compute_truth(p, [&](uint32_t) { return kept; });
   }
+  return p;
+}
+
+Dataset part_each(const Dataset &d, uint32_t queries, const std::function<bool(uint32_t, uint32_t)> &keep) {
+  Dataset p = part_of(d, d.count, queries, nullptr);
+  compute_truth(p, [&](uint32_t query) { return rows_below(p.count, [&](uint32_t row) { return keep(query, row); }); });
   return p;
 }
 

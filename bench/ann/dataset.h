@@ -35,6 +35,9 @@ Dataset load_dataset(const std::string &prefix, Distance distance, uint32_t limi
 // (null: all of these rows); computed by an exact scan.
 Dataset part_of(const Dataset &d, uint32_t rows, uint32_t queries, const std::function<bool(uint32_t)> &keep);
 
+// All rows and the first `queries` queries, each with the neighbours that are among the rows that `keep` accepts for it.
+Dataset part_each(const Dataset &d, uint32_t queries, const std::function<bool(uint32_t query, uint32_t row)> &keep);
+
 // These rows, in this order, without queries.
 Dataset rows_of(const Dataset &d, const std::vector<uint32_t> &rows);
 

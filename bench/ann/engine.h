@@ -43,9 +43,9 @@ struct Footprint {
   uint64_t disk = 0;    // bytes on the device, 0: it has none
 };
 
-// Rows whose tag is below bound.
+// Rows with from <= tag < bound.
 struct Filter {
-  uint64_t bound = 0;
+  uint64_t from = 0, bound = 0;
   uint32_t matching = 0;      // of the rows built
   std::vector<uint8_t> bits;  // bit i % 8 of byte i / 8: row i matches
   bool has(uint64_t row) const { return row / 8 < bits.size() && (bits[row / 8] >> (row % 8) & 1); }
@@ -72,7 +72,8 @@ class Engine {
   virtual void search(const float *queries, uint32_t nq, uint32_t k, int64_t *out) = 0;
   virtual Footprint footprint() = 0;
 
-  // From here on searches find only rows that match; null: all. False: not to be had. No search is running.
+  // From here on searches find only rows that match; null: all. False: not to be had. No search is running,
+  // and it stays where it is until the next call.
   virtual bool set_filter(const Filter *) { return false; }
   // Does it promise k hits while k rows match?
   virtual bool filter_is_exact() const { return false; }

@@ -186,6 +186,7 @@ void VexfsEngine::search(const float *queries, uint32_t nq, uint32_t k, int64_t 
     if (filter_) {
       vexfs_filter f{};
       f.kind = VEXFS_FILTER_TAG_RANGE;
+      f.a = filter_->from;
       f.b = filter_->bound - 1;
       h.filters = reinterpret_cast<__u64>(&f);
       h.nfilters = 1;

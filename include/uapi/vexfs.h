@@ -59,8 +59,8 @@ enum vexfs_index_kind {
   VEXFS_INDEX_HNSW = 2,    /* graph */
   VEXFS_INDEX_LSH = 3,     /* hash tables of random projections, several buckets of each looked into */
   VEXFS_INDEX_IVF_PQ = 4,  /* lists by centroid, with codes of 4 bits; the best are scored on the rows */
+  VEXFS_INDEX_DISKANN = 5, /* graph on disk beside the rows, codes in memory: for more rows than memory holds */
   VEXFS_INDEX_IVF_FLAT = 6 /* lists by centroid */
-  /* 5 DISKANN is reserved */
 };
 
 /* What an HNSW graph is built and walked on; hits are scored on the rows all the same. */

@@ -16,7 +16,7 @@ namespace vexfs::client {
 // ------------------------------------------------------------------- names
 const char *element_name(uint16_t e);  // "f32"
 const char *metric_name(uint16_t m);   // "l2", "cosine", "ip"
-const char *index_name(uint16_t k);    // "flat", "hnsw", "ivf-flat", "ivf-pq", "lsh"
+const char *index_name(uint16_t k);    // "flat", "diskann", "hnsw", "ivf-flat", "ivf-pq", "lsh"
 // What can be asked for, in words: "l2, cosine or ip".
 std::string element_names();
 std::string metric_names();

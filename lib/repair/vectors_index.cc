@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Repair: index checkpoints. They are derived from the rows: a damaged one is dropped, and made again when it is used.
 #include "../../kernel/core/base/crc.h"
-#include "../../kernel/core/vector/index.h"
+#include "../../kernel/core/vector/index_kinds.h"
 #include "../../kernel/core/vector/scratch.h"
 #include "model.h"
 
@@ -27,7 +27,7 @@ Status read_blob(void *ctx, u32 number, MutBytes out) {
   return {};
 }
 
-// Collects the blobs of the header's generation; false: something about the items is wrong.
+// Collects the blobs that count; false: something about the items is wrong.
 bool collect(const Model &m, u64 cid, const Value &head, Blobs &out) {
   if (disk::verify_index_header(as_bytes(head))) return false;
   const auto h = item_of<disk::IndexHeaderItem>(head);
@@ -36,8 +36,10 @@ bool collect(const Model &m, u64 cid, const Value &head, Blobs &out) {
   for (auto it = items.lower_bound({cid, static_cast<u8>(VectorItem::index_blob), 0});
        it != items.end() && it->first.oid == cid && it->first.type == static_cast<u8>(VectorItem::index_blob); ++it) {
     if (disk::verify_blob(as_bytes(it->second), limits)) return false;
-    if (it->first.off >> 32 != h.generation) continue;
-    if (static_cast<u32>(it->first.off) != out.list.size()) return false;
+    const u32 number = disk::blob_number(it->first.off);
+    if (disk::blob_generation(it->first.off) > h.generation || number >= h.nblobs) continue;
+    if (number + 1 == out.list.size()) out.list.pop_back();  // as it was before
+    if (number != out.list.size()) return false;
     out.list.push_back(item_of<disk::BlobItem>(it->second));
   }
   return h.nblobs == out.list.size();
@@ -48,7 +50,7 @@ bool sound(const Model &m, u64 cid, const disk::ConfigItem &config, u64 slots, c
   if (!collect(m, cid, head, blobs)) return false;
   const auto h = item_of<disk::IndexHeaderItem>(head);
   if (h.covered > slots) return false;
-  if (config.index != static_cast<u8>(vector::IndexKind::hnsw)) return true;
+  if (h.kind != config.index) return true;  // left by an index that was replaced: the next checkpoint frees it
   Result<simd::Space> space = simd::Space::make(static_cast<simd::Element>(config.element),
                                                 static_cast<simd::Metric>(config.metric), config.dim);
   if (!space.ok()) return false;
@@ -56,7 +58,7 @@ bool sound(const Model &m, u64 cid, const disk::ConfigItem &config, u64 slots, c
   source.ctx = &blobs;
   source.read = read_blob;
   const Bytes own = as_bytes(head).subspan(sizeof h);
-  Result<vector::IndexPtr> index = vector::hnsw_open(*space, own, source);
+  Result<vector::IndexPtr> index = vector::index_open(static_cast<vector::IndexKind>(u8{h.kind}), *space, own, source);
   if (!index.ok()) return false;
   vector::Scratch scratch(false, usize{1} << 30);
   vector::VerifyReport report;

@@ -87,6 +87,31 @@ TEST(Flat, MergesWithHitsAlreadyThereAndCanBeInterrupted) {
   EXPECT_TRUE(scan_exact(view, space, &q.q, 1, 5000, 5000, p, scratch, &top, nullptr).ok());
 }
 
+TEST(Beam, TakesABatchAsItTakesOneByOne) {
+  std::mt19937 rng(2);
+  for (u32 cap : {1u, 2u, 7u, 64u, 300u}) {
+    std::vector<Entry> storage(cap), other_storage(cap);
+    Beam beam, one_by_one;
+    beam.reset(storage.data(), cap);
+    one_by_one.reset(other_storage.data(), cap);
+    for (u32 slot = 0; slot < 3000;) {
+      std::vector<Entry> batch;
+      for (u32 n = static_cast<u32>(rng() % 40); n; n--, slot++) {
+        const Entry e = entry_of(static_cast<u32>(rng() % 5000), slot);
+        if (e < beam.limit()) batch.push_back(e);
+        one_by_one.add(e);
+      }
+      if (!batch.empty()) beam.add_below(batch.data(), static_cast<u32>(batch.size()));
+      ASSERT_EQ(beam.size(), one_by_one.size());
+      ASSERT_TRUE(std::equal(beam.entries(), beam.entries() + beam.size(), one_by_one.entries())) << cap;
+      ASSERT_EQ(beam.peek_next(), one_by_one.peek_next());
+      for (u32 take = static_cast<u32>(rng() % 3); take && beam.has_next(); take--) {
+        ASSERT_EQ(beam.take_next(), one_by_one.take_next());
+      }
+    }
+  }
+}
+
 TEST(Beam, KeepsTheNearestAndTakesThemInOrder) {
   std::mt19937 rng(1);
   for (u32 cap : {1u, 2u, 7u, 64u, 300u}) {

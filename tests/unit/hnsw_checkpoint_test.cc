@@ -108,6 +108,7 @@ TEST(HnswCheckpoint, CleanBlobsNeedNotBeWrittenAgain) {
   for (u32 i = 0; i < b.index->blob_count(9001); i++) dirty += b.index->blob_dirty(i);
   EXPECT_GE(dirty, 1u);
   // Only the dirty ones are stored: the result must equal a full save.
+  RowView rows = b.rows.view();
   Checkpoint full, part = c;
   part.blobs.resize(b.index->blob_count(9001));
   part.header.resize(b.index->header_bytes());
@@ -115,7 +116,7 @@ TEST(HnswCheckpoint, CleanBlobsNeedNotBeWrittenAgain) {
   for (u32 i = 0; i < part.blobs.size(); i++) {
     if (!b.index->blob_dirty(i)) continue;
     part.blobs[i].resize(b.index->blob_bytes(i));
-    ASSERT_TRUE(b.index->save_blob(i, 9001, part.blobs[i]).ok());
+    ASSERT_TRUE(b.index->save_blob(i, 9001, part.blobs[i], rows).ok());
   }
   full.save(*b.index.get(), 9001);
   EXPECT_EQ(part.blobs, full.blobs);

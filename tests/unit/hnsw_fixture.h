@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <atomic>
 #include <random>
 #include <set>
 #include <vector>
@@ -110,20 +111,20 @@ struct Checkpoint {
   u32 reads = 0;
   bool fail = false;
 
-  void save(Index &index, u32 covered) {
+  void save(Index &index, u32 covered, RowView rows = {}) {
     header.resize(index.header_bytes());
     ASSERT_TRUE(index.save_header(covered, header).ok());
     blobs.resize(index.blob_count(covered));
     for (u32 b = 0; b < blobs.size(); b++) {
       blobs[b].resize(index.blob_bytes(b));
-      ASSERT_TRUE(index.save_blob(b, covered, blobs[b]).ok());
+      ASSERT_TRUE(index.save_blob(b, covered, blobs[b], rows).ok());
     }
   }
   BlobSource source() {
     return {this, [](void *ctx, u32 blob, MutBytes out) -> Status {
               auto *c = static_cast<Checkpoint *>(ctx);
               if (c->fail) return Errno::io;
-              c->reads++;
+              std::atomic_ref<u32>(c->reads).fetch_add(1);
               if (blob >= c->blobs.size() || c->blobs[blob].size() != out.size()) return Errno::corrupt;
               memcpy(out.data(), c->blobs[blob].data(), out.size());
               return {};

@@ -454,5 +454,61 @@ TEST(Hnsw, RowsThatCannotBeReadLeaveTheGraphSound) {
   EXPECT_EQ(*index->search(again, q.q, ask(10, 40), scratch, hits.data(), nullptr), 10u);
 }
 
+// It is known which rows match: hits are of these alone, as many as there are up to k, and mostly the nearest; at random,
+// and where all that match lie together.
+TEST(HnswMatching, WalksAmongThem) {
+  constexpr u32 n = 6000, dim = 24;
+  struct Bits {
+    std::vector<u64> word;
+    static bool accept(void *ctx, u32 slot) { return static_cast<Bits *>(ctx)->word[slot / 64] >> (slot % 64) & 1; }
+  };
+  for (const HnswParams::Codes codes : {HnswParams::Codes::none, HnswParams::Codes::sq8}) {
+    const simd::Space space = space_of(simd::Element::f32, simd::Metric::l2, dim);
+    Clusters source(dim, 40, 9);
+    MemoryRows rows(space, n);
+    std::vector<std::vector<float>> all;
+    for (u32 i = 0; i < n; i++) all.push_back(source.next());
+    for (const auto &v : all) ASSERT_TRUE(rows.add_f32(v.data()));
+    HnswParams params;
+    params.m = 12;
+    params.ef_construction = 100;
+    params.codes = codes;
+    IndexPtr index = hnsw_create(space, params).take();
+    if (index->must_learn()) {
+      Scratch scratch;
+      RowView view = rows.view();
+      ASSERT_TRUE(index->learn(view, n, scratch, nullptr, nullptr).ok());
+    }
+    insert_range(*index.get(), rows, 0, n);
+    std::mt19937 rng(4);
+    for (const u32 one_in : {1u, 2u, 5u, 10u, 20u, 100u, 2000u, 0u}) {  // 0: a half of space
+      SCOPED_TRACE(one_in);
+      Bits bits{std::vector<u64>(div_up(n, 64u))};
+      u32 count = 0;
+      for (u32 i = 0; i < n; i++) {
+        if (one_in ? rng() % one_in != 0 : all[i][0] < 0) continue;
+        bits.word[i / 64] |= u64{1} << (i % 64);
+        count++;
+      }
+      SearchParams p;
+      p.k = 10;
+      p.ef = 80;
+      p.ctx = &bits;
+      p.accept = Bits::accept;
+      p.matching = bits.word.data();
+      p.matching_end = n;
+      p.matching_count = count;
+      for (int i = 0; i < 40; i++) {
+        PreparedQuery q(space, source.next());
+        const auto hits = search(*index.get(), rows, q.q, p);
+        EXPECT_EQ(hits.size(), min_of(p.k, count));
+        std::set<u32> once;
+        for (const Hit &h : hits) EXPECT_TRUE(Bits::accept(&bits, h.slot) && once.insert(h.slot).second);
+      }
+      EXPECT_GT(recall(*index.get(), rows, source, 100, p), one_in ? 0.93 : 0.85);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace vexfs::vector

@@ -14,7 +14,7 @@ TEST_P(KindCheckpoint, LoadsToTheSameAnswers) {
   for (simd::Metric m : {simd::Metric::l2, simd::Metric::cosine}) {
     KindBuilt b(GetParam(), 9000 / kinds_scale, simd::Element::f32, m);
     Checkpoint c;
-    c.save(*b.index.get(), b.rows.size());
+    c.save(*b.index.get(), b.rows.size(), b.rows.view());
     EXPECT_EQ(*index_covered(GetParam(), c.header), b.rows.size());
     BlobSource src = c.source();
     IndexPtr loaded = index_open(GetParam(), b.space, c.header, src).take();
@@ -31,7 +31,7 @@ TEST_P(KindCheckpoint, LoadsToTheSameAnswers) {
     EXPECT_EQ(r.links, o.links);
     for (u32 i = 0; i < c.blobs.size(); i++) EXPECT_FALSE(loaded->blob_dirty(i));
     Checkpoint again;
-    again.save(*loaded.get(), b.rows.size());
+    again.save(*loaded.get(), b.rows.size(), b.rows.view());
     EXPECT_EQ(c.blobs, again.blobs);
     EXPECT_EQ(c.header, again.header);
   }
@@ -42,7 +42,7 @@ TEST_P(KindCheckpoint, CoversWhatItSaysAndTheRestIsInsertedAgain) {
   KindBuilt b(GetParam(), all);
   for (u32 covered : {0u, 1u, 17u, all / 2, all - 1}) {
     Checkpoint c;
-    c.save(*b.index.get(), covered);
+    c.save(*b.index.get(), covered, b.rows.view());
     BlobSource src = c.source();
     IndexPtr loaded = index_open(GetParam(), b.space, c.header, src).take();
     VerifyReport r = verify(*loaded.get());
@@ -59,21 +59,24 @@ TEST_P(KindCheckpoint, CleanBlobsNeedNotBeWrittenAgain) {
   KindBuilt b(GetParam(), 9000, simd::Element::f32, simd::Metric::l2, 4, 9001);
   Checkpoint c;
   for (u32 i = 0; i < b.index->blob_count(9000); i++) EXPECT_TRUE(b.index->blob_dirty(i)) << i;
-  c.save(*b.index.get(), 9000);
+  c.save(*b.index.get(), 9000, b.rows.view());
   for (u32 i = 0; i < c.blobs.size(); i++) EXPECT_FALSE(b.index->blob_dirty(i)) << i;
   ASSERT_TRUE(b.rows.add_f32(b.source.next().data()));
   insert_range(*b.index.get(), b.rows, 9000, 9001);
   u32 dirty = 0;
   for (u32 i = 0; i < b.index->blob_count(9001); i++) dirty += b.index->blob_dirty(i);
-  EXPECT_EQ(dirty, 1u) << "the one with the new slot";
+  // The one with the new slot; of a graph, those too of which a node has a link to it.
+  EXPECT_EQ(GetParam() == IndexKind::diskann ? min_of(dirty, 3u) : dirty, GetParam() == IndexKind::diskann ? 3u : 1u);
+  RowView rows = b.rows.view();
   Checkpoint full, part = c;
   part.header.resize(b.index->header_bytes());
+  part.blobs.resize(b.index->blob_count(9001));
   ASSERT_TRUE(b.index->save_header(9001, part.header).ok());
   for (u32 i = 0; i < part.blobs.size(); i++)
     if (b.index->blob_dirty(i)) {
-      ASSERT_TRUE(b.index->save_blob(i, 9001, part.blobs[i]).ok());
+      ASSERT_TRUE(b.index->save_blob(i, 9001, part.blobs[i], rows).ok());
     }
-  full.save(*b.index.get(), 9001);
+  full.save(*b.index.get(), 9001, b.rows.view());
   EXPECT_EQ(part.blobs, full.blobs);
   EXPECT_EQ(part.header, full.header);
 }
@@ -81,7 +84,7 @@ TEST_P(KindCheckpoint, CleanBlobsNeedNotBeWrittenAgain) {
 TEST_P(KindCheckpoint, ReadErrorsComeOutAndGoAway) {
   KindBuilt b(GetParam(), 3000);
   Checkpoint c;
-  c.save(*b.index.get(), 3000);
+  c.save(*b.index.get(), 3000, b.rows.view());
   BlobSource src = c.source();
   IndexPtr loaded = index_open(GetParam(), b.space, c.header, src).take();
   c.fail = true;
@@ -99,7 +102,7 @@ TEST_P(KindCheckpoint, ReadErrorsComeOutAndGoAway) {
 TEST_P(KindCheckpoint, AllocationFailuresWhileLoading) {
   KindBuilt b(GetParam(), 1500);
   Checkpoint c;
-  c.save(*b.index.get(), 1500);
+  c.save(*b.index.get(), 1500, b.rows.view());
   const host::AllocStats before = host::alloc_stats();
   u32 failed = 0;
   for (int64_t fail = 0; fail < 4000; fail += 1 + fail / 6) {
@@ -118,7 +121,10 @@ TEST_P(KindCheckpoint, AllocationFailuresWhileLoading) {
     Result<u32> n = loaded->get()->search(view, q, ask(10, 50), scratch, hits.data(), nullptr);
     const bool injected = host::alloc_failed();
     host::fail_alloc_after(-1, false);
-    EXPECT_EQ(n.ok(), !injected);
+    if (GetParam() == IndexKind::diskann)  // goes without a cache of units
+      EXPECT_TRUE(n.ok() || injected);
+    else
+      EXPECT_EQ(n.ok(), !injected);
     failed += !n.ok();
     Result<u32> again = loaded->get()->search(view, q, ask(10, 50), scratch, hits.data(), nullptr);
     EXPECT_TRUE(again.ok() && *again == 10);
@@ -132,7 +138,7 @@ TEST_P(KindCheckpoint, AllocationFailuresWhileLoading) {
 TEST_P(KindCheckpoint, HeadersThatLieAreRefusedOrHarmless) {
   KindBuilt b(GetParam(), 700);
   Checkpoint c;
-  c.save(*b.index.get(), 700);
+  c.save(*b.index.get(), 700, b.rows.view());
   BlobSource src = c.source();
   host::set_log_level(0);
   EXPECT_FALSE(index_open(GetParam(), b.space, Bytes(c.header.data(), 63), src).ok());
@@ -169,7 +175,7 @@ TEST_P(KindCheckpoint, HeadersThatLieAreRefusedOrHarmless) {
 TEST_P(KindCheckpoint, DamagedBlobsNeverLeadAstray) {
   KindBuilt b(GetParam(), 2000);
   Checkpoint good;
-  good.save(*b.index.get(), 2000);
+  good.save(*b.index.get(), 2000, b.rows.view());
   std::mt19937 rng(99);
   host::set_log_level(0);
   u32 refused = 0, rounds = 300 / kinds_scale;
@@ -195,7 +201,13 @@ TEST_P(KindCheckpoint, DamagedBlobsNeverLeadAstray) {
       continue;
     }
     for (u32 i = 0; i < *n; i++) EXPECT_LT(hits[i].slot, 2000u);
-    EXPECT_TRUE(verify(*index.get()).sound());
+    VerifyReport report;
+    if (!index->verify(&report, scratch).ok()) {  // what the search did not need
+      EXPECT_TRUE(index->damaged());
+      refused++;
+      continue;
+    }
+    EXPECT_TRUE(report.sound());
     for (u32 s = 0; s < 2000; s++) {
       if (!index->contains(s)) {
         EXPECT_TRUE(index->insert(view, s, scratch).ok());
@@ -205,7 +217,10 @@ TEST_P(KindCheckpoint, DamagedBlobsNeverLeadAstray) {
   }
   host::set_log_level(VX_LOG_INFO);
   EXPECT_GT(refused, rounds / 20);
-  EXPECT_LT(refused, rounds);
+  // Units have checksums of their own.
+  if (GetParam() != IndexKind::diskann) {
+    EXPECT_LT(refused, rounds);
+  }
 }
 
 }  // namespace

@@ -12,10 +12,13 @@ constexpr u32 kinds_scale = 4;  // sanitizers are slow: fewer rows and rounds
 constexpr u32 kinds_scale = 1;
 #endif
 
-const IndexKind learning_kinds[] = {IndexKind::ivf_flat, IndexKind::ivf_pq, IndexKind::lsh};
+const IndexKind learning_kinds[] = {IndexKind::ivf_flat, IndexKind::ivf_pq, IndexKind::lsh, IndexKind::diskann};
 
 inline std::string kind_text(IndexKind k) {
-  return k == IndexKind::ivf_flat ? "IvfFlat" : k == IndexKind::ivf_pq ? "IvfPq" : "Lsh";
+  return k == IndexKind::ivf_flat ? "IvfFlat"
+         : k == IndexKind::ivf_pq ? "IvfPq"
+         : k == IndexKind::lsh    ? "Lsh"
+                                  : "DiskAnn";
 }
 
 inline SearchParams ask(u32 k, u32 ef) {

@@ -10,14 +10,17 @@ namespace {
 
 constexpr uint32_t dim = 16;
 
-const uint16_t kinds[] = {VEXFS_INDEX_IVF_FLAT, VEXFS_INDEX_IVF_PQ, VEXFS_INDEX_LSH};
+const uint16_t kinds[] = {VEXFS_INDEX_IVF_FLAT, VEXFS_INDEX_IVF_PQ, VEXFS_INDEX_LSH, VEXFS_INDEX_DISKANN};
 
 class KindMount : public testing::TestWithParam<uint16_t> {
  protected:
   void create(Mount &m) { ASSERT_EQ(m.create(m.root(), dim, VEXFS_F32, VEXFS_L2, GetParam()), 0); }
 };
 INSTANTIATE_TEST_SUITE_P(Learning, KindMount, testing::ValuesIn(kinds), [](const auto &i) {
-  return i.param == VEXFS_INDEX_IVF_FLAT ? "IvfFlat" : i.param == VEXFS_INDEX_IVF_PQ ? "IvfPq" : "Lsh";
+  return i.param == VEXFS_INDEX_IVF_FLAT ? "IvfFlat"
+         : i.param == VEXFS_INDEX_IVF_PQ ? "IvfPq"
+         : i.param == VEXFS_INDEX_LSH    ? "Lsh"
+                                         : "DiskAnn";
 });
 
 std::vector<float> clustered(uint32_t n, uint64_t seed) {

@@ -25,7 +25,8 @@ TEST_P(EveryRow, FindsWhatAScanFinds) {
   VerifyReport r = verify(*b.index.get());
   EXPECT_TRUE(r.sound());
   EXPECT_EQ(r.nodes, n);
-  EXPECT_EQ(r.unreachable, 0u);
+  // Under inner product a graph's lists may all turn to longer rows.
+  EXPECT_LE(r.unreachable, kind == IndexKind::diskann && m == simd::Metric::ip ? n / 20 : 0u);
   EXPECT_EQ(b.index->counts().nodes, n);
 }
 INSTANTIATE_TEST_SUITE_P(Learning, EveryRow,
@@ -111,7 +112,7 @@ TEST_P(Kinds, LearnsFirst) {
   EXPECT_EQ(search(*index.get(), rows, q.q, ask(0, 10)).size(), 0u);
   EXPECT_FALSE(index->outgrown(600));
   EXPECT_FALSE(index->outgrown(2399));
-  EXPECT_TRUE(index->outgrown(2400));
+  EXPECT_EQ(index->outgrown(2400), GetParam() != IndexKind::diskann);
 }
 
 TEST_P(Kinds, TooFewLiveRowsTeachNothing) {
@@ -154,13 +155,13 @@ TEST_P(Kinds, ParametersAreTaken) {
   for (u32 i = 0; i < 2000; i++) ASSERT_TRUE(rows.add_f32(source.next().data()));
   IndexParams p{.kind = GetParam(), .lists = 50, .probes = 50, .pq_m = 16, .tables = 3, .bits = 5};
   IndexPtr index = index_create(space, p).take();
-  const bool has_lists = GetParam() != IndexKind::lsh;
+  const bool has_lists = GetParam() == IndexKind::ivf_flat || GetParam() == IndexKind::ivf_pq;
   EXPECT_EQ(index->learn_min(), has_lists ? 1500u : 512u);
   ASSERT_TRUE(learn(*index.get(), rows, 2000).ok());
   insert_range(*index.get(), rows, 0, 2000);
   const double found = recall(*index.get(), rows, source, 20, ask(10, 64));
   EXPECT_GE(found, GetParam() == IndexKind::ivf_flat ? 1.0 : 0.5);  // all lists: exact
-  EXPECT_EQ(index->outgrown(slot_max), !has_lists) << "the number of lists was asked for";
+  EXPECT_EQ(index->outgrown(slot_max), GetParam() == IndexKind::lsh) << "the number of lists was asked for";
   p.lists = 65537;
   EXPECT_EQ(index_create(space, p).code(), Errno::inval);
   p.lists = 0;

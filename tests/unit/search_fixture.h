@@ -42,6 +42,7 @@ struct Reply {
 class SearchTest : public ::testing::Test {
  protected:
   static constexpr uint32_t dim = 8;
+  explicit SearchTest(const Options &o = {}) : m(o) {}
 
   void make(uint16_t index, uint32_t files = 20) {
     dir = m.mkdir(m.root(), "c");

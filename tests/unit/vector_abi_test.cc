@@ -78,7 +78,6 @@ TEST(VectorAbi, CreateRefusesNonsense) {
   EXPECT_EQ(attempt([](auto &c) { c.element = 0; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.element = 5; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.metric = 4; }), -EINVAL);
-  EXPECT_EQ(attempt([](auto &c) { c.index = 5; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.index = 7; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.index = 256 + VEXFS_INDEX_HNSW; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.lists = VEXFS_IVF_LISTS_MAX + 1; }), -EINVAL);

@@ -97,4 +97,33 @@ class FpuSection : Pinned {
   ~FpuSection() { vx_fpu_end(); }
 };
 
+constexpr usize fpu_weight_max = 128 * 1024;  // bytes of rows read in one section, or what takes as long
+
+// One section over several pieces of work, as beginning and ending one costs as much as scoring a few rows. Bounded: what
+// is put into it is weighed, and it ends before it becomes too long. What is done between the pieces may not sleep, unless
+// leave() is called before.
+class FpuHold : Pinned {
+ public:
+  FpuHold() = default;
+  ~FpuHold() { leave(); }
+  // The work that comes now may use the FPU.
+  void use(usize weight) {
+    if (open_ && weight > fpu_weight_max - weight_) leave();
+    if (!open_) {
+      vx_fpu_begin();
+      open_ = true;
+      weight_ = 0;
+    }
+    weight_ = min_of(fpu_weight_max, weight_ + weight);
+  }
+  void leave() {
+    if (open_) vx_fpu_end();
+    open_ = false;
+  }
+
+ private:
+  bool open_ = false;
+  usize weight_ = 0;
+};
+
 }  // namespace vexfs

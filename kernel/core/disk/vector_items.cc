@@ -114,7 +114,7 @@ void print_small(Printer &out, VectorItem type, Bytes item) {
 }  // namespace vector_items_impl
 
 const char *index_kind_name(u8 kind) {
-  static const char *const names[] = {"?", "flat", "hnsw", "lsh", "ivf-pq", "?", "ivf-flat"};
+  static const char *const names[] = {"?", "flat", "hnsw", "lsh", "ivf-pq", "diskann", "ivf-flat"};
   return names[kind <= 6 ? kind : 0];
 }
 
@@ -190,9 +190,9 @@ const char *verify_chunk(Bytes item, const VectorLimits &limits, u64 chunk_bytes
 const char *verify_index_header(Bytes item) {
   IndexHeaderItem h;
   if (!vector_items_impl::load(item, &h)) return "length";
-  if (h.version != kVectorVersion) return "version";
+  if (h.version != kIndexHeaderVersion) return "version";
   if (!index_kind_known(h.kind) || h.kind == 1) return "kind";
-  if (h.generation == 0 || h.generation > 0xffffffff) return "generation";
+  if (h.generation == 0 || h.generation > kGenerationMax) return "generation";
   if (h.covered > kSlotsMax) return "covered";
   if (h.own_bytes != item.size() - sizeof h) return "own_bytes";
   return nullptr;

@@ -17,7 +17,8 @@
 //   (cid, 5 chunk,        chunk number)              -> ChunkItem: where the rows' data lies
 //   (cid, 6 dead,         chunk number)              -> bitmap of the chunk's slots, bit set: dead. Absent: none is.
 //   (cid, 7 index_header, 0)                         -> IndexHeaderItem, then the index's own header
-//   (cid, 8 index_blob,   generation << 32 | blob)   -> BlobItem; only those of the header's generation count
+//   (cid, 8 index_blob,   blob << 32 | generation)   -> BlobItem. Of a blob, the one of the greatest generation that is not
+//                                                       beyond the header's counts; the others are on their way out.
 //
 // In the `fs` tree, under the inode number of the file that owns rows (so that they are found when the file goes):
 //
@@ -72,7 +73,7 @@ static_assert(sizeof(DirEntryItem) == 8);
 inline constexpr u32 kIvfListsMax = 65536, kProbesMax = 65536, kPqMax = 256, kLshTablesMax = 64, kLshBitsMax = 32;
 inline constexpr u32 kCodesMax = 3;
 inline constexpr u64 kIvfElementsMax = u64{1} << 27;  // lists times dim
-inline constexpr bool index_kind_known(u8 kind) { return (kind >= 1 && kind <= 4) || kind == 6; }
+inline constexpr bool index_kind_known(u8 kind) { return kind >= 1 && kind <= 6; }
 const char *index_kind_name(u8 kind);     // "?": none
 inline constexpr u32 kConfigDropped = 1;  // flags: being freed; nobody may use it
 inline constexpr u32 kConfigCompact = 2;  // rows are not kept in memory
@@ -146,11 +147,18 @@ struct ChunkItem {
 };
 static_assert(sizeof(ChunkPiece) == 12 && sizeof(ChunkItem) == 16 + 12 * kChunkPieces);
 
+// Key of an index_blob.
+inline constexpr u64 blob_off(u32 blob, u64 generation) { return u64{blob} << 32 | generation; }
+inline constexpr u32 blob_number(u64 off) { return static_cast<u32>(off >> 32); }
+inline constexpr u64 blob_generation(u64 off) { return off & 0xffffffff; }
+inline constexpr u64 kGenerationMax = 0xfffffffe;  // so that another one always fits
+
+inline constexpr u32 kIndexHeaderVersion = 2;  // 1: all blobs of a checkpoint were of one generation
 struct IndexHeaderItem {
-  le32 version;  // kVectorVersion
+  le32 version;  // kIndexHeaderVersion
   u8 kind;       // enum vexfs_index_kind
   u8 reserved0[3];
-  le64 generation;  // 1..2^32-1
+  le64 generation;  // 1..kGenerationMax
   le32 covered;     // slots 0..covered-1 are in the index (those that were alive when it was made)
   le32 nblobs;
   le64 bytes;  // blocks of all blobs, in bytes

@@ -60,13 +60,11 @@ void CodeSpace::prepare_code(const void *code, void *buf, CodeQuery *out) const 
   codec::prepare_code(space_, kind_, code, base_, padded_, buf, out);
 }
 
-void CodeSpace::score(const CodeQuery &q, const void *const *codes, u32 n, u32 *keys) const {
+void CodeSpace::score(const CodeQuery &q, const void *const *codes, u32 n, u32 *keys, FpuHold &fpu) const {
   while (n) {
     const u32 part = min_of(n, section_codes_);
-    {
-      FpuSection fpu;
-      score_(q, codes, padded_, part, keys);
-    }
+    fpu.use(part * (bytes_ + scored_weight));
+    score_(q, codes, padded_, part, keys);
     codes += part;
     keys += part;
     n -= part;

@@ -57,7 +57,12 @@ class CodeSpace {
   void prepare_code(const void *code, void *buf, CodeQuery *out) const;
 
   // keys[i] = distance of q to codes[i]. Codes need no alignment beyond 4, and may hold anything.
-  void score(const CodeQuery &q, const void *const *codes, u32 n, u32 *keys) const;
+  void score(const CodeQuery &q, const void *const *codes, u32 n, u32 *keys) const {
+    FpuHold fpu;
+    score(q, codes, n, keys, fpu);
+  }
+  // The same in a section that may be open already, and stays so.
+  void score(const CodeQuery &q, const void *const *codes, u32 n, u32 *keys, FpuHold &fpu) const;
 
  private:
   Space space_;

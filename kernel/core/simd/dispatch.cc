@@ -250,14 +250,12 @@ Status Space::prepare_query(const void *src, Element from, void *buf, Query *out
   return {};
 }
 
-void Space::score(const Query &q, const void *const *rows, const u32 *aux, u32 n, u32 *keys) const {
+void Space::score(const Query &q, const void *const *rows, const u32 *aux, u32 n, u32 *keys, FpuHold &fpu) const {
   const ScoreFn fn = q.wide ? wide_.score : narrow_.score;
   while (n) {
     const u32 part = min_of(n, section_rows_);
-    {
-      FpuSection fpu;
-      fn(q.data, q.aux, rows, aux, dim_, part, keys);
-    }
+    fpu.use(part * (row_bytes_ + scored_weight));
+    fn(q.data, q.aux, rows, aux, dim_, part, keys);
     rows += part;
     keys += part;
     if (has_aux()) aux += part;

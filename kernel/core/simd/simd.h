@@ -16,6 +16,7 @@
 // Queries: f32 queries against f16/bf16 rows stay f32 (rows are widened, nothing of the query is lost). Against int8
 // rows a query is int8 itself: an f32 query is rounded to nearest even and refused when it leaves -128..127.
 #pragma once
+#include "../base/lock.h"
 #include "../base/result.h"
 #include "../platform.h"
 
@@ -27,9 +28,11 @@ enum class Metric : u8 { l2 = 1, cosine = 2, ip = 3 };
 enum class Level : u8 { sse2 = 1, avx2 = 2, avx512 = 3, neon = 4 };
 
 constexpr u32 dim_max = 8192;
-constexpr u32 section_rows = 64;             // rows scored in one FPU section, at most
-constexpr usize section_bytes = 128 * 1024;  // row bytes touched in one section (but never less than 4 rows)
-constexpr usize query_align = 64;            // alignment wanted for query buffers (not required)
+constexpr u32 section_rows = 64;                 // rows scored in one FPU section, at most
+constexpr usize section_bytes = fpu_weight_max;  // row bytes touched in one section (but never less than 4 rows)
+// What a row or code weighs in a section besides its bytes: it lies anywhere, and its caller has to find the next ones.
+constexpr usize scored_weight = 384;
+constexpr usize query_align = 64;  // alignment wanted for query buffers (not required)
 
 constexpr bool valid(Element e) { return e >= Element::f32 && e <= Element::int8; }
 constexpr bool valid(Metric m) { return m >= Metric::l2 && m <= Metric::ip; }
@@ -102,7 +105,12 @@ class Space {
   // ---- scoring
   // keys[i] = distance of q to rows[i]. aux[i]: the rows' aux words; may be null unless has_aux(). Rows may lie
   // anywhere; the following rows are prefetched while one is scored. Rows must be resident (no page faults).
-  void score(const Query &q, const void *const *rows, const u32 *aux, u32 n, u32 *keys) const;
+  void score(const Query &q, const void *const *rows, const u32 *aux, u32 n, u32 *keys) const {
+    FpuHold fpu;
+    score(q, rows, aux, n, keys, fpu);
+  }
+  // The same in a section that may be open already, and stays so.
+  void score(const Query &q, const void *const *rows, const u32 *aux, u32 n, u32 *keys, FpuHold &fpu) const;
   // The same for n rows at base, base + stride, ...
   void scan(const Query &q, const void *base, usize stride, const u32 *aux, u32 n, u32 *keys) const;
   // Several queries over one run of rows, tile by tile so that rows are read from memory once:

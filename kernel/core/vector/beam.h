@@ -29,18 +29,28 @@ class Beam {
 
   void add(Entry e) {
     if (e >= limit()) return;
-    u32 lo = 0;
-    for (u32 len = n_; len > 1;) {  // lower bound without branches: where it goes is a coin's toss each time
-      const u32 half = len / 2;
-      lo += half & -u32{e_[lo + half - 1] < e};
-      len -= half;
-    }
-    lo += n_ && e_[lo] < e;
+    const u32 lo = place(e, n_);
     const u32 tail = (n_ < cap_ ? n_ : cap_ - 1) - lo;
     memmove(e_ + lo + 1, e_ + lo, usize{tail} * sizeof(Entry));
     e_[lo] = e;
     if (n_ < cap_) n_++;
     if (lo < next_) next_ = lo;
+  }
+  // Adds entries below the limit, in any order; works in the array given. What is there moves up once, not once for each.
+  void add_below(Entry *in, u32 m) {
+    if (m == 1) return add(in[0]);
+    sort(in, m);
+    u32 n = n_, end = min_of(cap_, n_ + m);
+    for (u32 beyond = n_ + m - end; beyond; beyond--) in[m - 1] > (n ? e_[n - 1] : 0) ? m-- : n--;
+    n_ = end;
+    while (m) {
+      const Entry e = in[m - 1];
+      const u32 lo = place(e, n);
+      memmove(e_ + lo + m, e_ + lo, usize{n - lo} * sizeof(Entry));
+      e_[lo + m - 1] = e;
+      n = lo;
+      if (--m == 0 && lo < next_) next_ = lo;
+    }
   }
   bool has_next() const { return next_ < n_; }
   // The nearest entry not yet expanded; marks it.
@@ -59,6 +69,24 @@ class Beam {
   }
 
  private:
+  // Where it belongs among the first n: without branches, as that is a coin's toss each time.
+  u32 place(Entry e, u32 n) const {
+    u32 lo = 0;
+    for (u32 len = n; len > 1;) {
+      const u32 half = len / 2;
+      lo += half & -u32{e_[lo + half - 1] < e};
+      len -= half;
+    }
+    return lo + (n && e_[lo] < e);
+  }
+  static void sort(Entry *in, u32 m) {  // few of a batch are below the limit
+    for (u32 i = 1; i < m; i++) {
+      const Entry e = in[i];
+      u32 j = i;
+      for (; j && in[j - 1] > e; j--) in[j] = in[j - 1];
+      in[j] = e;
+    }
+  }
   Entry *e_ = nullptr;
   u32 cap_ = 0;
   u32 n_ = 0;

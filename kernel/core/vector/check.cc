@@ -354,6 +354,7 @@ Status VectorCheck::finish() {
   head_.clear();
   blobs_.clear();
   generation_ = 0;
+  nblobs_ = 0;
   return {};
 }
 

@@ -76,7 +76,8 @@ class VectorCheck : Pinned {
   Vec<u8> chunk_seen_, bitmap_seen_;
   Vec<u8> head_;  // index header item
   Vec<disk::BlobItem> blobs_;
-  u64 generation_ = 0;
+  u64 generation_ = 0;  // of the checkpoint, 0: there is none
+  u32 nblobs_ = 0;
   disk::RowRecord *group_ = nullptr;
 
   // ---- of the inode at hand

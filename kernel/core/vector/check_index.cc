@@ -14,6 +14,7 @@ Status VectorCheck::header(Bytes item) {
   disk::IndexHeaderItem h;
   memcpy(&h, item.data(), sizeof h);
   generation_ = h.generation;
+  nblobs_ = h.nblobs;
   VX_TRY(head_.resize(item.size()));
   memcpy(head_.data(), item.data(), item.size());
   return {};
@@ -29,9 +30,14 @@ Status VectorCheck::blob(u64 off, Bytes item) {
   memcpy(&b, item.data(), sizeof b);
   VX_TRY(c_.claim({b.start, b.blocks}, "index of collection", cid_, off));
   figures_.blobs++;
-  if (off >> 32 != generation_ || dropped_)
-    return {};  // left by a checkpoint that a crash cut short: freed by the next
-  if (static_cast<u32>(off) != blobs_.size()) {
+  const u32 number = disk::blob_number(off);
+  if (disk::blob_generation(off) > generation_ || number >= nblobs_ || dropped_)
+    return {};  // left by a checkpoint that a crash cut short, or by a longer one: freed by the next
+  if (number + 1 == blobs_.size()) {  // the blob as it was before: likewise
+    blobs_.data()[number] = b;
+    return {};
+  }
+  if (number != blobs_.size()) {
     bad().str("collection ").dec(cid_).str(": index blob ").hex(off).str(": expected ").dec(blobs_.size());
     head_.clear();
     return {};

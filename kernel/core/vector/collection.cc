@@ -15,6 +15,7 @@ Collection::Collection(Engine &e, u32 cid, const disk::ConfigItem &config, const
       dir_ino_(config.dir_ino),
       table_(e.volume(), e.cache(), cid, space, config),
       ids_(e.volume(), cid),
+      filters_(e.filter_memory()),
       refs_(e.volume()),
       index_(table_, config),
       groups_(e.volume(), cid, config.rows_per_group),

@@ -6,6 +6,7 @@
 // wait for a commit. Searches take none of these locks.
 #pragma once
 #include "../fs/filesystem.h"
+#include "filter_cache.h"
 #include "id_map.h"
 #include "index_keeper.h"
 #include "owner_refs.h"
@@ -47,6 +48,7 @@ class Collection : Pinned {
   const simd::Space &space() const { return table_.space(); }
   IndexKeeper &index() { return index_; }
   IdMap &ids() { return ids_; }
+  FilterCache &filters() { return filters_; }
   disk::ConfigItem config();
   bool dropped() const { return dropped_.load(std::memory_order_acquire); }
   bool has_owners() const { return owned_.load(std::memory_order_acquire) != 0; }
@@ -96,6 +98,7 @@ class Collection : Pinned {
   u64 dir_ino_;
   Table table_;
   IdMap ids_;
+  FilterCache filters_;
   OwnerRefs refs_;
   IndexKeeper index_;
   std::atomic<bool> dropped_{false};

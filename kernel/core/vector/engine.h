@@ -77,6 +77,7 @@ class Engine : Pinned {
   store::Volume &volume() const { return volume_; }
   ChunkCache &cache() { return cache_; }
   VectorStats &stats() { return stats_; }
+  FilterMemory &filter_memory() { return filter_memory_; }
   Engine *present() const { return present_; }  // EngineOptions::present
 
   // ---- finding collections. noent; io, corrupt, nomem.
@@ -159,6 +160,7 @@ class Engine : Pinned {
   store::Tree &tree_;
   OwnerRefs refs_;
   ChunkCache cache_;
+  FilterMemory filter_memory_{&cache_};
   VectorStats stats_;
   u32 nthreads_;
   store::Participant participant_;

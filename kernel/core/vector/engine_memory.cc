@@ -77,7 +77,10 @@ void Engine::relax_in_background() {
   SharedGuard g(quiet_lock_);
   const bool write = !quiet_ && !volume_.read_only();
   usize want = shrink_wanted_.exchange(0);
-  if (want) want -= min_of(want, cache_.shrink(want));
+  if (want) {
+    for (CollectionRef c = next_open(0); c; c = next_open(c->cid())) c->filters().age();
+    want -= min_of(want, cache_.shrink(want));
+  }
   cache_.relax();
   u64 keep = cache_.indexes_limit();
   if (want) {

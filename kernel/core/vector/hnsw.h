@@ -20,6 +20,7 @@ struct Batch {
   u32 key[capacity];
   u32 aux[capacity];
   const void *item[capacity];  // rows or codes
+  Entry entry[capacity];       // Walk::offer()'s
 };
 
 // Entry point: slot and level in one word, so that they change together.
@@ -58,18 +59,35 @@ class Walk : Pinned {
 
  private:
   friend class Hnsw;
-  Result<Item> item(u32 slot);
-  Status gather(u32 slot);
+  // These three end the section when they have to sleep, or score outside of one that is held.
+  Result<Item> item(u32 slot, FpuHold *fpu = nullptr);
+  Status gather(u32 slot, FpuHold *fpu = nullptr);
   void gather_item(u32 slot, const Item &item);
-  Status collect(u32 slot, u32 level);
+  Status collect(u32 slot, u32 level, FpuHold &fpu);
   Status bring_absent();
-  void score();
-  Status breathe();
+  void score(FpuHold &fpu);
+  void score() {
+    FpuHold fpu;
+    score(fpu);
+  }
+  void offer(Beam &to);
+  Status breathe(FpuHold &fpu);
+  Status breathe() {
+    FpuHold none;
+    return breathe(none);
+  }
   void prefetch_list(u32 slot) const;
   bool wanted(u32 slot);
   void sort_batch();
   Status grow_heap(MinHeap &heap);
   Status push_candidates(MinHeap &heap, Beam &found);
+  // ---- among the rows that match (hnsw_matching.cc)
+  bool matches(u32 slot) const;
+  Status gather_matching(u32 slot, u32 *bridges, u32 *n);
+  Status collect_matching(u32 slot);
+  Status expand_matching(u32 slot);
+  Status widen_matching(u32 ef);
+  u32 take_wanted(const Entry *found, u32 n, Entry *into);
 
   Graph &graph_;
   const Measure &measure_;
@@ -114,7 +132,7 @@ class Hnsw final : public Index {
   u32 blob_count(u32 covered) const override;
   usize blob_bytes(u32 blob) const override;
   Status save_header(u32 covered, MutBytes out) const override;
-  Status save_blob(u32 blob, u32 covered, MutBytes out) override;
+  Status save_blob(u32 blob, u32 covered, MutBytes out, RowView &rows) override;
   bool blob_dirty(u32 blob) const override;
 
   Status verify(VerifyReport *out, Scratch &scratch) override;
@@ -164,6 +182,8 @@ class Hnsw final : public Index {
   bool few_dead(const RowView &rows) const;
   Status on_rows(Walk &walk, const simd::Query &q, const Entry **found, u32 *n);
   Status walk_for(Walk &walk, const simd::Query &q, EntryPoint from, u32 ef, const Entry **found, u32 *n);
+  Result<bool> walk_matching(Walk &walk, const simd::Query &q, const Probe &probe, EntryPoint from, u32 ef,
+                             const Entry **found, u32 *n);
   void verify_node(u8 *segment, u32 slot, VerifyReport *out) const;
   Status count_unreachable(EntryPoint e, VerifyReport *out, Scratch &scratch);
   u32 segment_end() const { return graph_.segment_count() << graph_.shape.shift; }

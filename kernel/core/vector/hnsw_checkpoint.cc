@@ -191,7 +191,7 @@ Status Hnsw::save_codes(u32 segment, MutBytes out) {
   hnsw_checkpoint_impl::put_blob_header(graph_, hnsw_codes_magic, segment, 0, out);
   Result<u8 *> got = graph_.get(segment);
   if (!got.ok()) return got.code() == Errno::noent ? Status() : Status(got.error());
-  graph_.codes_dirty(*got).store(0, std::memory_order_seq_cst);
+  graph_.codes_dirty(*got).exchange(0, std::memory_order_acq_rel);
   // An insert that is writing its code has not returned: what is torn here belongs to no node of this checkpoint.
   for (u32 i = 0; i < graph_.shape.slots(); i++)
     if (graph_.present((segment << graph_.shape.shift) + i))
@@ -200,7 +200,7 @@ Status Hnsw::save_codes(u32 segment, MutBytes out) {
   return {};
 }
 
-Status Hnsw::save_blob(u32 blob, u32 covered, MutBytes out) {
+Status Hnsw::save_blob(u32 blob, u32 covered, MutBytes out, RowView &) {
   if (blob >= blob_count(covered) || out.size() != blob_bytes(blob)) return Errno::inval;
   const Part part = part_of(blob);
   switch (part.what) {
@@ -230,7 +230,7 @@ Status Hnsw::save_lists(u32 blob, u32 covered, MutBytes out) {
   if (!got.ok()) return {};  // no slot of it was ever inserted
 
   u8 *segment = *got;
-  graph_.dirty(segment).store(0, std::memory_order_seq_cst);
+  graph_.dirty(segment).exchange(0, std::memory_order_acq_rel);
   u8 *upper = out.data() + at.upper;
   bool left_out = false;
   for (u32 i = 0; i < s.slots(); i++) {

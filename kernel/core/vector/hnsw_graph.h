@@ -122,9 +122,9 @@ class Graph : Pinned {
   std::atomic<u32> &dirty(u8 *segment) const {
     return *reinterpret_cast<std::atomic<u32> *>(segment + shape.dirty_off());
   }
-  void mark_dirty(u8 *segment) const {
-    if (!dirty(segment).load(std::memory_order_relaxed)) dirty(segment).store(1, std::memory_order_release);
-  }
+  // After the change. Not only if it is clean: the flag could be on its way to being cleared by one who saw the lists as
+  // they were before.
+  void mark_dirty(u8 *segment) const { dirty(segment).store(1, std::memory_order_release); }
 
   // The same of its codes.
   std::atomic<u32> &codes_dirty(u8 *segment) const {

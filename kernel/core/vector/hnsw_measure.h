@@ -47,10 +47,14 @@ class Measure : Pinned {
   Status encode(u8 *segment, u32 slot, const Item &row, Scratch &scratch) const;
 
   void score(const Probe &q, const void *const *items, const u32 *aux, u32 n, u32 *keys) const {
+    FpuHold fpu;
+    score(q, items, aux, n, keys, fpu);
+  }
+  void score(const Probe &q, const void *const *items, const u32 *aux, u32 n, u32 *keys, FpuHold &fpu) const {
     if (coded())
-      codes_.score(q.code, items, n, keys);
+      codes_.score(q.code, items, n, keys, fpu);
     else
-      space_.score(q.row, items, aux, n, keys);
+      space_.score(q.row, items, aux, n, keys, fpu);
   }
 
   // The stored form of the centre.

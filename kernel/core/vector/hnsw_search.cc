@@ -42,16 +42,20 @@ Status Walk::restart(u32 ef) {
 }
 
 // noent: a row that exists no more (its chunk is gone for good).
-Result<Item> Walk::item(u32 slot) {
+Result<Item> Walk::item(u32 slot, FpuHold *fpu) {
   if (measure_.coded()) {
     u8 *segment = graph_.peek(slot >> graph_.shape.shift);
-    if (!segment) [[unlikely]]
+    if (!segment) [[unlikely]] {
+      if (fpu) fpu->leave();
       segment = VX_TRY(graph_.get(slot >> graph_.shape.shift));
+    }
     return Item{graph_.code(segment, slot), 0};
   }
   const u8 *p = rows_.peek(slot);
-  if (!p) [[unlikely]]
+  if (!p) [[unlikely]] {
+    if (fpu) fpu->leave();
     p = VX_TRY(rows_.row(slot));
+  }
   return Item{p, rows_.aux(p, slot)};
 }
 
@@ -64,8 +68,8 @@ void Walk::gather_item(u32 slot, const Item &what) {
 }
 
 // Adds an item to the batch, unless it exists no more.
-Status Walk::gather(u32 slot) {
-  Result<Item> r = item(slot);
+Status Walk::gather(u32 slot, FpuHold *fpu) {
+  Result<Item> r = item(slot, fpu);
   if (!r.ok()) return r.code() == Errno::noent ? Status() : Status(r.error());
   simd::prefetch(r->bytes, measure_.item_bytes(), hnsw_search_impl::item_lines_ahead);
   gather_item(slot, *r);
@@ -73,10 +77,11 @@ Status Walk::gather(u32 slot) {
 }
 
 // Gathers the neighbours of a node that were not seen yet.
-Status Walk::collect(u32 slot, u32 level) {
+Status Walk::collect(u32 slot, u32 level, FpuHold &fpu) {
   batch_->n = 0;
   u8 *segment = graph_.peek(slot >> graph_.shape.shift);
   if (!segment) [[unlikely]] {
+    fpu.leave();
     Result<u8 *> r = graph_.get(slot >> graph_.shape.shift);
     if (!r.ok()) return r.code() == Errno::noent ? Status() : Status(r.error());
     segment = *r;
@@ -84,7 +89,10 @@ Status Walk::collect(u32 slot, u32 level) {
   if (level && !graph_.has_level(segment, slot, level)) return {};
   const Link *list = graph_.list(segment, slot, level);
   const u32 degree = graph_.shape.degree(level);
-  VX_TRY(visited_.reserve(degree));
+  if (!visited_.has_room(degree)) [[unlikely]] {
+    fpu.leave();
+    VX_TRY(visited_.reserve(degree));
+  }
   const u32 lines = min_of((measure_.item_bytes() + 63) / 64, hnsw_search_impl::item_lines_ahead);
   const bool coded = measure_.coded();
   const GraphShape shape = graph_.shape;  // here, where loads of links do not make it be read again
@@ -96,7 +104,7 @@ Status Walk::collect(u32 slot, u32 level) {
     if (!visited_.insert(next)) continue;
     u8 *there = coded ? segments.peek(next >> shape.shift) : nullptr;
     if (!there) {
-      VX_TRY(gather(next));
+      VX_TRY(gather(next, &fpu));
       continue;
     }
     // What most of a search's time is spent in, so without a call.
@@ -108,16 +116,30 @@ Status Walk::collect(u32 slot, u32 level) {
   return {};
 }
 
-void Walk::score() {
+void Walk::score(FpuHold &fpu) {
   Batch &b = *batch_;
-  measure_.score(query_, b.item, b.aux, b.n, b.key);
+  measure_.score(query_, b.item, b.aux, b.n, b.key, fpu);
   stats.distances += b.n;
 }
 
+// The scored batch.
+void Walk::offer(Beam &to) {
+  Batch &b = *batch_;
+  const Entry limit = to.limit();
+  u32 n = 0;
+  for (u32 i = 0; i < b.n; i++) {
+    const Entry e = entry_of(b.key[i], b.slot[i]);
+    b.entry[n] = e;
+    n += e < limit;
+  }
+  if (n) to.add_below(b.entry, n);
+}
+
 // Between batches, when no row pointer is held.
-Status Walk::breathe() {
+Status Walk::breathe(FpuHold &fpu) {
   if (++since_breath_ < hnsw_search_impl::batches_per_breath) return {};
   since_breath_ = 0;
+  fpu.leave();
   if (params && params->interrupted && params->interrupted(params->ctx)) return Errno::intr;
   if (rows_.pause) rows_.pause(rows_);
   vx_yield();
@@ -131,21 +153,22 @@ void Walk::prefetch_list(u32 slot) const {
 }
 
 Status Walk::descend(u32 stop) {
+  FpuHold fpu;
   while (level_ > stop) {
     for (bool moved = true; moved;) {
-      VX_TRY(collect(current_, level_));
+      VX_TRY(collect(current_, level_, fpu));
       moved = false;
       if (batch_->n == 0) break;
-      score();
+      score(fpu);
       stats.hops++;
+      offer(beam);
       for (u32 i = 0; i < batch_->n; i++) {
-        beam.add(entry_of(batch_->key[i], batch_->slot[i]));
         if (batch_->key[i] >= current_key_) continue;
         current_key_ = batch_->key[i];
         current_ = batch_->slot[i];
         moved = true;
       }
-      VX_TRY(breathe());
+      VX_TRY(breathe(fpu));
     }
     level_--;
   }
@@ -154,20 +177,21 @@ Status Walk::descend(u32 stop) {
 
 Status Walk::widen(u32 level) {
   const u64 distances_max = params ? params->distances_max : 0;
+  FpuHold fpu;
   while (beam.has_next()) {
     const u32 slot = beam.take_next();
     if (level == 0) prefetch_list(beam.peek_next());
-    VX_TRY(collect(slot, level));
+    VX_TRY(collect(slot, level, fpu));
     stats.hops++;
     if (batch_->n) {
-      score();
-      for (u32 i = 0; i < batch_->n; i++) beam.add(entry_of(batch_->key[i], batch_->slot[i]));
+      score(fpu);
+      offer(beam);
     }
     if (distances_max && stats.distances >= distances_max) {
       stats.truncated = beam.has_next();
       return {};
     }
-    VX_TRY(breathe());
+    VX_TRY(breathe(fpu));
   }
   return {};
 }
@@ -231,10 +255,12 @@ Status Walk::widen_accepted(u32 ef, const Entry **results, u32 *n) {
     const u32 slot = entry_slot(heap.top());
     heap.pop();
     if (!heap.empty()) prefetch_list(entry_slot(heap.top()));
-    VX_TRY(collect(slot, 0));
+    FpuHold fpu;  // not beyond this hop: whether a row is accepted may take sleep to find out
+    VX_TRY(collect(slot, 0, fpu));
     stats.hops++;
     if (batch_->n) {
-      score();
+      score(fpu);
+      fpu.leave();
       sort_batch();
       VX_TRY(push_candidates(heap, found));
     }
@@ -285,7 +311,7 @@ Status Walk::rescore(const simd::Query &q, const Entry *found, u32 n, u32 keep, 
     if (absent) VX_TRY(bring_absent());
     measure_.space().score(q, b.item, b.aux, b.n, b.key);
     stats.distances += b.n;
-    for (u32 j = 0; j < b.n; j++) best.add(entry_of(b.key[j], b.slot[j]));
+    offer(best);
     VX_TRY(breathe());
   }
   *results = best.entries();
@@ -312,6 +338,7 @@ Status Hnsw::walk_for(Walk &walk, const simd::Query &q, EntryPoint from, u32 ef,
   VX_TRY(measure_.ready(walk.rows_));
   const Probe probe = VX_TRY(measure_.probe(q, walk.scratch_));
   RowView &rows = walk.rows_;
+  if (walk.params->matching && VX_TRY(walk_matching(walk, q, probe, from, ef, found, n))) return {};
   if (!walk.params->accept && (!rows.any_dead || (measure_.coded() && few_dead(rows)))) {
     VX_TRY(walk.begin(probe, from, ef));
     VX_TRY(walk.descend(0));

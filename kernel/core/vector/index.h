@@ -15,12 +15,24 @@
 
 namespace vexfs::vector {
 
-enum class IndexKind : u8 { flat = 1, hnsw = 2, lsh = 3, ivf_pq = 4, ivf_flat = 6 };  // as enum vexfs_index_kind
+enum class IndexKind : u8 {
+  flat = 1,
+  hnsw = 2,
+  lsh = 3,
+  ivf_pq = 4,
+  diskann = 5,
+  ivf_flat = 6
+};  // as enum vexfs_index_kind
 
 struct Hit {
   u32 key;  // simd key of the distance
   u32 slot;
 };
+
+// How a walk goes about knowing which rows match (SearchParams::matching). Where at least one row in matching_common does,
+// it is one among all rows, wide enough that as many match as are wanted; else it goes from one that matches to the next.
+// Where fewer than one in matching_rare do, these hang together too loosely for it, and it is of no use to know.
+constexpr u32 matching_common = 4, matching_rare = 24;
 
 // What a caller can ask of a search beyond the query.
 struct SearchParams {
@@ -31,9 +43,16 @@ struct SearchParams {
   // Null, or: may this live row be returned? Filters, visibility, permission. Called only for rows near enough to
   // enter the result, nearest of a batch first; may sleep. Rows refused are still walked through.
   bool (*accept)(void *ctx, u32 slot) = nullptr;
+  // Null, or: a bit per slot below matching_end, set for all rows that accept() may let pass, and matching_count of them,
+  // about. An index may leave the others out without asking, or look at them as without.
+  const u64 *matching = nullptr;
+  u32 matching_end = 0;
+  u64 matching_count = 0;
   // Null, or: has the caller been killed? Asked between batches. true -> Errno::intr.
   bool (*interrupted)(void *ctx) = nullptr;
 };
+
+struct BlobSource;
 
 struct SearchStats {
   u64 distances = 0;       // distance evaluations
@@ -110,9 +129,14 @@ class Index : Pinned {
   virtual u32 blob_count(u32 covered) const = 0;
   virtual usize blob_bytes(u32 blob) const = 0;
   virtual Status save_header(u32 covered, MutBytes out) const = 0;
-  virtual Status save_blob(u32 blob, u32 covered, MutBytes out) = 0;
+  // rows: for an index that keeps them beside its lists.
+  virtual Status save_blob(u32 blob, u32 covered, MutBytes out, RowView &rows) = 0;
   // Has the blob changed since save_blob last wrote it (so that a checkpoint need not write it again)?
   virtual bool blob_dirty(u32 blob) const = 0;
+  // A checkpoint of so many slots is complete, and can be read from there: what was kept for it may go.
+  virtual void saved(u32 /*covered*/, const BlobSource & /*blobs*/) {}
+  // Is so much kept for the next checkpoint that there should be one?
+  virtual bool wants_saving() const { return false; }
 
   virtual Status verify(VerifyReport *out, Scratch &scratch) = 0;
   virtual void print(const TextSink &sink) const = 0;
@@ -157,10 +181,19 @@ class IndexPtr {
 // How a loaded index fetches its blobs, at first touch. `read` fills `out` (exactly blob_bytes) with what save_blob
 // wrote, checksum verified by the owner; may sleep. Any error marks the blob bad: the calls that need it get the
 // error, and the owner drops the index.
+struct BlobPart {
+  u32 blob;
+  u32 at;  // multiples of 4096, as is the length
+  MutBytes out;
+};
 struct BlobSource {
   void *ctx = nullptr;
   Status (*read)(void *ctx, u32 blob, MutBytes out) = nullptr;
+  // Null, or: reads parts of blobs, all at once, as they are on the device: nothing but the index itself can tell whether
+  // they are good. May give what has just been replaced, or anything, while a checkpoint is written: ask again.
+  Status (*read_parts)(void *ctx, const BlobPart *parts, u32 n) = nullptr;
 };
+constexpr u32 blob_parts_max = 8;  // read at once
 
 struct HnswParams {
   u32 m = 16;                 // links per node and upper level, 2..128; level 0 has 2m

@@ -2,9 +2,10 @@
 // The checkpoint of an index on disk: blobs in blocks of their own, items that say where, a header that says which
 // generation of items counts.
 //
-// Writing one: the blobs of the next generation go to fresh blocks, their items enter the tree over as many
-// transactions as needed, then one transaction switches the header, and the old generation is freed piece by piece. A
-// crash in between leaves items of a generation that is not the header's; they are freed before the next checkpoint.
+// Writing one: blobs that changed since the last one go to fresh blocks as of the next generation, their items enter the
+// tree over as many transactions as needed, then one transaction switches the header, and what was replaced is freed
+// piece by piece. Of each blob the item of the greatest generation counts that is not beyond the header's; so those of a
+// checkpoint that a crash cut short count for nothing, and are freed before the next.
 #include "../base/crc.h"
 #include "index_keeper.h"
 
@@ -12,20 +13,28 @@ namespace vexfs::vector {
 namespace index_checkpoint_impl {
 namespace {
 
-constexpr u32 blobs_per_handle = 12;
+constexpr u32 blobs_per_handle = 4;
 
-store::Key blob_key(u32 cid, u64 generation, u32 blob) {
-  return item_key(cid, VectorItem::index_blob, generation << 32 | blob);
+store::Key blob_key(u32 cid, u32 blob, u64 generation) {
+  return item_key(cid, VectorItem::index_blob, disk::blob_off(blob, generation));
 }
 
-// A blob on its way to disk.
-struct Pending {
-  u32 blob;
-  disk::BlobItem item;
-};
+// The item that counts in the checkpoint of that generation. noent; range: of an impossible length.
+Result<store::Tree::Found> find_blob(const store::Tree &tree, u32 cid, u32 blob, u64 generation, disk::BlobItem *out) {
+  return tree.seek_back(blob_key(cid, blob, generation), blob_key(cid, blob, 0), mut_bytes_of(*out));
+}
 
 }  // namespace
 }  // namespace index_checkpoint_impl
+
+// Blobs that are written, and have no items yet.
+struct IndexKeeper::SavedBlobs {
+  u64 generation;
+  u64 goal = 0;  // where the next one would best lie
+  u32 n = 0;
+  u32 blob[index_checkpoint_impl::blobs_per_handle];
+  disk::BlobItem item[index_checkpoint_impl::blobs_per_handle];
+};
 
 // ------------------------------------------------------------------------------------------------------------ reading
 Result<usize> IndexKeeper::read_header(Vec<u8> &buf) {
@@ -49,6 +58,7 @@ Result<LiveIndex *> IndexKeeper::open_checkpoint(bool first) {
   if (first) {
     header_on_disk_ = true;
     generation_ = head.generation;
+    nblobs_ = head.nblobs;
   }
   Bytes own{buf.data() + sizeof head, n - sizeof head};
   auto kind = static_cast<IndexKind>(head.kind);
@@ -59,10 +69,9 @@ Result<LiveIndex *> IndexKeeper::open_checkpoint(bool first) {
   if (!p) return Errno::nomem;
   auto *l = new (p) LiveIndex;
   l->table = &table_;
-  l->generation = head.generation;
-  BlobSource source;
-  source.ctx = l;
-  source.read = read_blob;
+  l->generation.store(head.generation, std::memory_order_relaxed);
+  l->stored_as = head.generation;
+  const BlobSource source{.ctx = l, .read = read_blob, .read_parts = read_parts};
   Result<IndexPtr> index = index_open(kind, table_.space(), own, source);
   if (!index.ok()) {
     l->~LiveIndex();
@@ -80,33 +89,45 @@ Result<LiveIndex *> IndexKeeper::open_checkpoint(bool first) {
   return l;
 }
 
+// One try. *used: the item that was gone by. Null: as it should be, or `s` says what no item is to blame for.
+const char *IndexKeeper::try_blob(LiveIndex &l, u32 blob, MutBytes out, disk::BlobItem *used, Status *s) {
+  const store::Volume &v = l.table->volume();
+  *used = {};
+  auto r = index_checkpoint_impl::find_blob(v.tree(store::TreeId::collections), l.table->cid(), blob,
+                                            l.generation.load(std::memory_order_acquire), used);
+  if (!r.ok()) return r.code() == Errno::noent ? "presence" : r.code() == Errno::range ? "length" : "read";
+  if (const char *bad = disk::verify_blob({bytes_of(*used).data(), r->len}, limits_of(v))) return bad;
+  if (used->bytes != out.size()) return "bytes";
+  const usize n = usize{used->blocks} * v.block_size();
+  auto *buf = static_cast<u8 *>(vx_alloc_large(n, 0));
+  if (!buf) {
+    *s = Errno::nomem;
+    return nullptr;
+  }
+  *s = v.read_blocks(used->start, {buf, n});
+  const bool good = s->ok() && crc32c_of({buf, out.size()}) == used->crc;
+  if (good) memcpy(out.data(), buf, out.size());
+  vx_free_large(buf, n);
+  return good || !s->ok() ? nullptr : "checksum";
+}
+
 Status IndexKeeper::read_blob(void *ctx, u32 blob, MutBytes out) {
   auto *l = static_cast<LiveIndex *>(ctx);
-  store::Volume &v = l->table->volume();
-  u32 bs = v.block_size();
-  disk::BlobItem item;
+  disk::BlobItem used, before;
   Status s;
-  Result<usize> r = v.tree(store::TreeId::collections)
-                        .get(index_checkpoint_impl::blob_key(l->table->cid(), l->generation, blob), mut_bytes_of(item));
-  const char *bad = nullptr;
-  if (!r.ok())
-    bad = r.code() == Errno::noent ? "presence" : r.code() == Errno::range ? "length" : "read";
-  else
-    bad = disk::verify_blob({bytes_of(item).data(), *r}, limits_of(v));
-  if (!bad && item.bytes != out.size()) bad = "bytes";
-  if (!bad) {
-    usize n = usize{item.blocks} * bs;
-    auto *buf = static_cast<u8 *>(vx_alloc_large(n, 0));
-    if (!buf) return Errno::nomem;
-    s = v.read_blocks(item.start, {buf, n});
-    if (s.ok() && crc32c_of({buf, out.size()}) != item.crc) bad = "checksum";
-    if (s.ok() && !bad) memcpy(out.data(), buf, out.size());
-    vx_free_large(buf, n);
+  const char *bad = try_blob(*l, blob, out, &used, &s);
+  // A checkpoint may have replaced the blob meanwhile, and freed what was being read.
+  for (bool moved = true; bad && moved;) {
+    before = used;
+    bad = try_blob(*l, blob, out, &used, &s);
+    moved = memcmp(&before, &used, sizeof used) != 0;
   }
+  if (!bad && s.code() == Errno::nomem) return s;
   if (bad) s = Errno::corrupt;
   if (!s.ok()) {
     l->bad.store(true, std::memory_order_release);
-    v.log(VX_LOG_ERR)
+    l->table->volume()
+        .log(VX_LOG_ERR)
         .str("collection ")
         .dec(l->table->cid())
         .str(": index checkpoint, blob ")
@@ -117,11 +138,33 @@ Status IndexKeeper::read_blob(void *ctx, u32 blob, MutBytes out) {
   return s;
 }
 
+Status IndexKeeper::read_parts(void *ctx, const BlobPart *parts, u32 n) {
+  auto *l = static_cast<LiveIndex *>(ctx);
+  const store::Volume &v = l->table->volume();
+  vx_io io[blob_parts_max];
+  VX_ASSERT(n <= blob_parts_max);
+  for (u32 i = 0; i < n; i++) {
+    disk::BlobItem item;
+    auto r = index_checkpoint_impl::find_blob(v.tree(store::TreeId::collections), l->table->cid(), parts[i].blob,
+                                              l->generation.load(std::memory_order_acquire), &item);
+    if (!r.ok()) return r.error();
+    if (disk::verify_blob({bytes_of(item).data(), r->len}, limits_of(v))) return Errno::corrupt;
+    if (u64{parts[i].at} + parts[i].out.size() > align_up<u32>(item.bytes, v.block_size())) return Errno::corrupt;
+    io[i] = {.off = (item.start << v.block_shift()) + parts[i].at,
+             .len = parts[i].out.size(),
+             .buf = parts[i].out.data(),
+             .err = 0,
+             .flags = VX_IO_READ};
+  }
+  return vx_bdev_submit(v.device(), io, n) == 0 ? Status() : Status(Errno::io);
+}
+
 // ------------------------------------------------------------------------------------------------------------ writing
 bool IndexKeeper::checkpoint_due() {
   Guard g(lock_);
   if (!live_) return false;
   u32 have = covered_.load(std::memory_order_relaxed), upto = live_->upto.load(std::memory_order_relaxed);
+  if (live_->index->wants_saving()) return true;
   return upto > have && upto - have >= max_of<u32>(16384, have / 4);
 }
 
@@ -132,55 +175,74 @@ bool IndexKeeper::checkpoint_wanted_at_unmount() {
   return upto >= walked_slots_min && upto > have;
 }
 
-Status IndexKeeper::save_blobs(LiveIndex &l, u32 covered, u64 generation, u64 *bytes) {
-  u32 bs = volume_.block_size(), count = l.index->blob_count(covered), npending = 0;
-  store::Tree &tree = volume_.tree(store::TreeId::collections);
-  index_checkpoint_impl::Pending pending[index_checkpoint_impl::blobs_per_handle];
+// Writes one blob to blocks of its own.
+Status IndexKeeper::save_blob(LiveIndex &l, u32 blob, u32 covered, SavedBlobs &out) {
+  const u32 bs = volume_.block_size();
+  const usize n = l.index->blob_bytes(blob), padded = align_up<usize>(n, bs);
+  if (n == 0 || n > disk::kIndexBlobMax) return Errno::fbig;
+  auto *buf = static_cast<u8 *>(vx_alloc_large(padded, VX_ALLOC_ZERO));
+  if (!buf) return Errno::nomem;
   Status s;
-  u64 goal = 0;
-  *bytes = 0;
-  for (u32 blob = 0; blob < count && s.ok(); blob++) {
-    usize n = l.index->blob_bytes(blob), padded = align_up<usize>(n, bs);
-    if (n == 0 || n > disk::kIndexBlobMax) return Errno::fbig;
-    auto *buf = static_cast<u8 *>(vx_alloc_large(padded, VX_ALLOC_ZERO));
-    if (!buf) s = Errno::nomem;
-    if (s.ok()) s = l.index->save_blob(blob, covered, {buf, n});
+  {
+    View view(table_);
+    s = l.index->save_blob(blob, covered, {buf, n}, view.rows());
+  }
+  if (s.ok()) {
+    Result<store::Extent> e = volume_.alloc(out.goal, padded / bs, padded / bs, false);
+    s = e.ok() ? volume_.write_blocks(e->start, {buf, padded}) : Status(e.error());
+    if (e.ok() && !s.ok()) volume_.cancel(*e);
     if (s.ok()) {
-      Result<store::Extent> e = volume_.alloc(goal, padded / bs, padded / bs, false);
-      s = e.ok() ? volume_.write_blocks(e->start, {buf, padded}) : Status(e.error());
-      if (e.ok() && !s.ok()) volume_.cancel(*e);
-      if (s.ok()) {
-        disk::BlobItem item{};
-        item.start = e->start;
-        item.blocks = static_cast<u32>(e->count);
-        item.bytes = static_cast<u32>(n);
-        item.crc = crc32c_of({buf, n});
-        pending[npending++] = {blob, item};
-        goal = e->end();
-        *bytes += padded;
-      }
+      disk::BlobItem &item = out.item[out.n];
+      item = {};
+      item.start = e->start;
+      item.blocks = static_cast<u32>(e->count);
+      item.bytes = static_cast<u32>(n);
+      item.crc = crc32c_of({buf, n});
+      out.blob[out.n++] = blob;
+      out.goal = e->end();
     }
-    if (buf) vx_free_large(buf, padded);
-    if (s.ok() && npending < index_checkpoint_impl::blobs_per_handle && blob + 1 < count) continue;
-    // Items for what is written, in one transaction; after a failure the blocks go back.
-    Result<store::Handle> h = s.ok() ? volume_.begin({.items = npending + 1}) : Result<store::Handle>(s.error());
-    if (!h.ok()) s = h.error();
-    for (u32 i = 0; i < npending; i++) {
-      store::Extent e{pending[i].item.start, pending[i].item.blocks};
-      if (!s.ok()) {
-        volume_.cancel(e);
-        continue;
-      }
-      pending[i].item.birth = h->txn();
-      volume_.publish(*h, e);
-      s = tree.insert(*h, index_checkpoint_impl::blob_key(table_.cid(), generation, pending[i].blob),
-                      bytes_of(pending[i].item));
-      if (!s.ok()) h->abort(s.error());
+  }
+  vx_free_large(buf, padded);
+  return s;
+}
+
+// Items for what is written, in one transaction; after a failure, `s` or one of its own, the blocks go back.
+Status IndexKeeper::publish_blobs(SavedBlobs &saved, Status s) {
+  const u32 n = std::exchange(saved.n, 0);
+  if (n == 0) return s;
+  Result<store::Handle> h = s.ok() ? volume_.begin({.items = n + 1}) : Result<store::Handle>(s.error());
+  if (!h.ok()) s = h.error();
+  for (u32 i = 0; i < n; i++) {
+    store::Extent e{saved.item[i].start, saved.item[i].blocks};
+    if (!s.ok()) {
+      volume_.cancel(e);
+      continue;
     }
-    npending = 0;
-    vx_yield();
+    saved.item[i].birth = h->txn();
+    volume_.publish(*h, e);
+    s = volume_.tree(store::TreeId::collections)
+            .insert(*h, index_checkpoint_impl::blob_key(table_.cid(), saved.blob[i], saved.generation),
+                    bytes_of(saved.item[i]));
+    if (!s.ok()) h->abort(s.error());
   }
   return s;
+}
+
+// Writes the blobs that the checkpoint on disk does not have as they are.
+Status IndexKeeper::save_blobs(LiveIndex &l, u32 covered, u64 generation) {
+  const u32 count = l.index->blob_count(covered);
+  const bool whole = !header_on_disk_ || l.stored_as != generation_;
+  l.stored_as = 0;  // what is saved counts as clean, whatever becomes of this checkpoint
+  auto saved = VX_TRY(Box<SavedBlobs>::make());
+  saved->generation = generation;
+  Status s;
+  for (u32 blob = 0; blob < count && s.ok(); blob++) {
+    if (!whole && blob < nblobs_ && !l.index->blob_dirty(blob)) continue;
+    s = save_blob(l, blob, covered, *saved);
+    if (s.ok() && saved->n == index_checkpoint_impl::blobs_per_handle) s = publish_blobs(*saved, s);
+    vx_yield();
+  }
+  return publish_blobs(*saved, s);
 }
 
 Status IndexKeeper::save_header(LiveIndex &l, u32 covered, u64 generation, u32 nblobs, u64 bytes) {
@@ -190,7 +252,7 @@ Status IndexKeeper::save_header(LiveIndex &l, u32 covered, u64 generation, u32 n
   VX_TRY(l.index->save_header(covered, {buf.data() + sizeof(disk::IndexHeaderItem), own}));
   store::Handle h = VX_TRY(volume_.begin({.items = 2}));
   disk::IndexHeaderItem head{};
-  head.version = disk::kVectorVersion;
+  head.version = disk::kIndexHeaderVersion;
   head.kind = static_cast<u8>(l.index->kind());
   head.generation = generation;
   head.covered = covered;
@@ -203,23 +265,30 @@ Status IndexKeeper::save_header(LiveIndex &l, u32 covered, u64 generation, u32 n
       .upsert(h, item_key(table_.cid(), VectorItem::index_header), {buf.data(), buf.size()});
 }
 
-// Frees the blobs of all generations but one (0: of all).
-Status IndexKeeper::purge_blobs(u64 keep_generation) {
+// Frees the blobs that do not count in a checkpoint of that generation and so many blobs (0, 0: all).
+Status IndexKeeper::purge_blobs(u64 generation, u32 nblobs) {
   store::Tree &tree = volume_.tree(store::TreeId::collections);
+  const u32 cid = table_.cid();
   u64 from = 0;
-  for (;;) {
+  for (;; vx_yield()) {
     store::Handle h = VX_TRY(volume_.begin({.items = 16, .freeing = true}));
-    u32 done = 0;
-    for (; done < 16; done++) {
-      disk::BlobItem item;
-      Result<store::Tree::Found> f =
-          tree.seek(item_key(table_.cid(), VectorItem::index_blob, from),
-                    item_key(table_.cid(), VectorItem::index_blob, ~u64{0}), mut_bytes_of(item));
-      if (f.code() == Errno::noent) return {};
+    for (u32 done = 0; done < 16; done++) {
+      disk::BlobItem item, counts;
+      Result<store::Tree::Found> f = tree.seek(item_key(cid, VectorItem::index_blob, from),
+                                               item_key(cid, VectorItem::index_blob, ~u64{0}), mut_bytes_of(item));
+      if (f.code() == Errno::noent) {
+        tidy_ = true;
+        return {};
+      }
       if (!f.ok()) return f.error();
-      if (keep_generation && f->key.off >> 32 == keep_generation) {
-        from = (keep_generation + 1) << 32;
-        continue;
+      const u32 blob = disk::blob_number(f->key.off);
+      if (blob < nblobs && disk::blob_generation(f->key.off) <= generation) {
+        auto last = index_checkpoint_impl::find_blob(tree, cid, blob, generation, &counts);
+        if (!last.ok()) return last.error();
+        if (last->key.off == f->key.off) {
+          from = f->key.off + 1;
+          continue;
+        }
       }
       const char *bad = disk::verify_blob({bytes_of(item).data(), f->len}, limits_of(volume_));
       VX_TRY(tree.erase(h, f->key));
@@ -231,18 +300,25 @@ Status IndexKeeper::purge_blobs(u64 keep_generation) {
 }
 
 Status IndexKeeper::save(LiveIndex &l, u32 covered) {
-  VX_TRY(purge_blobs(header_on_disk_ ? generation_ : 0));
-  u64 generation = generation_ + 1, bytes = 0;
-  if (generation > 0xffffffff) generation = 1;
-  Status s = save_blobs(l, covered, generation, &bytes);
-  if (s.ok()) s = save_header(l, covered, generation, l.index->blob_count(covered), bytes);
-  if (!s.ok()) return s;
+  if (!tidy_) VX_TRY(header_on_disk_ ? purge_blobs(generation_, nblobs_) : purge_blobs(0, 0));
+  const u64 generation = generation_ + 1;
+  if (generation > disk::kGenerationMax) return Errno::overflow;
+  tidy_ = false;
+  VX_TRY(save_blobs(l, covered, generation));
+  const u32 nblobs = l.index->blob_count(covered);
+  u64 bytes = 0;
+  for (u32 blob = 0; blob < nblobs; blob++) bytes += align_up<usize>(l.index->blob_bytes(blob), volume_.block_size());
+  VX_TRY(save_header(l, covered, generation, nblobs, bytes));
   header_on_disk_ = true;
-  generation_ = generation;
+  generation_ = l.stored_as = generation;
+  nblobs_ = nblobs;
+  // What is still on disk alone is clean, and its item the same in both checkpoints.
+  l.generation.store(generation, std::memory_order_release);
   covered_.store(covered, std::memory_order_relaxed);
   checkpoint_bytes_.store(bytes, std::memory_order_relaxed);
-  // Saving read every blob that was still on disk only, so nobody needs the old generation any more.
-  return purge_blobs(generation);
+  l.index->saved(covered, BlobSource{.ctx = &l, .read = read_blob, .read_parts = read_parts});
+  account(l);
+  return purge_blobs(generation, nblobs);
 }
 
 Status IndexKeeper::checkpoint() {
@@ -270,7 +346,7 @@ Status IndexKeeper::drop_checkpoint() {
   header_on_disk_ = false;
   covered_.store(0, std::memory_order_relaxed);
   checkpoint_bytes_.store(0, std::memory_order_relaxed);
-  return purge_blobs(0);
+  return purge_blobs(0, 0);
 }
 
 }  // namespace vexfs::vector

@@ -38,7 +38,8 @@ struct LiveIndex : Pinned {
   std::atomic<usize> accounted{0};  // bytes told to the cache; changes under lock_
   // where blobs come from
   Table *table = nullptr;
-  u64 generation = 0;
+  std::atomic<u64> generation{0};  // of the checkpoint that it was opened from, or last saved as
+  u64 stored_as = 0;  // job_: what is clean lies in the checkpoint of this generation; 0: not all does, or nothing
 };
 
 struct IndexFigures {
@@ -123,7 +124,9 @@ class IndexKeeper : Pinned {
   Result<LiveIndex *> open_checkpoint(bool first);
   void install(LiveIndex *l);
   static void destroy(LiveIndex *l, ChunkCache &cache);
+  static const char *try_blob(LiveIndex &l, u32 blob, MutBytes out, disk::BlobItem *used, Status *s);
   static Status read_blob(void *ctx, u32 blob, MutBytes out);
+  static Status read_parts(void *ctx, const BlobPart *parts, u32 n);
   bool claim(LiveIndex &l, u32 max, u32 *lo, u32 *hi);
   void finish(LiveIndex &l, u32 lo, u32 resume_at);
   static void retire(LiveIndex &l, u32 lo, u32 resume_at);  // lock_ held
@@ -135,9 +138,12 @@ class IndexKeeper : Pinned {
   Status settle(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
   void account(LiveIndex &l);
   Status save(LiveIndex &l, u32 covered);
-  Status save_blobs(LiveIndex &l, u32 covered, u64 generation, u64 *bytes);
+  struct SavedBlobs;
+  Status save_blob(LiveIndex &l, u32 blob, u32 covered, SavedBlobs &out);
+  Status publish_blobs(SavedBlobs &saved, Status s);
+  Status save_blobs(LiveIndex &l, u32 covered, u64 generation);
   Status save_header(LiveIndex &l, u32 covered, u64 generation, u32 nblobs, u64 bytes);
-  Status purge_blobs(u64 keep_generation);
+  Status purge_blobs(u64 generation, u32 nblobs);
   Result<usize> read_header(Vec<u8> &buf);
 
   Table &table_;
@@ -156,8 +162,11 @@ class IndexKeeper : Pinned {
   std::atomic<u32> dead_kept_{0};    // dead rows that the last one left
   std::atomic<u32> covered_{0};
   std::atomic<u64> checkpoint_bytes_{0};
+  // job_: the header on disk, and whether there may be blobs that do not count.
   u64 generation_ = 0;
+  u32 nblobs_ = 0;
   bool header_on_disk_ = false;
+  bool tidy_ = false;
 };
 
 }  // namespace vexfs::vector

@@ -2,6 +2,7 @@
 // Making and opening an index by its kind.
 #include "index_kinds.h"
 
+#include "diskann.h"
 #include "ivf.h"
 #include "lsh.h"
 
@@ -29,6 +30,8 @@ Result<IndexPtr> index_create(const simd::Space &space, const IndexParams &p) {
       return ivf_create(space, p);
     case IndexKind::lsh:
       return lsh_create(space, p);
+    case IndexKind::diskann:
+      return diskann_create(space, p);
     case IndexKind::flat:
       break;
   }
@@ -44,6 +47,8 @@ Result<IndexPtr> index_open(IndexKind kind, const simd::Space &space, Bytes head
       return ivf_open(kind, space, header, blobs);
     case IndexKind::lsh:
       return lsh_open(space, header, blobs);
+    case IndexKind::diskann:
+      return diskann_open(space, header, blobs);
     case IndexKind::flat:
       break;
   }

@@ -14,9 +14,10 @@ class CallBuffer : Pinned {
   ~CallBuffer() {
     if (p_) vx_free_large(p_, n_);
   }
-  Status make(usize n) {
+  // Of zeros, unless it is `filled` before it is read, by us: what a caller gets to see holds nobody's old bytes.
+  Status make(usize n, bool filled = false) {
     VX_ASSERT(!p_);
-    p_ = vx_alloc_large(n, VX_ALLOC_ACCOUNT | VX_ALLOC_ZERO);
+    p_ = vx_alloc_large(n, VX_ALLOC_ACCOUNT | (filled ? 0u : unsigned{VX_ALLOC_ZERO}));
     n_ = n;
     return p_ ? Status() : Status(Errno::nomem);
   }

@@ -36,6 +36,8 @@ bool differ(const IndexParams &a, const IndexParams &b) {
       return a.lists != b.lists || a.probes != b.probes;
     case IndexKind::ivf_pq:
       return a.lists != b.lists || a.probes != b.probes || a.pq_m != b.pq_m;
+    case IndexKind::diskann:
+      return a.m != b.m || a.ef_construction != b.ef_construction;
     case IndexKind::lsh:
       return a.tables != b.tables || a.bits != b.bits || a.probes != b.probes;
     case IndexKind::flat:

@@ -89,10 +89,10 @@ Status Call::run_search(Collection &c, vexfs_search &s, const vexfs_filter *filt
                     min_of(max_of<usize>(ioctl_search_impl::group_bytes / (usize{s.k} * sizeof(vexfs_hit)), 1),
                            max_of<usize>(ioctl_search_impl::group_bytes / prepared, 1))));
   CallBuffer queries, raw, hits, state;
-  VX_TRY(queries.make(group * prepared));
-  VX_TRY(raw.make(group * source));
+  VX_TRY(queries.make(group * prepared, true));
+  VX_TRY(raw.make(group * source, true));
   VX_TRY(hits.make(usize{group} * s.k * sizeof(vexfs_hit)));
-  VX_TRY(state.make(sizeof(ioctl_search_impl::Group)));
+  VX_TRY(state.make(sizeof(ioctl_search_impl::Group), true));
   simd::Query *q = state.as<ioctl_search_impl::Group>()->q;
   u32 *counts = state.as<ioctl_search_impl::Group>()->counts;
   if (like) VX_TRY(like_query(c, s, queries.bytes(), &q[0], &o.exclude_owner));

@@ -64,7 +64,7 @@ Status LearntIndex::adopt(const LearntHeader &h, const BlobSource &source) {
   params_.bits = h.bits;
   params_.seed = h.seed;
   bucket_bits_ = h.bucket_bits;
-  if (!index_params_valid(params_, space_.dim()) || !plausible())
+  if (!take_header(h) || !index_params_valid(params_, space_.dim()) || !plausible())
     return learnt_checkpoint_impl::damaged("index: the checkpoint header has parameters out of range");
   learnt_ = h.learnt;
   given_ = h.flags & learnt_lists_given;
@@ -95,6 +95,7 @@ Status LearntIndex::save_header(u32 covered, MutBytes out) const {
   h.pq_m = static_cast<u16>(params_.pq_m);
   h.bucket_bits = static_cast<u8>(bucket_bits_);
   h.seed = params_.seed;
+  put_header(covered, &h);
   memcpy(out.data(), &h, sizeof h);
   return {};
 }
@@ -106,11 +107,13 @@ usize LearntIndex::piece_bytes(u32 piece) const {
 
 u32 LearntIndex::blob_count(u32 covered) const {
   if (state() == State::unlearnt) return 0;
-  return model_blobs() + static_cast<u32>((u64{covered} + SlotRecords::segment_slots - 1) >> SlotRecords::shift);
+  const u32 rest = covered & (SlotRecords::segment_slots - 1), all = records_blob(covered >> SlotRecords::shift);
+  return rest ? all + 1 + (own_blobs() ? div_up(rest, own_blob_slots()) : 0) : all;
 }
 
 usize LearntIndex::blob_bytes(u32 blob) const {
   const u32 pieces = model_blobs();
+  if (blob >= pieces && (blob - pieces) % (1 + own_blobs())) return own_blob_bytes();
   return sizeof(LearntBlobHeader) +
          (blob < pieces ? piece_bytes(blob) : usize{record_bytes()} * SlotRecords::segment_slots);
 }
@@ -118,20 +121,24 @@ usize LearntIndex::blob_bytes(u32 blob) const {
 bool LearntIndex::blob_dirty(u32 blob) const {
   const u32 pieces = model_blobs();
   if (blob < pieces) return (model_dirty_[blob / 64].load(std::memory_order_acquire) >> (blob % 64)) & 1;
-  return records_.dirty(blob - pieces);
+  const u32 segment = (blob - pieces) / (1 + own_blobs()), own = (blob - pieces) % (1 + own_blobs());
+  return own ? own_blob_dirty(segment * own_blobs() + own - 1) : records_.dirty(segment);
 }
 
-Status LearntIndex::save_blob(u32 blob, u32 covered, MutBytes out) {
+Status LearntIndex::save_blob(u32 blob, u32 covered, MutBytes out, RowView &rows) {
   if (blob >= blob_count(covered) || out.size() != blob_bytes(blob)) return Errno::inval;
   VX_TRY(ready());
-  learnt_checkpoint_impl::blob_header(params_.kind, blob, out);
   const u32 pieces = model_blobs();
+  const u32 segment = blob < pieces ? 0 : (blob - pieces) / (1 + own_blobs());
+  if (blob > pieces && blob != records_blob(segment))
+    return save_own_blob(segment * own_blobs() + blob - records_blob(segment) - 1, covered, out, rows);
+  learnt_checkpoint_impl::blob_header(params_.kind, blob, out);
   u8 *at = out.data() + sizeof(LearntBlobHeader);
   if (blob < pieces) {
     model_dirty_[blob / 64].fetch_and(~(u64{1} << (blob % 64)), std::memory_order_acq_rel);
     memcpy(at, model() + usize{blob} * learnt_model_piece, piece_bytes(blob));
   } else {
-    save_records(blob - pieces, covered, at);
+    save_records(segment, covered, at);
   }
   return {};
 }
@@ -193,7 +200,7 @@ Status LearntIndex::read_model(Vec<u8> &buf) {
 
 Status LearntIndex::read_records(u32 number, Vec<u8> &buf) {
   const u32 bytes = record_bytes();
-  VX_TRY(read(model_blobs() + number, bytes * SlotRecords::segment_slots, buf));
+  VX_TRY(read(records_blob(number), bytes * SlotRecords::segment_slots, buf));
   const u8 *in = buf.data() + sizeof(LearntBlobHeader);
   u32 there = 0;
   for (u32 i = 0; i < SlotRecords::segment_slots; i++, in += bytes) {

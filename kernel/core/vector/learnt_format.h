@@ -2,6 +2,8 @@
 // The stored form of indexes that learn a model and put each slot into lists by it (IVF, LSH): a header, blobs with the
 // model, blobs with what is kept of each slot. Little-endian; checksums are the owner's.
 //
+// (Of DiskANN the lists are stored: diskann_format.h.)
+//
 // Blobs 0 .. n-1: LearntBlobHeader and up to learnt_model_piece bytes of the model, in order (what a model consists of is
 // said where the kind is: ivf.h, lsh.h). The others, one for each 4096 slots: LearntBlobHeader and for each slot a record
 // of the kind's size; a record that begins with 0xffffffff is of a slot that is not in the index. Lists are not stored:
@@ -36,9 +38,12 @@ struct LearntHeader {
   le16 pq_m;       // IVF-PQ: codes of a vector
   u8 bucket_bits;  // LSH: log2 of the buckets of a table
   u8 reserved0;
-  le64 reserved1;
+  le32 entry;  // DiskANN: where walks begin, 0xffffffff: the graph is empty
+  le32 reserved1;
   le64 seed;
-  u8 reserved[8];
+  le32 ef_construction;  // DiskANN
+  le16 m;                // DiskANN
+  le16 reserved;
 };
 static_assert(sizeof(LearntHeader) == 64 && offsetof(LearntHeader, dim) == 12 && offsetof(LearntHeader, seed) == 48);
 

@@ -28,7 +28,7 @@ class LearntIndex : public Index {
   u32 blob_count(u32 covered) const override;
   usize blob_bytes(u32 blob) const override;
   Status save_header(u32 covered, MutBytes out) const override;
-  Status save_blob(u32 blob, u32 covered, MutBytes out) override;
+  Status save_blob(u32 blob, u32 covered, MutBytes out, RowView &rows) override;
   bool blob_dirty(u32 blob) const override;
 
   Status verify(VerifyReport *out, Scratch &scratch) override;
@@ -63,6 +63,19 @@ class LearntIndex : public Index {
   virtual bool entry_right(u32 list, u32 number, const SlotRecords::Word *words) const = 0;
   virtual u32 lists_per_slot() const { return 1; }
   virtual u32 record_words() const = 0;
+  // Blobs that the kind has beside the records: with each segment of records so many follow, of so many slots each.
+  virtual u32 own_blobs() const { return 0; }
+  virtual u32 own_blob_slots() const { return SlotRecords::segment_slots; }
+  virtual usize own_blob_bytes() const { return 0; }
+  virtual bool own_blob_dirty(u32 /*number*/) const { return false; }
+  virtual Status save_own_blob(u32 /*number*/, u32 /*covered*/, MutBytes /*out*/, RowView & /*rows*/) { return {}; }
+  virtual void put_header(u32 /*covered*/, LearntHeader * /*out*/) const {}
+  virtual bool take_header(const LearntHeader & /*h*/) { return true; }
+  u32 own_blob(u32 number) const {
+    return model_blobs() + number / own_blobs() * (1 + own_blobs()) + 1 + number % own_blobs();
+  }
+  // The index is of no use. Returns corrupt.
+  Error refuse(const char *what);
 
   // After learning: params_ are what was chosen, and `model` is taken over.
   Status install(Vec<u32> &&model, u32 learnt, bool given);
@@ -74,6 +87,8 @@ class LearntIndex : public Index {
   PostingLists lists_;
   SlotRecords records_;
   std::atomic<u32> nodes_{0};
+  BlobSource source_{};
+  u32 covered_ = 0;  // by the checkpoint that it was opened from
 
  private:
   static constexpr u32 model_pieces_max = 1024;
@@ -83,15 +98,13 @@ class LearntIndex : public Index {
   Status read_model(Vec<u8> &buf);
   Status read_records(u32 number, Vec<u8> &buf);
   Status bring();
-  Error refuse(const char *what);
+  u32 records_blob(u32 segment) const { return model_blobs() + segment * (1 + own_blobs()); }
   void save_records(u32 number, u32 covered, u8 *out);
 
   std::atomic<State> state_{State::unlearnt};
   std::atomic<bool> damaged_{false};
   u32 learnt_ = 0;  // slots that there were
   bool given_ = false;
-  BlobSource source_{};
-  u32 covered_ = 0;  // by the source
   Vec<u32> model_;
   std::atomic<u64> model_dirty_[model_pieces_max / 64] = {};
   Mutex load_lock_{"vexfs_index_load"};

@@ -130,7 +130,7 @@ u64 where(const store::Volume &v, const disk::ChunkItem &item, u64 off) {
   return true;
 }
 
-// The first blob of the checkpoint with a key >= at. noent.
+// The first blob of the checkpoint with a key >= at, which is not between two items of one blob. noent.
 Result<u64> next_blob(store::Volume &v, u32 cid, u64 at, disk::BlobItem *item) {
   store::Tree &tree = v.tree(store::TreeId::collections);
   disk::IndexHeaderItem head{};
@@ -143,15 +143,16 @@ Result<u64> next_blob(store::Volume &v, u32 cid, u64 at, disk::BlobItem *item) {
   store::Key key = item_key(cid, VectorItem::index_header);
   VX_TRY(tree.scan(key, key, take_head));
   if (bad || head.generation == 0) return Errno::noent;  // opening the collection finds that, and says so
-  u64 low = head.generation << 32, found = 0;
+  u64 found = 0;
   auto take = [&](const store::Key &k, Bytes b) {
-    if (disk::verify_blob(b, limits_of(v))) return true;
+    if (disk::blob_number(k.off) >= head.nblobs) return false;
+    if (disk::blob_generation(k.off) > head.generation || disk::verify_blob(b, limits_of(v))) return true;
+    if (found && disk::blob_number(found) != disk::blob_number(k.off)) return false;
     memcpy(item, b.data(), sizeof *item);
     found = k.off;
-    return false;
+    return true;  // a later one of the same blob may follow
   };
-  VX_TRY(tree.scan(item_key(cid, VectorItem::index_blob, max_of(at, low)),
-                   item_key(cid, VectorItem::index_blob, low | 0xffffffff), take));
+  VX_TRY(tree.scan(item_key(cid, VectorItem::index_blob, at), item_key(cid, VectorItem::index_blob, ~u64{0}), take));
   return found ? Result<u64>(found) : Result<u64>(Errno::noent);
 }
 
@@ -172,9 +173,9 @@ Result<bool> scrub_blob(Collection &c, u64 key, const disk::BlobItem &item, u64 
       .str("scrub: collection ")
       .dec(c.cid())
       .str(": piece ")
-      .dec(key & 0xffffffff)
+      .dec(disk::blob_number(key))
       .str(" of the index is damaged on disk");
-  return found({c.dir_ino(), c.cid(), key & 0xffffffff, item.start * v.block_size(), true});
+  return found({c.dir_ino(), c.cid(), disk::blob_number(key), item.start * v.block_size(), true});
 }
 
 // One step in the collection; moves p on within it. False: it is done with.

@@ -52,7 +52,7 @@ class PastVectors : Pinned {
   Status compare(ScrubPlace &p, u8 *data, u64 from, u64 to);
   void tell(const char *what, u64 number) const;
   void read_data(u8 *to, u64 from, u64 end);
-  Result<u64> generation();
+  Result<disk::IndexHeaderItem> checkpoint();
   Result<bool> blob(ScrubPlace &p);
   Result<bool> blob_known(u64 key, const disk::BlobItem &item);
 
@@ -239,8 +239,8 @@ Result<bool> PastVectors::next_chunk(ScrubPlace &p) {
   return true;
 }
 
-// Of the checkpoint that the snapshot has; 0: none.
-Result<u64> PastVectors::generation() {
+// Of the checkpoint that the snapshot has; generation 0: none.
+Result<disk::IndexHeaderItem> PastVectors::checkpoint() {
   disk::IndexHeaderItem head{};
   bool good = false;
   auto take = [&](const store::Key &, Bytes b) {
@@ -251,7 +251,7 @@ Result<u64> PastVectors::generation() {
   store::Key k = item_key(cid_, VectorItem::index_header);
   Status st = tree_of(w_.mine()).scan(k, k, take);
   if (!st.ok() && !says_nothing(st.code())) return st.error();
-  return good ? u64{head.generation} : u64{0};
+  return good ? head : disk::IndexHeaderItem{};
 }
 
 Result<bool> PastVectors::blob_known(u64 key, const disk::BlobItem &item) {
@@ -269,13 +269,15 @@ Result<bool> PastVectors::blob_known(u64 key, const disk::BlobItem &item) {
 // The next piece of the index; moves p on. False: no more.
 Result<bool> PastVectors::blob(ScrubPlace &p) {
   spend(kStepCost);
-  u64 low = VX_TRY(generation()) << 32, key = 0;
+  const disk::IndexHeaderItem head = VX_TRY(checkpoint());
+  const u64 end = disk::blob_off(head.nblobs, 0);
+  u64 key = 0;
   Bytes value;
-  if (low == 0 || p.at > (low | 0xffffffff)) return false;
-  if (!VX_TRY(first_own(VectorItem::index_blob, max_of(p.at, low), low | 0xffffffff, &key, &value))) return false;
+  if (head.generation == 0 || p.at >= end) return false;
+  if (!VX_TRY(first_own(VectorItem::index_blob, p.at, end - 1, &key, &value))) return false;
   p.at = key + 1;
   disk::BlobItem item;
-  if (disk::verify_blob(value, limits_of(w_.mine()))) return true;
+  if (disk::blob_generation(key) > head.generation || disk::verify_blob(value, limits_of(w_.mine()))) return true;
   memcpy(&item, value.data(), sizeof item);
   if (VX_TRY(blob_known(key, item))) return true;
   usize n = usize{item.blocks} * w_.mine().block_size();
@@ -285,8 +287,8 @@ Result<bool> PastVectors::blob(ScrubPlace &p) {
   spend(n);
   if (w_.mine().read_blocks(item.start, {data.bytes(), n}).ok() && crc32c_of({data.bytes(), item.bytes}) == item.crc)
     return true;
-  tell(": index piece ", key & 0xffffffff);
-  stopped_ = !found_({config_.dir_ino, cid_, key & 0xffffffff, item.start * w_.mine().block_size(), true});
+  tell(": index piece ", disk::blob_number(key));
+  stopped_ = !found_({config_.dir_ino, cid_, disk::blob_number(key), item.start * w_.mine().block_size(), true});
   return true;
 }
 

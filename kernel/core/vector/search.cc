@@ -28,6 +28,7 @@ Status Searcher::init() {
                     .ctx = this};
     if (o_.by_owner) tops_[i].owners = owners_.data() + usize{i} * k_;
   }
+  find_ranges();
   find_present();
   return {};
 }
@@ -44,6 +45,11 @@ SearchParams Searcher::params() {
   p.ctx = this;
   p.accept = accepting_ ? accept : nullptr;
   p.interrupted = interrupted;
+  if (accepting_ && !past_ && selection_.end() && selection_.end() >= limit_) {
+    p.matching = selection_.data();
+    p.matching_end = limit_;
+    p.matching_count = selection_.count();
+  }
   return p;
 }
 

@@ -62,8 +62,17 @@ class Searcher : Pinned {
   static u64 owner_of(void *ctx, u32 slot);
   // ---- of all rows at once (search_select.cc)
   enum class Asked : u8 { none, columns, all };  // what a selection says: nothing; filters of columns; may be returned
+  void find_ranges();
   u64 column_mask(const RowMeta *m, u32 n) const;
-  bool has_columns() const;
+  u64 hidden_bits(u32 slot) const;
+  Asked all_asked() const;
+  struct Columns;
+  Status extend_blocks(RowView &rows, u32 blocks);
+  Status take_columns(RowView &rows, u32 blocks, Columns *out);
+  Status fill_block(u32 column, u32 block, u64 *numbers);
+  void decide_block(const u64 *words, u32 count, u32 block);
+  bool compact() const;
+  bool known() const;
   bool has_places() const;
   Status select(RowView &rows, u32 upto, Asked what);
   Result<bool> try_select(RowView &rows, u32 upto, Asked what);
@@ -88,6 +97,7 @@ class Searcher : Pinned {
   u64 row_cost() const;
   u64 shared_cost(u64 rows) const;
   u64 walked_rows(u64 matching, u64 rows) const;
+  u64 walk_cost(u64 matching, u64 rows) const;
   Status score_selected(FnRef<Status()> score);
   Status scan_matching(View &view, const simd::Query *q, u32 nq);
   Result<InodeNote *> note(u64 ino);
@@ -153,6 +163,7 @@ class Searcher : Pinned {
   u32 k_ = 0;          // one more than wanted where it is told whether there are more
   Vec<u32> slots_;     // chosen by filters
   u32 chosen_of_ = 0;  // slots there were when choose_slots() last found few; 0: it has not
+  ColumnRanges ranges_;
   Selection selection_;
   Asked selected_ = Asked::none;
   bool planned_ = false;

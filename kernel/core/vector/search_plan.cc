@@ -10,6 +10,7 @@ namespace {
 // Tenths of nanoseconds, measured on an x86 server (AVX-512; 50,000 rows of 32, 128 and 768 f32, graph with m = 16).
 // Their ratios are what matters.
 constexpr u64 column_cost = 16;      // a filter of one row's column, of rows in order
+constexpr u64 compact_cost = 2;      // the same by a compact column
 constexpr u64 place_cost = 600;      // place and permission of a row whose owner is known
 constexpr u64 ask_cost = 140;        // of each row that a walk scores, for asking about some of them one by one
 constexpr u64 row_cost = 180;        // a row, anywhere, fetched and scored ...
@@ -19,9 +20,12 @@ constexpr u64 absent_byte_cost = 5;  // a byte that has to be read from the devi
 constexpr u64 shared = 4;
 // Rows scored in a walk that keeps ef of those that match: ef * (walked_ef + walked_missed / share that matches).
 constexpr u64 walked_ef = 12, walked_missed = 14;
+// A walk that scores matching rows only (hnsw_matching.cc): rows for each of ef, and the lists it looks through besides.
+constexpr u64 stepped_rows = 14, stepped_lists_cost = 12000;
 
 constexpr u32 samples = 512, places_sampled = 48;
-constexpr u32 sample_worth = 4096;  // of fewer rows no sample is taken
+constexpr u32 sample_worth = 4096;      // of fewer rows no sample is taken
+constexpr u32 evaluated_max = 1 << 18;  // of so many rows the filters are evaluated at once where columns are compact
 
 }  // namespace
 }  // namespace plan_impl
@@ -56,10 +60,8 @@ Result<Searcher::Estimate> Searcher::estimate(u32 n) {
 }
 
 u64 Searcher::select_cost(const Estimate &e) const {
-  u64 columns = 0;
-  for (u32 i = 0; i < o_.nfilters; i++) columns += o_.filters[i].kind != VEXFS_FILTER_SUBTREE;
-  return c_.table().slots() * columns * plan_impl::column_cost +
-         e.absent * c_.table().stride() * plan_impl::absent_byte_cost +
+  const u64 each = compact() ? plan_impl::compact_cost : plan_impl::column_cost;
+  return c_.table().slots() * ranges_.n * each + e.absent * c_.table().stride() * plan_impl::absent_byte_cost +
          (has_places() ? e.columns * plan_impl::place_cost : 0);
 }
 
@@ -77,19 +79,31 @@ u64 Searcher::walked_rows(u64 matching, u64 rows) const {
   return min_of(rows, ef * (plan_impl::walked_ef + plan_impl::walked_missed * (rows + 1) / (matching + 1)));
 }
 
+// A walk by a query's index, when it is known which rows match.
+u64 Searcher::walk_cost(u64 matching, u64 rows) const {
+  const u64 ef = max_of(o_.ef, k_);
+  const u64 any = walked_rows(matching, rows) * row_cost();
+  if (past_ || c_.config().index != static_cast<u8>(IndexKind::hnsw)) return any;
+  if (matching * matching_common >= rows) return ef * plan_impl::walked_ef * (rows + 1) / (matching + 1) * row_cost();
+  if (matching * matching_rare < rows) return any;
+  return min_of(any, ef * (plan_impl::stepped_rows * row_cost() + plan_impl::stepped_lists_cost));
+}
+
 Result<Searcher::Way> Searcher::plan_anew(RowView &rows, u32 n, bool index) {
   const Way usual = index ? Way::walk : Way::scan;
   if (!o_.nfilters || n > Selection::slots_max) return usual;
   const u64 queries = o_.queries;
   Estimate e;
   e.rows = c_.table().live();
-  bool worth = n < plan_impl::sample_worth && !has_places();
+  bool worth =
+      !has_places() && (n < plan_impl::sample_worth || (compact() && (n <= plan_impl::evaluated_max || known())));
   if (!worth) {
     e = VX_TRY(estimate(n));
     const u64 walk = walked_rows(e.matching, e.rows), matching = shared_cost(e.matching);
     // A scan meets rows in order, and asks for few of them.
     const u64 asking = index ? walk * (row_cost() + plan_impl::ask_cost) : shared_cost(e.rows) / 2;
-    worth = select_cost(e) + queries * (index ? min_of(matching, walk * row_cost()) : matching) < queries * asking;
+    worth = select_cost(e) + queries * (index ? min_of(matching, walk_cost(e.matching, e.rows)) : matching) <
+            queries * asking;
   }
   if (!worth) return usual;
   if (!VX_TRY(try_select(rows, n, has_places() ? Asked::all : Asked::columns))) return usual;
@@ -99,7 +113,7 @@ Result<Searcher::Way> Searcher::plan_anew(RowView &rows, u32 n, bool index) {
 // When it is known how many match.
 Searcher::Way Searcher::way_selected(bool index) const {
   const u64 matching = selection_.count(), rows = c_.table().live();
-  if (index) return shared_cost(matching) <= walked_rows(matching, rows) * row_cost() ? Way::matching : Way::walk;
+  if (index) return shared_cost(matching) <= walk_cost(matching, rows) ? Way::matching : Way::walk;
   return matching < rows / 2 ? Way::matching : Way::scan;
 }
 

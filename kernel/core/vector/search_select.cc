@@ -22,11 +22,17 @@ u64 in_range(const RowMeta *m, u32 n, u64 from, u64 to, Column column) {
 }  // namespace
 }  // namespace select_impl
 
-bool Searcher::has_columns() const {
-  if (o_.exclude_owner || o_.by_owner) return true;
-  for (u32 i = 0; i < o_.nfilters; i++)
-    if (o_.filters[i].kind != VEXFS_FILTER_SUBTREE) return true;
-  return false;
+void Searcher::find_ranges() {
+  constexpr auto owner = ColumnRange::owner;
+  for (u32 i = 0; i < o_.nfilters; i++) {
+    const vexfs_filter &f = o_.filters[i];
+    const u32 outside = f.flags & VEXFS_FILTER_NOT ? 1 : 0;
+    if (f.kind == VEXFS_FILTER_ID_RANGE) ranges_.add({ColumnRange::id, outside, f.a, f.b});
+    if (f.kind == VEXFS_FILTER_TAG_RANGE) ranges_.add({ColumnRange::tag, outside, f.a, f.b});
+    if (f.kind == VEXFS_FILTER_OWNER) ranges_.add({owner, outside, f.a, f.a});
+  }
+  if (o_.exclude_owner) ranges_.add({owner, 1, o_.exclude_owner, o_.exclude_owner});
+  if (o_.by_owner) ranges_.add({owner, 0, 1, ~u64{0}});
 }
 
 bool Searcher::has_places() const {
@@ -38,19 +44,15 @@ bool Searcher::has_places() const {
 // Of n (1..64) rows that lie together: bit i says whether row i passes all that its own columns can tell.
 u64 Searcher::column_mask(const RowMeta *m, u32 n) const {
   using select_impl::in_range;
-  const auto owner = [](const RowMeta &r) { return r.owner; };
   u64 mask = n == 64 ? ~u64{0} : (u64{1} << n) - 1;
-  for (u32 i = 0; i < o_.nfilters && mask; i++) {
-    const vexfs_filter &f = o_.filters[i];
+  for (u32 i = 0; i < ranges_.n && mask; i++) {
+    const ColumnRange &r = ranges_.range[i];
     u64 in = 0;
-    if (f.kind == VEXFS_FILTER_SUBTREE) continue;
-    if (f.kind == VEXFS_FILTER_ID_RANGE) in = in_range(m, n, f.a, f.b, [](const RowMeta &r) { return r.id; });
-    if (f.kind == VEXFS_FILTER_TAG_RANGE) in = in_range(m, n, f.a, f.b, [](const RowMeta &r) { return r.tag; });
-    if (f.kind == VEXFS_FILTER_OWNER) in = in_range(m, n, f.a, f.a, owner);
-    mask &= f.flags & VEXFS_FILTER_NOT ? ~in : in;
+    if (r.column == ColumnRange::id) in = in_range(m, n, r.from, r.to, [](const RowMeta &x) { return x.id; });
+    if (r.column == ColumnRange::tag) in = in_range(m, n, r.from, r.to, [](const RowMeta &x) { return x.tag; });
+    if (r.column == ColumnRange::owner) in = in_range(m, n, r.from, r.to, [](const RowMeta &x) { return x.owner; });
+    mask &= r.outside ? ~in : in;
   }
-  if (o_.exclude_owner) mask &= ~in_range(m, n, o_.exclude_owner, o_.exclude_owner, owner);
-  if (o_.by_owner) mask &= in_range(m, n, 1, ~u64{0}, owner);
   return mask;
 }
 
@@ -78,25 +80,28 @@ Status Searcher::breathe(RowView &rows) {
   return {};
 }
 
-// Rows that nobody has decided yet, below `upto`.
+// Of 64 rows from `slot` on: those that are dead or damaged.
+u64 Searcher::hidden_bits(u32 slot) const {
+  const Table &t = c_.table();
+  const std::atomic<u64> *bits = t.dead_bits(slot >> t.shift());
+  return bits ? bits[(slot & (t.chunk_rows() - 1)) >> 6].load(std::memory_order_acquire) : 0;
+}
+
+// Rows that nobody has decided yet, below `upto`: whole blocks by compact columns, the rest one by one.
 Status Searcher::extend(RowView &rows, u32 upto) {
   if (selection_.end() >= upto) return {};
   VX_TRY(selection_.reserve(upto));
   Table &t = c_.table();
   selection_.trim();
-  const bool dead = t.live() != t.slots() || t.damaged_count();
+  if (compact()) VX_TRY(extend_blocks(rows, upto / FilterCache::block_rows));
   while (selection_.end() < upto) {
     const u32 number = selection_.end() >> t.shift();
     const u32 to = min_of(upto, (selection_.end() | (t.chunk_rows() - 1)) + 1);
     const RowMeta *m = t.chunk_all_dead(number) ? nullptr : VX_TRY(chunk_meta(number));
     while (selection_.end() < to) {
       const u32 at = selection_.end(), n = min_of<u32>(64, to - at);
-      u64 mask = m ? column_mask(m + (at & (t.chunk_rows() - 1)), n) : 0;
-      for (u64 left = dead ? mask : 0; left; left &= left - 1) {
-        const auto i = static_cast<u32>(std::countr_zero(left));
-        if (t.hidden(at + i)) mask &= ~(u64{1} << i);
-      }
-      selection_.append(mask, n);
+      const u64 mask = m ? column_mask(m + (at & (t.chunk_rows() - 1)), n) : 0;
+      selection_.append(mask & ~hidden_bits(at), n);
     }
     if (number % 16 == 15) VX_TRY(breathe(rows));
   }
@@ -126,15 +131,22 @@ Status Searcher::ask_selected(RowView &rows, u32 from) {
   return {};
 }
 
+// What is known when the columns are: everything, where there is nothing else to ask.
+Searcher::Asked Searcher::all_asked() const {
+  const bool more = has_places() || c_.has_owners() || o_.skip_stale;
+  return more ? Asked::columns : Asked::all;
+}
+
 // Decides all rows below `upto`, as deep as `what` (or deeper, if they are already).
 Status Searcher::select(RowView &rows, u32 upto, Asked what) {
   if (upto > Selection::slots_max) return Errno::nomem;
+  if (what == Asked::columns) what = all_asked();
   const u32 asked = selected_ == Asked::all ? selection_.end() & ~u32{63} : 0;
   const bool all = what == Asked::all || selected_ == Asked::all;
   const bool more = selection_.end() < upto || selected_ != what;
   selected_ = Asked::columns;  // until it is done
   VX_TRY(extend(rows, upto));
-  if (all && more) VX_TRY(ask_selected(rows, asked));
+  if (all && more && all_asked() != Asked::all) VX_TRY(ask_selected(rows, asked));
   if (all) selected_ = Asked::all;
   return {};
 }

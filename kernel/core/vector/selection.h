@@ -14,6 +14,7 @@ class Selection : Pinned {
   static constexpr u32 slots_max = u32{1} << 28;  // 32 MiB of bits
   u32 end() const { return end_; }                // slots below are decided
   u64 count() const { return count_; }            // of them selected
+  const u64 *data() const { return bits(); }
   bool has(u32 slot) const { return bits()[slot >> 6] >> (slot & 63) & 1; }
 
   // Makes room for slots below `upto`, what is decided stays. nomem.
@@ -33,6 +34,13 @@ class Selection : Pinned {
     bits()[end_ >> 6] = mask;
     count_ += popcount(mask);
     end_ += n;
+  }
+  // Decides n * 64 slots, of which `count` are selected.
+  void append(const u64 *words, u32 n, u32 count) {
+    VX_ASSERT(end_ % 64 == 0);
+    memcpy(bits() + (end_ >> 6), words, usize{n} * 8);
+    count_ += count;
+    end_ += n * 64;
   }
   // Forgets the last, unfinished word, so that append() can go on.
   void trim() {

@@ -48,7 +48,8 @@ class SlotRecords : Pinned {
     return s && s->dirty.load(std::memory_order_acquire);
   }
   void set_dirty(u32 number, bool on) {
-    if (Segment *s = segment(number)) s->dirty.store(on, std::memory_order_seq_cst);
+    // Exchanged, so that who clears it sees the records that it was set for.
+    if (Segment *s = segment(number)) s->dirty.exchange(on, std::memory_order_acq_rel);
   }
   usize memory_bytes() const { return bytes_.load(std::memory_order_relaxed); }
 

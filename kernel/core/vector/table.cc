@@ -209,6 +209,13 @@ bool Table::chunk_any_dead(u32 number) const {
   return c && c->dead_count.load(std::memory_order_acquire) != 0;
 }
 
+const std::atomic<u64> *Table::dead_bits(u32 number) const {
+  ChunkMap *m = map();
+  if (number >= m->cap) return nullptr;
+  Chunk *c = m->chunks[number].load(std::memory_order_acquire);
+  return c ? c->dead.load(std::memory_order_acquire) : nullptr;
+}
+
 Status Table::prepare_dead(u32 slot) {
   Chunk *c = VX_TRY(chunk(slot >> shift_));
   if (c->dead.load(std::memory_order_acquire)) return {};

@@ -55,6 +55,8 @@ class Table : Pinned {
   // Are all of the chunk's rows dead (so that nothing is left to scan, and its data may be gone)?
   bool chunk_all_dead(u32 number) const;
   bool chunk_any_dead(u32 number) const;
+  // The bitmap of the chunk's dead rows; null: none is.
+  const std::atomic<u64> *dead_bits(u32 number) const;
 
   // Is memory so short that single rows had better be read without their chunks?
   bool sparse() const { return compact() || cache_.tight(usize{chunk_rows()} * (stride_ + sizeof(RowMeta))); }

@@ -31,10 +31,9 @@ class Visited : Pinned {
   }
 
   // Makes room for n more insertions without failing. Call before a run of insert().
-  Status reserve(u32 n) {
-    if (bits_ || count_ + n <= mask_ / 2) return {};
-    return grow(n);
-  }
+  Status reserve(u32 n) { return has_room(n) ? Status() : grow(n); }
+  // reserve() has nothing to do, and does not sleep.
+  bool has_room(u32 n) const { return bits_ || count_ + n <= mask_ / 2; }
 
   // True when the slot was not in the set yet. reserve() covers it.
   bool insert(u32 slot) {

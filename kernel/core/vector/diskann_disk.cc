@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Graphs on disk: reading nodes, writing blobs, checking them. Everything read is checked: a list cannot lead where no row
+// is, or be longer than a list is.
+#include "../base/bits.h"
+#include "diskann_walk.h"
+
+namespace vexfs::vector {
+namespace diskann_disk_impl {
+namespace {
+
+constexpr u32 tries = 4;  // of a read that gives what a checkpoint has just replaced
+// Kept for the next checkpoint, beside an eighth of the rows.
+constexpr usize kept_min = usize{64} << 20;
+constexpr u32 kept_share = 8;
+// Of rows for which there is a byte of units in the cache.
+constexpr u32 cache_share = 32;
+constexpr usize cache_min = usize{512} << 10, cache_max = usize{64} << 20;
+constexpr u32 cached_node_max = 16384;  // bytes: copied under a spin lock
+
+bool unit_good(u64 seed, u32 number, const u8 *unit) {
+  DiskUnitHeader h;
+  memcpy(&h, unit, sizeof h);
+  return h.number == number && h.crc == disk_unit_crc(seed, unit);
+}
+
+struct SlotBits {
+  u64 *words;
+  void set(u32 i) { words[i >> 6] |= u64{1} << (i & 63); }
+};
+
+}  // namespace
+}  // namespace diskann_disk_impl
+
+u32 DiskAnn::list_of(const DiskNode *node, u32 *out) const {
+  u32 n = 0;
+  for (; n < shape_.cap; n++) {
+    const u32 s = node->link[n].load(std::memory_order_acquire);
+    if (s == slot_none) break;
+    out[n] = s;
+  }
+  return n;
+}
+
+u32 DiskAnn::list_of(const u8 *record, u32 *out) const {
+  const u32 n = min_of<u32>(reinterpret_cast<const DiskRecordHeader *>(record)->degree, shape_.cap);
+  const auto *links = reinterpret_cast<const le32 *>(record + shape_.links_at());
+  u32 kept = 0;
+  for (u32 i = 0; i < n; i++)
+    if (links[i] <= slot_max) out[kept++] = links[i];
+  return kept;
+}
+
+bool DiskAnn::units_good(u32 slot, const u8 *units) const {
+  for (u32 u = 0; u < shape_.units_of_node; u++)
+    if (!diskann_disk_impl::unit_good(params_.seed, first_unit(slot) + u, units + usize{u} * disk_unit_bytes))
+      return false;
+  return true;
+}
+
+// The record of a slot among its units, which are good, and are put together if they are several.
+const u8 *DiskAnn::open_record(u32 slot, u8 *units) const {
+  for (u32 u = 1; u < shape_.units_of_node; u++)
+    memmove(units + sizeof(DiskUnitHeader) + usize{u} * disk_unit_payload,
+            units + sizeof(DiskUnitHeader) + usize{u} * disk_unit_bytes, disk_unit_payload);
+  return units + shape_.record_at(slot);
+}
+
+// Parts of blobs, or for those who can only read them whole, that.
+Status DiskAnn::fetch_parts(const BlobPart *parts, u32 n) {
+  if (source_.read_parts) return source_.read_parts(source_.ctx, parts, n);
+  Vec<u8> whole;
+  VX_TRY(whole.resize(shape_.blob_bytes()));
+  for (u32 i = 0; i < n; i++) {
+    VX_TRY(source_.read(source_.ctx, parts[i].blob, {whole.data(), whole.size()}));
+    memcpy(parts[i].out.data(), whole.data() + parts[i].at, parts[i].out.size());
+  }
+  return {};
+}
+
+void DiskAnn::make_cache() {
+  using namespace diskann_disk_impl;
+  const usize rows = usize{stored_.load(std::memory_order_relaxed)} * shape_.row_bytes;
+  if (shape_.node_bytes() <= cached_node_max)
+    cache_.make(min_of(max_of(rows / cache_share, cache_min), cache_max), shape_.node_bytes());
+}
+
+Status DiskAnn::fetch(const u32 *slots, u32 n, u8 *buf, const u8 **records) {
+  BlobPart part[blob_parts_max];
+  u32 which[blob_parts_max], m = 0;
+  const u32 bytes = shape_.node_bytes();
+  const u64 version = cache_.version();
+  const auto found = [&](u32 i, bool fresh) {
+    u8 *units = buf + usize{i} * bytes;
+    if (fresh && !units_good(slots[i], units)) return false;
+    if (fresh) cache_.put(first_unit(slots[i]), units, version);
+    const u8 *record = open_record(slots[i], units);
+    if (reinterpret_cast<const DiskRecordHeader *>(record)->flags & disk_record_there) records[i] = record;
+    return true;
+  };
+  for (u32 i = 0; i < n; i++) {
+    records[i] = nullptr;
+    if (!stored(slots[i])) continue;
+    if (!cache_.get(first_unit(slots[i]), buf + usize{i} * bytes) || !found(i, false)) which[m++] = i;
+  }
+  for (u32 left = diskann_disk_impl::tries; m && left; left--) {
+    for (u32 j = 0; j < m; j++) {
+      const u32 slot = slots[which[j]];
+      part[j] = {own_blob(slot >> shape_.shift), shape_.unit_of(slot) * disk_unit_bytes,
+                 MutBytes(buf + usize{which[j]} * bytes, bytes)};
+    }
+    Status s = fetch_parts(part, m);
+    if (s.code() == Errno::corrupt) return refuse("diskann: a checkpoint's blob is not what it should be");
+    if (!s.ok() && s.code() != Errno::noent) return s;
+    u32 still = 0;
+    for (u32 j = 0; s.ok() && j < m; j++)
+      if (!found(which[j], true)) which[still++] = which[j];
+    if (s.ok()) m = still;
+  }
+  if (m) return refuse("diskann: a unit of the graph is damaged");
+  return {};
+}
+
+// A blob as the last checkpoint has it: nothing if it has none.
+Status DiskAnn::read_stored_blob(u32 number, Vec<u8> &buf) {
+  buf.clear();
+  if (!stored(number << shape_.shift)) return {};
+  VX_TRY(buf.resize(shape_.blob_bytes()));
+  return source_.read(source_.ctx, own_blob(number), {buf.data(), buf.size()});
+}
+
+// A slot's record in such a blob; null: it has none. Once for each slot.
+Result<const u8 *> DiskAnn::stored_record(u32 slot, Vec<u8> &blob) {
+  const u8 *none = nullptr;
+  if (blob.size() == 0 || !stored(slot)) return none;
+  u8 *units = blob.data() + usize{shape_.unit_of(slot)} * disk_unit_bytes;
+  if (!units_good(slot, units)) return refuse("diskann: a unit of the graph is damaged");
+  const u8 *record = open_record(slot, units);
+  return reinterpret_cast<const DiskRecordHeader *>(record)->flags & disk_record_there ? record : none;
+}
+
+// ------------------------------------------------------------------------------------------------------------- writing
+// A record into the units of a blob.
+void DiskAnn::put_record(u32 slot, const u8 *record, u8 *blob) const {
+  const u32 begin = shape_.record_at(slot) - static_cast<u32>(sizeof(DiskUnitHeader));
+  for (u32 done = 0; done < shape_.record_bytes;) {
+    const u32 unit = shape_.unit_of(slot) + (begin + done) / disk_unit_payload, in = (begin + done) % disk_unit_payload;
+    const u32 n = min_of(shape_.record_bytes - done, disk_unit_payload - in);
+    memcpy(blob + usize{unit} * disk_unit_bytes + sizeof(DiskUnitHeader) + in, record + done, n);
+    done += n;
+  }
+}
+
+// The list of a node as a checkpoint of so many slots may have it. A list that is being changed may have a link twice.
+u32 DiskAnn::storable(u32 slot, u32 covered, u32 *links, u32 n, bool *left_out) const {
+  u32 kept = 0;
+  for (u32 i = 0; i < n; i++) {
+    const u32 s = links[i];
+    bool bad = s == slot;
+    for (u32 j = 0; j < kept && !bad; j++) bad = links[j] == s;
+    if (bad) continue;
+    if (s < covered && records_.present(s))
+      links[kept++] = s;
+    else
+      *left_out = true;
+  }
+  return kept;
+}
+
+Status DiskAnn::save_node(u32 slot, u32 covered, Vec<u8> &before, Vec<u8> &record, u8 *out, RowView &rows,
+                          bool *left_out) {
+  const DiskNode *node = nodes_kept_.peek(slot);
+  if (!records_.present(slot) || slot >= covered) {
+    *left_out |= node != nullptr;
+    return {};
+  }
+  const u8 *old = VX_TRY(stored_record(slot, before));
+  memset(record.data(), 0, record.size());
+  auto *links = reinterpret_cast<u32 *>(record.data() + shape_.links_at());
+  u32 n = node ? list_of(node, links) : old ? list_of(old, links) : 0;
+  n = storable(slot, covered, links, n, left_out);
+  memset(links + n, 0, usize{4} * (shape_.cap - n));
+  auto *to = reinterpret_cast<le32 *>(links);
+  for (u32 i = 0; i < n; i++) to[i] = links[i];
+  DiskRecordHeader h{};
+  h.degree = static_cast<u16>(n);
+  h.flags = disk_record_there;
+  if (old) {
+    h.aux = reinterpret_cast<const DiskRecordHeader *>(old)->aux;
+    memcpy(record.data() + row_at(), old + row_at(), shape_.row_bytes);
+  } else {
+    Result<const u8 *> row = rows.row(slot);
+    if (!row.ok() && row.code() != Errno::noent) return row.error();
+    if (row.ok()) {  // else it has gone: nobody will ask how near it is
+      h.aux = rows.aux(*row, slot);
+      memcpy(record.data() + row_at(), *row, shape_.row_bytes);
+    }
+  }
+  memcpy(record.data(), &h, sizeof h);
+  put_record(slot, record.data(), out);
+  return {};
+}
+
+Status DiskAnn::save_own_blob(u32 number, u32 covered, MutBytes out, RowView &rows) {
+  Vec<u8> before, record;
+  VX_TRY(record.resize(shape_.record_bytes));
+  VX_TRY(read_stored_blob(number, before));
+  memset(out.data(), 0, out.size());
+  const u32 first = number << shape_.shift;
+  nodes_kept_.clear_dirty(number);
+  bool left_out = false;
+  Status s;
+  for (u32 i = 0; i < shape_.slots() && s.ok(); i++)
+    s = save_node(first + i, covered, before, record, out.data(), rows, &left_out);
+  for (u32 u = 0; u < shape_.blob_units(); u++) {
+    u8 *unit = out.data() + usize{u} * disk_unit_bytes;
+    DiskUnitHeader h{};
+    h.number = number * shape_.blob_units() + u;
+    memcpy(unit, &h, sizeof h);
+    h.crc = disk_unit_crc(params_.seed, unit);
+    memcpy(unit, &h, sizeof h);
+  }
+  if (left_out || !s.ok()) nodes_kept_.mark_dirty(first);  // a later checkpoint, covering more, has more to store
+  return s;
+}
+
+void DiskAnn::saved(u32 covered, const BlobSource &blobs) {
+  if (must_learn()) return;
+  if (!source_.read) source_ = blobs;
+  stored_.store(covered, std::memory_order_release);
+  DiskNode *gone;
+  {
+    Guard g(edit_);
+    drops_.fetch_add(1, std::memory_order_release);
+    gone = nodes_kept_.take_clean();
+  }
+  cache_.forget();
+  make_cache();
+  vx_epoch_synchronize(&epoch_);
+  nodes_kept_.free(gone);
+}
+
+bool DiskAnn::wants_saving() const {
+  using namespace diskann_disk_impl;
+  const usize rows = usize{stored_.load(std::memory_order_relaxed)} * shape_.row_bytes;
+  return nodes_kept_.memory_bytes() > kept_min + rows / kept_share;
+}
+
+// ------------------------------------------------------------------------------------------------------------ checking
+Status DiskAnn::verify_blob(u32 number, u64 *led_to, VerifyReport *out, Vec<u8> &buf, u32 *links) {
+  diskann_disk_impl::SlotBits seen{led_to};
+  VX_TRY(read_stored_blob(number, buf));
+  for (u32 i = 0; i < shape_.slots(); i++) {
+    const u32 slot = (number << shape_.shift) + i;
+    const u8 *record = VX_TRY(stored_record(slot, buf));
+    if (!records_.present(slot)) continue;
+    const DiskNode *node = nodes_kept_.peek(slot);
+    out->nodes++;
+    if (!node && !record) {
+      out->bad_links++;
+      continue;
+    }
+    if (!node && reinterpret_cast<const DiskRecordHeader *>(record)->degree > shape_.cap) out->bad_links++;
+    const u32 n = node ? list_of(node, links) : list_of(record, links);
+    out->links += n;
+    for (u32 j = 0; j < n; j++) {
+      bool bad = links[j] == slot || !records_.present(links[j]);
+      for (u32 k = 0; k < j && !bad; k++) bad = links[k] == links[j];
+      out->bad_links += bad;
+      if (!bad) seen.set(links[j]);
+    }
+  }
+  return {};
+}
+
+// A node that no list has counts as one that is not reached; to follow all lists would take memory for them.
+Status DiskAnn::verify(VerifyReport *out, Scratch &scratch) {
+  *out = VerifyReport{};
+  if (must_learn()) return {};
+  VX_TRY(ready());
+  Reading reading(*this);
+  const u32 limit = records_.limit();
+  u64 *led_to = VX_TRY(scratch.array<u64>(Scratch::visited, limit / 64 + 1));
+  memset(led_to, 0, (usize{limit} / 64 + 1) * 8);
+  u32 *links = VX_TRY(scratch.array<u32>(Scratch::select, shape_.cap));
+  Vec<u8> buf;
+  for (u32 b = 0; b < limit >> shape_.shift; b++) {
+    VX_TRY(verify_blob(b, led_to, out, buf, links));
+    vx_yield();
+  }
+  const u32 from = entry();
+  out->levels = 1;
+  out->bad_entry = from == slot_none ? out->nodes != 0 : !records_.present(from);
+  diskann_disk_impl::SlotBits seen{led_to};
+  if (!out->bad_entry && from != slot_none) seen.set(from);
+  u64 reached = 0;
+  for (u32 i = 0; i <= limit / 64; i++) reached += popcount(led_to[i]);
+  out->unreachable = out->nodes > reached ? out->nodes - reached : 0;
+  return {};
+}
+
+}  // namespace vexfs::vector

@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Adding nodes to a graph on disk. Where a node belongs is found by any number of threads at once; changing lists, which
+// are in memory by then, is one thread's work at a time.
+#include "diskann_walk.h"
+
+namespace vexfs::vector {
+namespace diskann_insert_impl {
+namespace {
+
+constexpr u32 occlusion_batch = 8;  // codes compared at once before looking whether it is decided
+
+// What keeps its link although another one leads there too: those less than alpha times nearer to that one. The square of
+// 1.2 or thereabouts, on the bits of a positive float: half an exponent.
+u32 with_slack(u32 key, bool l2) {
+  constexpr u32 half_exponent = u32{1} << 22;
+  return l2 && (key & 0x80000000u) && key < simd::key_farthest - half_exponent ? key + half_exponent : key;
+}
+
+}  // namespace
+}  // namespace diskann_insert_impl
+
+// Lists being made.
+struct DiskAnn::Edit {
+  static constexpr u32 cap = 3 * hnsw_m_max;
+  u32 n;  // chosen
+  u32 chosen[cap];
+  const void *code[cap];
+  u32 key[cap];
+  u32 ntargets, target[cap];  // nodes to link back from
+  u32 before[cap + 1];        // a list as it was
+  const void *item[cap + 1];
+  Entry near[cap + 2];
+  u8 *units;  // blob_parts_max nodes
+};
+
+const void *DiskAnn::raw_code(u32 slot) const {
+  const SlotRecords::Word *w = slot <= slot_max ? records_.peek(slot) : nullptr;
+  return w ? static_cast<const void *>(w + 1) : nullptr;
+}
+
+// Is one already chosen so much nearer to the candidate than the base is that it leads there?
+bool DiskAnn::occluded(const void *code, u32 key, Edit &e, void *query) {
+  using namespace diskann_insert_impl;
+  simd::CodeQuery q;
+  codes_.prepare_code(code, query, &q);
+  for (u32 j = 0; j < e.n; j += occlusion_batch) {
+    const u32 n = min_of(occlusion_batch, e.n - j);
+    codes_.score(q, e.code + j, n, e.key + j);
+    for (u32 i = 0; i < n; i++)
+      if (with_slack(e.key[j + i], space_.metric() == simd::Metric::l2) < key) return true;
+  }
+  return false;
+}
+
+// Of near[0..n), ascending, those not occluded, at most the degree that lists are pruned to.
+Status DiskAnn::choose(const Entry *near, u32 n, u32 but, Edit &e, Scratch &scratch) {
+  void *query = VX_TRY(scratch.array<u8>(Scratch::other_code, codes_.query_bytes()));
+  e.n = 0;
+  for (u32 i = 0; i < n && e.n < shape_.degree; i++) {
+    const u32 s = entry_slot(near[i]);
+    const void *code = raw_code(s);
+    if (s == but || !code || (e.n && occluded(code, entry_key(near[i]), e, query))) continue;
+    e.chosen[e.n] = s;
+    e.code[e.n++] = code;
+  }
+  return {};
+}
+
+// edit_ held.
+void DiskAnn::set_list(DiskNode *node, const u32 *links, u32 n) {
+  for (u32 i = 0; i < shape_.cap; i++) node->link[i].store(i < n ? links[i] : slot_none, std::memory_order_release);
+}
+
+// Adds `to` to the list of `from`, which is in memory; edit_ held. *linked: it is in it now.
+Status DiskAnn::connect(u32 from, u32 to, bool must, bool *linked, Edit &e, Scratch &scratch) {
+  DiskNode *node = nodes_kept_.peek(from);
+  VX_ASSERT(node);
+  u32 n = list_of(node, e.before);
+  *linked = true;
+  for (u32 i = 0; i < n; i++)
+    if (e.before[i] == to) return {};
+  if (n < shape_.cap) {
+    node->link[n].store(to, std::memory_order_release);
+    nodes_kept_.mark_dirty(from);
+    return {};
+  }
+  e.before[n] = to;
+  u32 m = 0;
+  for (u32 i = 0; i <= n; i++)
+    if (const void *code = raw_code(e.before[i])) {
+      e.before[m] = e.before[i];
+      e.item[m++] = code;
+    }
+  simd::CodeQuery q;
+  codes_.prepare_code(raw_code(from), VX_TRY(scratch.array<u8>(Scratch::code, codes_.query_bytes())), &q);
+  u32 *keys = VX_TRY(scratch.array<u32>(Scratch::scan, Edit::cap + 1));
+  codes_.score(q, e.item, m, keys);
+  Beam sorted;
+  sorted.reset(e.near, Edit::cap + 1);
+  for (u32 i = 0; i < m; i++) sorted.add(entry_of(keys[i], e.before[i]));
+  VX_TRY(choose(e.near, sorted.size(), from, e, scratch));
+  bool in = false;
+  for (u32 i = 0; i < e.n; i++) in |= e.chosen[i] == to;
+  if (!in && must) {
+    if (e.n == shape_.degree) e.n--;
+    e.chosen[e.n++] = to;
+    in = true;
+  }
+  set_list(node, e.chosen, e.n);
+  nodes_kept_.mark_dirty(from);
+  *linked = in;
+  return {};
+}
+
+// Brings the lists of so many targets into memory, and lets them link back.
+Status DiskAnn::link_back(const u32 *targets, u32 n, u32 slot, bool *linked, Edit &e, Scratch &scratch) {
+  u32 wanted[blob_parts_max] = {}, m = 0;
+  const u8 *record[blob_parts_max];
+  const u64 drops = drops_.load(std::memory_order_acquire);
+  for (u32 i = 0; i < n; i++)
+    if (!nodes_kept_.peek(targets[i])) wanted[m++] = targets[i];
+  if (m) VX_TRY(fetch(wanted, m, e.units, record));
+  Guard g(edit_);
+  // A checkpoint has let go of lists meanwhile: those that were read may be older than they.
+  if (drops_.load(std::memory_order_relaxed) != drops) {
+    m = 0;
+    for (u32 i = 0; i < n; i++)
+      if (!nodes_kept_.peek(targets[i])) wanted[m++] = targets[i];
+    VX_TRY(fetch(wanted, m, e.units, record));
+  }
+  for (u32 i = 0; i < m; i++) {
+    if (nodes_kept_.peek(wanted[i])) continue;
+    const u32 degree = record[i] ? list_of(record[i], e.before) : 0;
+    VX_TRY(nodes_kept_.add(wanted[i], e.before, degree));
+  }
+  for (u32 i = 0; i < n; i++) {
+    bool in = false;
+    VX_TRY(connect(targets[i], slot, false, &in, e, scratch));
+    *linked |= in;
+  }
+  return {};
+}
+
+// Gives the new node its list, and others a link to it.
+Status DiskAnn::link_in(const Beam &near, u32 slot, Scratch &scratch) {
+  Edit &e = *VX_TRY(scratch.array<Edit>(Scratch::select, 1));
+  e.units = VX_TRY(scratch.array<u8>(Scratch::results, usize{blob_parts_max} * shape_.node_bytes()));
+  VX_TRY(choose(near.entries(), near.size(), slot, e, scratch));
+  if (e.n == 0) e.chosen[e.n++] = entry();
+  memcpy(e.target, e.chosen, sizeof e.target);
+  e.ntargets = e.n;
+  {
+    Guard g(edit_);
+    DiskNode *own = nodes_kept_.peek(slot);  // of an insert that failed
+    if (own)
+      set_list(own, e.target, e.ntargets);
+    else
+      VX_TRY(nodes_kept_.add(slot, e.target, e.ntargets));
+  }
+  bool linked = false;
+  for (u32 i = 0; i < e.ntargets; i += blob_parts_max)
+    VX_TRY(link_back(e.target + i, min_of(blob_parts_max, e.ntargets - i), slot, &linked, e, scratch));
+  if (linked) return {};
+  // Every node keeps a way in.
+  Guard g(edit_);
+  if (nodes_kept_.peek(e.target[0])) return connect(e.target[0], slot, true, &linked, e, scratch);
+  return {};
+}
+
+Status DiskAnn::place(const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first, Scratch &scratch) {
+  void *code = static_cast<void *>(words + 1);
+  void *work = VX_TRY(scratch.array<u8>(Scratch::scan, codes_.work_bytes()));
+  codes_.encode(row, aux, work, code);
+  *first = 0;
+  if (entry() == slot_none) {
+    Guard g(edit_);
+    if (entry() == slot_none) {
+      VX_TRY(nodes_kept_.add(slot, nullptr, 0));
+      entry_.store(slot, std::memory_order_release);
+      return {};
+    }
+  }
+  simd::CodeQuery q;
+  codes_.prepare_code(code, VX_TRY(scratch.array<u8>(Scratch::query, codes_.query_bytes())), &q);
+  Walk walk(*this, scratch);
+  {
+    Reading reading(*this);
+    VX_TRY(walk.begin(q, entry(), params_.ef_construction));
+    VX_TRY(walk.run());
+  }
+  return link_in(walk.beam, slot, scratch);
+}
+
+}  // namespace vexfs::vector

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// Walking an HNSW graph among the rows that match a filter only (after ACORN, Patel et al. 2024).
+//
+// Where it is known which rows match, those that do not need not be scored: a node's matching neighbours are its next
+// ones, and where these are few, the matching neighbours of neighbours that do not match. So the beam holds nothing but
+// rows that match, and a walk among one row in ten costs about what a walk among all of them costs. It may bring too
+// little, where rows that match lie far from the query or apart: the caller then walks through all rows.
+#include "hnsw.h"
+
+namespace vexfs::vector {
+namespace hnsw_matching_impl {
+namespace {
+
+// Nodes that do not match and yet are begun from: the nearest ones of the upper levels.
+constexpr u32 seeds_max = 2;
+constexpr u32 item_lines_ahead = 8;  // cache lines of a row or code fetched when it is gathered
+// Lists fetched ahead of those that are looked through.
+constexpr u32 lists_ahead = 4;
+// Matching neighbours after which a node's others are not looked through.
+constexpr u32 enough(u32 m) { return m + m / 4; }
+
+}  // namespace
+}  // namespace hnsw_matching_impl
+
+bool Walk::matches(u32 slot) const {
+  return slot < params->matching_end && (params->matching[slot >> 6] >> (slot & 63) & 1);
+}
+
+// Gathers those of a node's neighbours that match and were not seen yet; the others go to bridges[0..*n), if wanted.
+Status Walk::gather_matching(u32 slot, u32 *bridges, u32 *n) {
+  u8 *segment = graph_.peek(slot >> graph_.shape.shift);
+  if (!segment) [[unlikely]] {
+    Result<u8 *> r = graph_.get(slot >> graph_.shape.shift);
+    if (!r.ok()) return r.code() == Errno::noent ? Status() : Status(r.error());
+    segment = *r;
+  }
+  const Link *list = graph_.list(segment, slot, 0);
+  const GraphShape shape = graph_.shape;
+  const u32 degree = shape.degree(0);
+  VX_TRY(visited_.reserve(degree + 1));
+  Batch &b = *batch_;
+  u32 *matching = b.key, found = 0, others = 0;  // keys come later
+  const u64 *bits = params->matching;
+  const u32 end = params->matching_end;
+  // Apart, and without a branch: which neighbours match is a coin's toss.
+  for (u32 i = 0; i < degree; i++) {
+    const u32 next = list[i].load(std::memory_order_acquire);
+    if (next == slot_none) break;
+    const u32 inside = next < end ? next : 0;
+    const bool in = (next < end) & (bits[inside >> 6] >> (inside & 63));
+    matching[found] = next;
+    found += in;
+    if (bridges) bridges[others] = next;
+    others += !in;
+  }
+  if (n) *n = others;
+  const u32 lines = min_of((measure_.item_bytes() + 63) / 64, hnsw_matching_impl::item_lines_ahead);
+  const bool coded = measure_.coded();
+  const Graph::Segments segments = graph_.segments();
+  for (u32 i = 0; i < found && b.n < Batch::capacity; i++) {
+    const u32 next = matching[i];
+    if (!visited_.insert(next)) continue;
+    u8 *there = coded ? segments.peek(next >> shape.shift) : nullptr;
+    if (!there) {
+      VX_TRY(gather(next));
+      continue;
+    }
+    const u8 *code = there + shape.codes_at + usize{next & shape.mask()} * shape.code_bytes;
+    for (u32 l = 0; l < lines; l++) __builtin_prefetch(code + usize{64} * l);
+    b.slot[b.n] = next;
+    b.item[b.n++] = code;
+  }
+  return {};
+}
+
+// A node that does not match is looked through once, unless there were enough others each time it was met.
+Status Walk::collect_matching(u32 slot) {
+  u32 *bridges = VX_TRY(scratch_.array<u32>(Scratch::select, Batch::capacity));
+  u32 n = 0;
+  batch_->n = 0;
+  VX_TRY(gather_matching(slot, bridges, &n));
+  const u32 enough = min_of(hnsw_matching_impl::enough(graph_.shape.m), Batch::capacity / 2);
+  if (batch_->n >= enough) return {};
+  for (u32 i = 0; i < min_of(n, hnsw_matching_impl::lists_ahead); i++) prefetch_list(bridges[i]);
+  for (u32 i = 0; i < n && batch_->n < enough; i++) {
+    if (i + hnsw_matching_impl::lists_ahead < n) prefetch_list(bridges[i + hnsw_matching_impl::lists_ahead]);
+    VX_TRY(visited_.reserve(1));
+    if (visited_.insert(bridges[i])) VX_TRY(gather_matching(bridges[i], nullptr, nullptr));
+  }
+  return {};
+}
+
+// Scores the rows that match and are next to `slot`, for the beam.
+Status Walk::expand_matching(u32 slot) {
+  VX_TRY(collect_matching(slot));
+  stats.hops++;
+  if (batch_->n) {
+    score();
+    for (u32 i = 0; i < batch_->n; i++) beam.add(entry_of(batch_->key[i], batch_->slot[i]));
+  }
+  return breathe();
+}
+
+// From what the descent left in the beam: what matches stays, and the nearest of the rest are where else to begin.
+Status Walk::widen_matching(u32 ef) {
+  u32 seeds[hnsw_matching_impl::seeds_max], n = 0;
+  Entry *kept = VX_TRY(scratch_.array<Entry>(Scratch::results, usize{ef} + 1));
+  u32 nkept = 0;
+  for (u32 i = 0; i < beam.size(); i++) {
+    const Entry e = beam.entries()[i] & ~Entry{1};
+    if (matches(entry_slot(e)))
+      kept[nkept++] = e;
+    else if (n < hnsw_matching_impl::seeds_max)
+      seeds[n++] = entry_slot(e);
+  }
+  beam.reset(VX_TRY(scratch_.array<Entry>(Scratch::beam, usize{ef} + 1)), ef);
+  for (u32 i = 0; i < nkept; i++) beam.add(kept[i]);
+  for (u32 i = 0; i < n; i++) VX_TRY(expand_matching(seeds[i]));
+  while (beam.has_next()) {
+    const u32 slot = beam.take_next();
+    prefetch_list(beam.peek_next());
+    VX_TRY(expand_matching(slot));
+    if (params->distances_max && stats.distances >= params->distances_max) {
+      stats.truncated = beam.has_next();
+      return {};
+    }
+  }
+  return {};
+}
+
+// Those found that live and that the caller takes.
+u32 Walk::take_wanted(const Entry *found, u32 n, Entry *into) {
+  u32 taken = 0;
+  for (u32 i = 0; i < n; i++)
+    if (matches(entry_slot(found[i])) && wanted(entry_slot(found[i]))) into[taken++] = found[i] & ~Entry{1};
+  return taken;
+}
+
+// As walk_for(), where it is known which rows match. False: it brought too few.
+Result<bool> Hnsw::walk_matching(Walk &walk, const simd::Query &q, const Probe &probe, EntryPoint from, u32 ef,
+                                 const Entry **found, u32 *n) {
+  const SearchParams &p = *walk.params;
+  const u64 all = min_of<u64>(p.matching_end, max_of(walk.rows_.live, nodes_.load(std::memory_order_relaxed)));
+  const bool common = p.matching_count * matching_common >= all;
+  if (p.matching_count * matching_rare < all) return false;
+  const u32 wide = common ? static_cast<u32>(max_of<u64>(ef, ef * all / p.matching_count)) : ef;
+  VX_TRY(walk.begin(probe, from, wide));
+  VX_TRY(walk.descend(0));
+  VX_TRY(common ? walk.widen(0) : walk.widen_matching(ef));
+  Entry *taken = VX_TRY(walk.scratch_.array<Entry>(Scratch::results, usize{wide} + 1));
+  *n = walk.take_wanted(walk.beam.entries(), walk.beam.size(), taken);
+  *found = taken;
+  // Far fewer than were looked for: those that match do not lie where the query does.
+  const u64 wanted = min_of<u64>(p.k, p.matching_count);
+  const u64 enough = common ? max_of<u64>(wanted, min_of<u64>(ef, p.matching_count) / 2) : wanted;
+  if (*n < enough && !walk.stats.truncated) return false;
+  VX_TRY(on_rows(walk, q, found, n));
+  return *n >= wanted || walk.stats.truncated;
+}
+
+}  // namespace vexfs::vector
