@@ -437,6 +437,13 @@ int vexfs_get_tree(struct fs_context *fc)
 	return get_tree_bdev(fc, vexfs_fill_super);
 }
 
+static void vexfs_set_vector_cache(struct vexfs_sb *sbi, u64 bytes)
+{
+	if (bytes != sbi->opts.vector_cache)
+		vx_fs_set_vector_cache(sbi->core, bytes);
+	sbi->opts.vector_cache = bytes;
+}
+
 int vexfs_reconfigure(struct fs_context *fc)
 {
 	struct super_block *sb = fc->root->d_sb;
@@ -452,16 +459,16 @@ int vexfs_reconfigure(struct fs_context *fc)
 		return invalf(fc, "vexfs: %s: only ro, rw, datasum, discard and vector_cache can change while mounted",
 			      sb->s_id);
 
-	if (want->vector_cache != sbi->opts.vector_cache) {
-		sbi->opts.vector_cache = want->vector_cache;
-		vx_fs_set_vector_cache(sbi->core, want->vector_cache);
-	}
 	sync_filesystem(sb);
 	vx_fs_info(sbi->core, &info);
 	if (ro && info.aborted)
 		return 0; /* it is read-only already: the VFS is to know */
-	if (sbi->owner)
-		return ro ? 0 : invalf(fc, "vexfs: %s: a snapshot cannot be written", sb->s_id);
+	if (sbi->owner && !ro)
+		return invalf(fc, "vexfs: %s: a snapshot cannot be written", sb->s_id);
+	if (sbi->owner) {
+		vexfs_set_vector_cache(sbi, want->vector_cache);
+		return 0;
+	}
 	if (!ro) {
 		if (info.aborted) {
 			errorf(fc, "vexfs: %s: stopped after an error: unmount and run fsck.vexfs", sb->s_id);
@@ -480,6 +487,7 @@ int vexfs_reconfigure(struct fs_context *fc)
 		err = vx_fs_set_read_only(sbi->core, ro);
 	if (err)
 		return err;
+	vexfs_set_vector_cache(sbi, want->vector_cache);
 	if (want->nodatasum != sbi->opts.nodatasum)
 		vx_fs_set_data_sums(sbi->core, !want->nodatasum);
 	sbi->opts.nodatasum = want->nodatasum;

@@ -211,6 +211,13 @@ usize ChunkCache::reclaim(usize want, bool wait) {
     if (!wait) return 0;
     reclaim_lock_.lock();
   }
+  const usize freed = reclaim_locked(want);
+  reclaim_lock_.unlock();
+  return freed;
+}
+
+// All that is in limbo when it waits for readers was there before: chunks enter it under reclaim_lock_ alone.
+usize ChunkCache::reclaim_locked(usize want) {
   List<Retired, &Retired::retired_hook> gone;
   if (want) to_limbo(want + want / 2);
   {
@@ -251,7 +258,6 @@ usize ChunkCache::reclaim(usize want, bool wait) {
       free_buf(b);
     }
   }
-  reclaim_lock_.unlock();
   return freed;
 }
 
@@ -270,7 +276,9 @@ usize ChunkCache::shrink(usize chunks_wanted) {
   return evictions.load(std::memory_order_relaxed) - before;
 }
 
+// reclaim_lock_ also keeps the map: an old one is freed by reclaim.
 void ChunkCache::trim(Table &t, u32 below) {
+  Guard serial(reclaim_lock_);
   usize bytes = 0;
   for (u32 i = below >> t.shift(); i-- > 0;) {
     if (!t.resident_meta(i)) continue;
@@ -284,7 +292,7 @@ void ChunkCache::trim(Table &t, u32 below) {
     limbo_bytes_ += c->buf->bytes();
     bytes += c->buf->bytes();
   }
-  if (bytes) reclaim(bytes);
+  if (bytes) reclaim_locked(bytes);
 }
 
 void ChunkCache::forget(Table &t, bool discard) {

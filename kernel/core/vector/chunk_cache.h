@@ -159,6 +159,7 @@ class ChunkCache : Pinned {
   static bool busy(const Chunk &c) {
     return c.pins || c.dirty_hi || c.writing || c.loading.load(std::memory_order_relaxed);
   }
+  usize reclaim_locked(usize want);
   Status fault_common(Table &t, u32 number, bool pin);
   static constexpr u64 rows_share = 4;  // one part of so many of the limit is for rows, however large indexes are
   void relax_slow();

@@ -163,6 +163,11 @@ bool DiskAnn::take_header(const LearntHeader &h) {
   return true;
 }
 
+bool DiskAnn::brought_right() const {
+  const u32 entry = entry_.load(std::memory_order_relaxed);
+  return entry == slot_none ? nodes_.load(std::memory_order_relaxed) == 0 : records_.present(entry);
+}
+
 void DiskAnn::print(const TextSink &sink) const {
   char text[240];
   Printer line(text);

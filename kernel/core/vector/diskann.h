@@ -67,7 +67,7 @@ class DiskAnn final : public LearntIndex {
   const void *raw_code(u32 slot) const;  // of one that may be on its way into it
 
   Status link_in(const Beam &near, u32 slot, Scratch &scratch);
-  Status link_back(const u32 *targets, u32 n, u32 slot, bool *linked, Edit &e, Scratch &scratch);
+  Status link_back(const u32 *targets, u32 n, u32 slot, bool must, bool *linked, Edit &e, Scratch &scratch);
   Status connect(u32 from, u32 to, bool must, bool *linked, Edit &e, Scratch &scratch);
   Status choose(const Entry *near, u32 n, u32 but, Edit &e, Scratch &scratch);
   bool occluded(const void *code, u32 key, Edit &e, void *query);
@@ -93,6 +93,7 @@ class DiskAnn final : public LearntIndex {
   Status save_own_blob(u32 number, u32 covered, MutBytes out, RowView &rows) override;
   void put_header(u32 covered, LearntHeader *out) const override;
   bool take_header(const LearntHeader &h) override;
+  bool brought_right() const override;
 
   simd::CodeSpace codes_;
   DiskShape shape_;

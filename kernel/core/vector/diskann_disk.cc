@@ -231,9 +231,9 @@ void DiskAnn::saved(u32 covered, const BlobSource &blobs) {
   {
     Guard g(edit_);
     drops_.fetch_add(1, std::memory_order_release);
+    cache_.forget();  // first: who misses a list in memory reads the one that was stored now
     gone = nodes_kept_.take_clean();
   }
-  cache_.forget();
   make_cache();
   vx_epoch_synchronize(&epoch_);
   nodes_kept_.free(gone);
@@ -242,7 +242,7 @@ void DiskAnn::saved(u32 covered, const BlobSource &blobs) {
 bool DiskAnn::wants_saving() const {
   using namespace diskann_disk_impl;
   const usize rows = usize{stored_.load(std::memory_order_relaxed)} * shape_.row_bytes;
-  return nodes_kept_.memory_bytes() > kept_min + rows / kept_share;
+  return nodes_kept_.nodes_bytes() > kept_min + rows / kept_share;
 }
 
 // ------------------------------------------------------------------------------------------------------------ checking

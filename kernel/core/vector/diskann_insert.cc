@@ -112,8 +112,8 @@ Status DiskAnn::connect(u32 from, u32 to, bool must, bool *linked, Edit &e, Scra
   return {};
 }
 
-// Brings the lists of so many targets into memory, and lets them link back.
-Status DiskAnn::link_back(const u32 *targets, u32 n, u32 slot, bool *linked, Edit &e, Scratch &scratch) {
+// Brings the lists of so many targets into memory, and lets them link back; must: whatever else they would have to drop.
+Status DiskAnn::link_back(const u32 *targets, u32 n, u32 slot, bool must, bool *linked, Edit &e, Scratch &scratch) {
   u32 wanted[blob_parts_max] = {}, m = 0;
   const u8 *record[blob_parts_max];
   const u64 drops = drops_.load(std::memory_order_acquire);
@@ -135,7 +135,7 @@ Status DiskAnn::link_back(const u32 *targets, u32 n, u32 slot, bool *linked, Edi
   }
   for (u32 i = 0; i < n; i++) {
     bool in = false;
-    VX_TRY(connect(targets[i], slot, false, &in, e, scratch));
+    VX_TRY(connect(targets[i], slot, must, &in, e, scratch));
     *linked |= in;
   }
   return {};
@@ -159,12 +159,9 @@ Status DiskAnn::link_in(const Beam &near, u32 slot, Scratch &scratch) {
   }
   bool linked = false;
   for (u32 i = 0; i < e.ntargets; i += blob_parts_max)
-    VX_TRY(link_back(e.target + i, min_of(blob_parts_max, e.ntargets - i), slot, &linked, e, scratch));
-  if (linked) return {};
+    VX_TRY(link_back(e.target + i, min_of(blob_parts_max, e.ntargets - i), slot, false, &linked, e, scratch));
   // Every node keeps a way in.
-  Guard g(edit_);
-  if (nodes_kept_.peek(e.target[0])) return connect(e.target[0], slot, true, &linked, e, scratch);
-  return {};
+  return linked ? Status() : link_back(e.target, 1, slot, true, &linked, e, scratch);
 }
 
 Status DiskAnn::place(const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first, Scratch &scratch) {

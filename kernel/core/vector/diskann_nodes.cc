@@ -69,7 +69,7 @@ Result<DiskNode *> DiskNodes::add(u32 slot, const u32 *links, u32 n) {
   if (!node) return Errno::nomem;
   node->next = nullptr;
   for (u32 i = 0; i < shape_.cap; i++) new (&node->link[i]) Link(i < n ? links[i] : slot_none);
-  bytes_.fetch_add(node_bytes(), std::memory_order_relaxed);
+  nodes_bytes_.fetch_add(node_bytes(), std::memory_order_relaxed);
   at.store(node, std::memory_order_release);
   l->dirty.store(1, std::memory_order_release);
   return node;
@@ -94,7 +94,7 @@ void DiskNodes::free(DiskNode *chain) {
   while (chain) {
     DiskNode *next = chain->next;
     vx_free(chain);
-    bytes_.fetch_sub(node_bytes(), std::memory_order_relaxed);
+    nodes_bytes_.fetch_sub(node_bytes(), std::memory_order_relaxed);
     chain = next;
   }
 }

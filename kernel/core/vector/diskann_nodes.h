@@ -42,7 +42,8 @@ class DiskNodes : Pinned {
   // Takes out the nodes of all blobs that are not dirty; free() them when no reader can have them.
   DiskNode *take_clean();
   void free(DiskNode *chain);
-  usize memory_bytes() const { return bytes_.load(std::memory_order_relaxed); }
+  usize memory_bytes() const { return bytes_.load(std::memory_order_relaxed) + nodes_bytes(); }
+  usize nodes_bytes() const { return nodes_bytes_.load(std::memory_order_relaxed); }  // what take_clean() can free
 
  private:
   static constexpr u32 mid_bits = 10;
@@ -67,7 +68,7 @@ class DiskNodes : Pinned {
 
   DiskShape shape_;
   std::atomic<Mid *> *top_ = nullptr;
-  std::atomic<usize> bytes_{0};
+  std::atomic<usize> bytes_{0}, nodes_bytes_{0};
 };
 
 }  // namespace vexfs::vector

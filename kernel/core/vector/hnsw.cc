@@ -52,6 +52,12 @@ bool Hnsw::contains(u32 slot) {
   return segment.ok() && graph_.present(slot);
 }
 
+bool Hnsw::may_contain(u32 slot) {
+  if (must_learn()) return false;
+  Result<u8 *> segment = graph_.get(slot >> graph_.shape.shift);
+  return segment.ok() ? graph_.present(slot) : segment.code() != Errno::noent;
+}
+
 void Hnsw::print(const TextSink &sink) const {
   if (must_learn()) return;
   const EntryPoint e = entry();

@@ -127,6 +127,7 @@ class Hnsw final : public Index {
   Result<u32> search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch, Hit *out,
                      SearchStats *stats) override;
   bool contains(u32 slot) override;
+  bool may_contain(u32 slot) override;
 
   usize header_bytes() const override;
   u32 blob_count(u32 covered) const override;

@@ -142,7 +142,7 @@ Result<bool> Hnsw::walk_matching(Walk &walk, const simd::Query &q, const Probe &
   const SearchParams &p = *walk.params;
   const u64 all = min_of<u64>(p.matching_end, max_of(walk.rows_.live, nodes_.load(std::memory_order_relaxed)));
   const bool common = p.matching_count * matching_common >= all;
-  if (p.matching_count * matching_rare < all) return false;
+  if (p.matching_count == 0 || p.matching_count * matching_rare < all) return false;
   const u32 wide = common ? static_cast<u32>(max_of<u64>(ef, ef * all / p.matching_count)) : ef;
   VX_TRY(walk.begin(probe, from, wide));
   VX_TRY(walk.descend(0));

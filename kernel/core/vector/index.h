@@ -121,6 +121,8 @@ class Index : Pinned {
   virtual Result<u32> search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch,
                              Hit *out, SearchStats *stats) = 0;
   virtual bool contains(u32 slot) = 0;
+  // The same, but true also where what would tell cannot be read now.
+  virtual bool may_contain(u32 slot) { return contains(slot); }
 
   // ---- checkpoint: a header and blobs of sizes known before, each self-contained, that the owner stores with a
   // checksum of its own. Taken while inserts go on: a checkpoint of `covered` slots holds every node below it whose

@@ -304,7 +304,11 @@ Status IndexKeeper::save(LiveIndex &l, u32 covered) {
   const u64 generation = generation_ + 1;
   if (generation > disk::kGenerationMax) return Errno::overflow;
   tidy_ = false;
-  VX_TRY(save_blobs(l, covered, generation));
+  Status saved = save_blobs(l, covered, generation);
+  if (!saved.ok()) {  // perhaps there is no room: then what was written takes none
+    (void)(header_on_disk_ ? purge_blobs(generation_, nblobs_) : purge_blobs(0, 0)).ok();
+    return saved;
+  }
   const u32 nblobs = l.index->blob_count(covered);
   u64 bytes = 0;
   for (u32 blob = 0; blob < nblobs; blob++) bytes += align_up<usize>(l.index->blob_bytes(blob), volume_.block_size());

@@ -445,9 +445,12 @@ void IndexKeeper::figures(IndexFigures *out) {
 
 bool IndexKeeper::holds_any(u32 begin, u32 end) {
   LiveIndex *l = hold_open();
-  if (!l) return false;
+  if (!l) {
+    Guard g(lock_);
+    return parked_.is;  // it cannot be opened now
+  }
   bool any = false;
-  for (u32 s = begin; s < end && !any; s++) any = l->index->contains(s);
+  for (u32 s = begin; s < end && !any; s++) any = l->index->may_contain(s);
   release(l);
   return any;
 }

@@ -230,6 +230,7 @@ Status LearntIndex::bring() {
     VX_TRY(read_records(i, buf));
     vx_yield();
   }
+  if (!brought_right()) return refuse("index: the checkpoint's graph is not entered where the header says");
   return {};
 }
 

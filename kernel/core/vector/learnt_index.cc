@@ -54,6 +54,10 @@ Status LearntIndex::remove(RowView &rows, u32 slot, Scratch &) { return rows.dea
 
 bool LearntIndex::contains(u32 slot) { return state() != State::unlearnt && ready().ok() && records_.present(slot); }
 
+bool LearntIndex::may_contain(u32 slot) {
+  return state() != State::unlearnt && (!ready().ok() || records_.present(slot));
+}
+
 usize LearntIndex::memory_bytes() const {
   if (state() != State::ready) return sizeof(*this);  // nothing, or somebody is at it
   return sizeof(*this) + model_.capacity() * 4 + lists_.memory_bytes() + records_.memory_bytes();

@@ -23,6 +23,7 @@ class LearntIndex : public Index {
   Status insert(RowView &rows, u32 slot, Scratch &scratch) override;
   Status remove(RowView &rows, u32 slot, Scratch &scratch) override;
   bool contains(u32 slot) override;
+  bool may_contain(u32 slot) override;
 
   usize header_bytes() const override { return sizeof(LearntHeader); }
   u32 blob_count(u32 covered) const override;
@@ -70,6 +71,8 @@ class LearntIndex : public Index {
   virtual bool own_blob_dirty(u32 /*number*/) const { return false; }
   virtual Status save_own_blob(u32 /*number*/, u32 /*covered*/, MutBytes /*out*/, RowView & /*rows*/) { return {}; }
   virtual void put_header(u32 /*covered*/, LearntHeader * /*out*/) const {}
+  // After all records have come: is what the header said of them right?
+  virtual bool brought_right() const { return true; }
   virtual bool take_header(const LearntHeader & /*h*/) { return true; }
   u32 own_blob(u32 number) const {
     return model_blobs() + number / own_blobs() * (1 + own_blobs()) + 1 + number % own_blobs();

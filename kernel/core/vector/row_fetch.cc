@@ -93,7 +93,12 @@ Status RowFetch::place(const u32 *slots, const void *const *rows, u32 n) {
     Want w = wants_[i];
     Status s = place_row(w);
     if (s.code() == Errno::nomem) return s;
-    if (s.ok()) wants_[kept++] = w;  // else the fault will say what is wrong
+    if (!s.ok()) {  // the fault will say what is wrong
+      chunk_ = slot_none;
+      continue;
+    }
+    VX_ASSERT(w.block < blocks_);
+    wants_[kept++] = w;
   }
   return wants_.resize(kept);
 }
