@@ -2,6 +2,7 @@
 // What is particular about a graph on disk: nodes are read by themselves, lists are kept in memory until a checkpoint has
 // them, rows may be longer than a unit, units say themselves whether they are good.
 #include "../../kernel/core/vector/diskann_format.h"
+#include "../../kernel/core/vector/learnt_format.h"
 #include "index_kinds_fixture.h"
 
 namespace vexfs::vector {
@@ -85,6 +86,35 @@ TEST(DiskAnn, ListsLeaveMemoryWhenACheckpointHasThem) {
 }
 
 // A record of two units and more.
+TEST(DiskAnn, AnEntryThatIsNotInTheGraphIsRefused) {
+  KindBuilt b(IndexKind::diskann, 900, simd::Element::f32, simd::Metric::l2, 24, 1000);
+  while (b.rows.size() < 1000) ASSERT_TRUE(b.rows.add_f32(b.source.next().data()));  // not inserted
+  PartedCheckpoint c;
+  c.save(*b.index.get(), 1000, b.rows.view());
+  for (u32 entry : {950u, slot_none}) {
+    LearntHeader h;
+    ASSERT_EQ(c.header.size(), sizeof h);
+    memcpy(&h, c.header.data(), sizeof h);
+    h.entry.set(entry);
+    std::vector<u8> header(sizeof h);
+    memcpy(header.data(), &h, sizeof h);
+    for (bool by_insert : {false, true}) {
+      IndexPtr loaded = index_open(IndexKind::diskann, b.space, header, c.source()).take();
+      Scratch scratch(false);
+      RowView view = b.rows.view();
+      Errno said;
+      if (by_insert) {
+        said = loaded->insert(view, 999, scratch).code();
+      } else {
+        Hit hits[10];
+        said = loaded->search(view, b.space.row_query(b.rows.row(0), 0), ask(10, 64), scratch, hits, nullptr).code();
+      }
+      EXPECT_EQ(said, Errno::corrupt) << entry << by_insert;
+      EXPECT_TRUE(loaded->damaged());
+    }
+  }
+}
+
 TEST(DiskAnn, RowsLongerThanAUnit) {
   for (u32 dim : {1000u, 1100u, 3000u}) {
     const DiskShape shape(usize{4} * dim, 16);
