@@ -3,6 +3,8 @@
 // damaged or cannot be read is said.
 #include <algorithm>
 
+#include "../../kernel/core/store/volume.h"
+#include "../../kernel/core/vector/keys.h"
 #include "plane_rows.h"
 
 namespace vexfs::vector::test {
@@ -132,6 +134,45 @@ TEST_P(VectorRowFetch, DamagedRowIsLeftOut) {
   for (auto &h : hits) EXPECT_NE(h.id, victim + 1u);
   EXPECT_EQ(hits.size(), 10u);
   EXPECT_NE(said.find("bad data checksum"), std::string::npos) << said;
+  host::set_log_hook({});
+}
+
+// Chunks whose pieces hold fewer rows than there are, as no mkfs or mount writes them.
+TEST_P(VectorRowFetch, PiecesThatEndEarlyAreNoticed) {
+  populate();
+  m.unmount();
+  {
+    auto v = store::Volume::open(&m.device(), {});
+    ASSERT_TRUE(v.ok());
+    for (u64 number = 0; number < 3; number++) {
+      auto h = (*v)->begin({.items = 1});
+      ASSERT_TRUE(h.ok());
+      const store::Key key = item_key(1, VectorItem::chunk, number);
+      Status s = (*v)->tree(store::TreeId::collections).modify(*h, key, [](MutBytes b) -> Status {
+        disk::ChunkItem c{};
+        memcpy(&c, b.data(), std::min(b.size(), sizeof c));
+        auto &last = c.pieces[c.npieces.get() - 1];
+        last.blocks.set(last.blocks.get() / 2 + 1);
+        memcpy(b.data(), &c, std::min(b.size(), sizeof c));
+        return {};
+      });
+      ASSERT_TRUE(s.ok()) << number;
+    }
+    ASSERT_TRUE((*v)->close().ok());
+  }
+  std::string said;
+  host::set_log_hook([&](vx_bdev *, int, const char *line) { said += line; });
+  ASSERT_EQ(m.mount(), 0);
+  mount_tight();
+  uint32_t refused = 0;
+  for (uint32_t i = 0; i < 200; i++) {
+    std::vector<vexfs_hit> hits;
+    const int e = m.search(m.root(), plane_row(i * 25, GetParam().dim), 10, &hits, 0, 64);
+    EXPECT_TRUE(e == 0 || e == -EUCLEAN) << e;
+    refused += e != 0;
+  }
+  EXPECT_GT(refused, 0u);
+  EXPECT_NE(said.find("pieces"), std::string::npos) << said;
   host::set_log_hook({});
 }
 
