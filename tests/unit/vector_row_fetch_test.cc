@@ -144,7 +144,7 @@ TEST_P(VectorRowFetch, PiecesThatEndEarlyAreNoticed) {
   {
     auto v = store::Volume::open(&m.device(), {});
     ASSERT_TRUE(v.ok());
-    for (u64 number = 0; number < 3; number++) {
+    for (u64 number = 1; number < 4; number += 2) {  // behind a whole one
       auto h = (*v)->begin({.items = 1});
       ASSERT_TRUE(h.ok());
       const store::Key key = item_key(1, VectorItem::chunk, number);
