@@ -483,6 +483,8 @@ TEST_P(Search, WhileRowsComeAndGo) {
             EXPECT_EQ(hits.size(), a.k);
           }
           for (const Found &f : hits) EXPECT_TRUE(f.id % 1000 >= from && f.id % 1000 <= from + width) << f;
+          for (size_t x = 0; x < hits.size(); x++)
+            for (size_t y = 0; y < x; y++) EXPECT_NE(hits[x].id, hits[y].id) << "old and new of one row";
         }
       }
     });

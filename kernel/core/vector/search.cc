@@ -9,6 +9,7 @@ namespace search_impl {
 namespace {
 
 constexpr u32 chosen_max = 1 << 18;  // slots gathered from filters, at most
+constexpr u32 again_max = 8;         // searches again, as updates took places of other rows
 constexpr u32 rounds_max = 4;        // looks for rows that replaced others meanwhile
 
 }  // namespace
@@ -152,7 +153,8 @@ Status Searcher::search(View &view, const simd::Query *q, u32 nq) {
 
 // Rows were updated since the search began: a row that died before it was scored has its successor among the newest
 // slots. Bounded: under a storm of updates the last of them may be missed.
-Status Searcher::catch_up(View &view, const simd::Query *q, u32 nq, u64 updates) {
+// *displaced: a row may have lost its place to two of one id.
+Status Searcher::catch_up(View &view, const simd::Query *q, u32 nq, u64 updates, bool *displaced) {
   for (u32 round = 0; round < search_impl::rounds_max && c_.updates() != updates; round++) {
     u32 seen = view.slots();
     updates = c_.updates();
@@ -161,7 +163,11 @@ Status Searcher::catch_up(View &view, const simd::Query *q, u32 nq, u64 updates)
     accepting_ = need_accept(view.slots(), view.slots());  // the first row of a file may be among them
     VX_TRY(scan_all(view, q, nq, seen, view.slots()));
   }
-  for (u32 j = 0; j < nq; j++) VX_TRY(drop_duplicates(tops_[j]));
+  for (u32 j = 0; j < nq; j++) {
+    const u32 n = tops_[j].n;
+    VX_TRY(drop_duplicates(tops_[j]));
+    *displaced |= tops_[j].n < n && n >= k_;
+  }
   return {};
 }
 
@@ -214,14 +220,21 @@ Status Searcher::deliver(TopK &top, vexfs_hit *out, u32 *count) {
 }
 
 Status Searcher::answer(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts) {
-  u64 updates = c_.updates();  // before the view: an update in between is looked at again
-  View view(c_.table());
-  Status s;
-  if (c_.table().live() != 0) s = search(view, queries, n);
-  if (s.ok() && c_.updates() != updates) s = catch_up(view, queries, n, updates);
-  if (s.ok() && trouble_ != Errno::ok) s = trouble_;
-  for (u32 j = 0; j < n && s.ok(); j++) s = deliver(tops_[j], hits + usize{j} * o_.k, &counts[j]);
-  return s;
+  for (u32 round = 0;; round++) {
+    const u64 updates = c_.updates();  // before the view: an update in between is looked at again
+    View view(c_.table());
+    bool displaced = false;
+    Status s;
+    if (c_.table().live() != 0) s = search(view, queries, n);
+    if (s.ok() && (c_.updates() != updates || updates % 2)) s = catch_up(view, queries, n, updates, &displaced);
+    if (s.ok() && trouble_ != Errno::ok) s = trouble_;
+    if (s.ok() && displaced && round < search_impl::again_max) {
+      for (u32 j = 0; j < n; j++) tops_[j].n = 0;
+      continue;
+    }
+    for (u32 j = 0; j < n && s.ok(); j++) s = deliver(tops_[j], hits + usize{j} * o_.k, &counts[j]);
+    return s;
+  }
 }
 
 Status Searcher::run(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts) {

@@ -137,7 +137,7 @@ class Searcher : Pinned {
   Status walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l);
   bool deep() const { return o_.has_after || o_.by_owner; }
   Status search(View &view, const simd::Query *q, u32 nq);
-  Status catch_up(View &view, const simd::Query *q, u32 nq, u64 updates);
+  Status catch_up(View &view, const simd::Query *q, u32 nq, u64 updates, bool *displaced);
   Status answer(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts);
   Status deliver(TopK &top, vexfs_hit *out, u32 *count);
   Status drop_duplicates(TopK &top);

@@ -124,16 +124,17 @@ Status Writer::store_state() {
 }
 
 // The rows become visible; then those they replace disappear. A search that began between the two sees both, and
-// keeps the newer.
+// keeps the newer: it knows by updates(), which is odd in between.
 Status Writer::finish(u32 first, u32 n) {
   VX_TRY(c_.groups_.flush(h_));
   c_.state_.slots = first + n;
   c_.state_.live = c_.state_.live + n;
   VX_TRY(store_state());
   if (c_.state_.owned) c_.owned_.store(c_.state_.owned, std::memory_order_release);
-  if (n) c_.table_.publish(first, n);
   if (n && nkilled_) c_.updates_.fetch_add(1, std::memory_order_acq_rel);
+  if (n) c_.table_.publish(first, n);
   for (u32 i = 0; i < nkilled_; i++) c_.table_.set_dead(killed_[i]);
+  if (n && nkilled_) c_.updates_.fetch_add(1, std::memory_order_acq_rel);
   return {};
 }
 
