@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 #include <linux/ioctl.h>
 #include <linux/types.h>
+#include <atomic>
 
 #include <cmath>
 #include <cstring>
@@ -40,7 +41,7 @@ struct Caller : vx_caller {
     };
     may = [](vx_caller *c, vx_u64 ino, unsigned mask) {
       auto *self = static_cast<Caller *>(c);
-      self->may_calls++;
+      std::atomic_ref<uint64_t>(self->may_calls).fetch_add(1, std::memory_order_relaxed);  // threads may share it
       return self->denied.count({ino, mask}) ? -EACCES : 0;
     };
     fd_to_ino = [](vx_caller *c, vx_s32 fd, vx_u64 *ino) {
