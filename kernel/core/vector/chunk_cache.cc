@@ -88,6 +88,7 @@ void ChunkCache::retire(Retired *r) {
 // -------------------------------------------------------------------------------------------------------- publication
 void ChunkCache::publish(Chunk &c) {
   ChunkMap *m = c.table->map();
+  if (!c.meta.load(std::memory_order_relaxed)) c.table->shown_chunks_.fetch_add(1, std::memory_order_relaxed);
   c.meta.store(c.buf->meta, std::memory_order_release);
   m->refs[c.number].data.store(c.buf->rows(), std::memory_order_release);
 }
@@ -95,6 +96,7 @@ void ChunkCache::publish(Chunk &c) {
 void ChunkCache::unpublish(Chunk &c) {
   ChunkMap *m = c.table->map();
   m->refs[c.number].data.store(nullptr, std::memory_order_release);
+  if (c.meta.load(std::memory_order_relaxed)) c.table->shown_chunks_.fetch_sub(1, std::memory_order_relaxed);
   c.meta.store(nullptr, std::memory_order_release);
 }
 
@@ -276,8 +278,10 @@ usize ChunkCache::shrink(usize chunks_wanted) {
   return evictions.load(std::memory_order_relaxed) - before;
 }
 
-// reclaim_lock_ also keeps the map: an old one is freed by reclaim.
+// reclaim_lock_ also keeps the map: an old one is freed by reclaim. Every search of a compact table ends here, so where
+// there is nothing to free (one chunk is always being filled) it neither waits nor looks at chunks.
 void ChunkCache::trim(Table &t, u32 below) {
+  if (t.shown_chunks_.load(std::memory_order_relaxed) <= 1) return;
   Guard serial(reclaim_lock_);
   usize bytes = 0;
   for (u32 i = below >> t.shift(); i-- > 0;) {

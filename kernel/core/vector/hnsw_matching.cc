@@ -13,7 +13,6 @@ namespace {
 
 // Nodes that do not match and yet are begun from: the nearest ones of the upper levels.
 constexpr u32 seeds_max = 2;
-constexpr u32 item_lines_ahead = 8;  // cache lines of a row or code fetched when it is gathered
 // Lists fetched ahead of those that are looked through.
 constexpr u32 lists_ahead = 4;
 // Matching neighbours after which a node's others are not looked through.
@@ -54,7 +53,7 @@ Status Walk::gather_matching(u32 slot, u32 *bridges, u32 *n) {
     others += !in;
   }
   if (n) *n = others;
-  const u32 lines = min_of((measure_.item_bytes() + 63) / 64, hnsw_matching_impl::item_lines_ahead);
+  const u32 lines = item_lines();
   const bool coded = measure_.coded();
   const Graph::Segments segments = graph_.segments();
   for (u32 i = 0; i < found && b.n < Batch::capacity; i++) {
@@ -65,10 +64,7 @@ Status Walk::gather_matching(u32 slot, u32 *bridges, u32 *n) {
       VX_TRY(gather(next));
       continue;
     }
-    const u8 *code = there + shape.codes_at + usize{next & shape.mask()} * shape.code_bytes;
-    for (u32 l = 0; l < lines; l++) __builtin_prefetch(code + usize{64} * l);
-    b.slot[b.n] = next;
-    b.item[b.n++] = code;
+    gather_code(shape, there, next, lines);
   }
   return {};
 }
@@ -96,7 +92,7 @@ Status Walk::expand_matching(u32 slot) {
   stats.hops++;
   if (batch_->n) {
     score();
-    for (u32 i = 0; i < batch_->n; i++) beam.add(entry_of(batch_->key[i], batch_->slot[i]));
+    offer(beam);
   }
   return breathe();
 }

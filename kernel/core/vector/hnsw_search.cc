@@ -6,7 +6,6 @@ namespace vexfs::vector {
 namespace hnsw_search_impl {
 namespace {
 
-constexpr u32 item_lines_ahead = 8;     // cache lines of a row or code fetched when it is gathered
 constexpr u32 few_dead_share = 16;      // live rows for each dead one that may take a place in a beam
 constexpr u32 batches_per_breath = 32;  // between checks for a kill and for the CPU being wanted
 
@@ -71,7 +70,7 @@ void Walk::gather_item(u32 slot, const Item &what) {
 Status Walk::gather(u32 slot, FpuHold *fpu) {
   Result<Item> r = item(slot, fpu);
   if (!r.ok()) return r.code() == Errno::noent ? Status() : Status(r.error());
-  simd::prefetch(r->bytes, measure_.item_bytes(), hnsw_search_impl::item_lines_ahead);
+  simd::prefetch(r->bytes, measure_.item_bytes(), item_lines_ahead);
   gather_item(slot, *r);
   return {};
 }
@@ -93,11 +92,10 @@ Status Walk::collect(u32 slot, u32 level, FpuHold &fpu) {
     fpu.leave();
     VX_TRY(visited_.reserve(degree));
   }
-  const u32 lines = min_of((measure_.item_bytes() + 63) / 64, hnsw_search_impl::item_lines_ahead);
+  const u32 lines = item_lines();
   const bool coded = measure_.coded();
   const GraphShape shape = graph_.shape;  // here, where loads of links do not make it be read again
   const Graph::Segments segments = graph_.segments();
-  Batch &b = *batch_;
   for (u32 i = 0; i < degree; i++) {
     const u32 next = list[i].load(std::memory_order_acquire);
     if (next == slot_none) break;
@@ -107,11 +105,7 @@ Status Walk::collect(u32 slot, u32 level, FpuHold &fpu) {
       VX_TRY(gather(next, &fpu));
       continue;
     }
-    // What most of a search's time is spent in, so without a call.
-    const u8 *code = there + shape.codes_at + usize{next & shape.mask()} * shape.code_bytes;
-    for (u32 l = 0; l < lines; l++) __builtin_prefetch(code + usize{64} * l);
-    b.slot[b.n] = next;
-    b.item[b.n++] = code;
+    gather_code(shape, there, next, lines);
   }
   return {};
 }
@@ -305,7 +299,7 @@ Status Walk::rescore(const simd::Query &q, const Entry *found, u32 n, u32 keep, 
         gather_item(slot, Item{nullptr, 0});
         continue;
       }
-      simd::prefetch(r, measure_.space().row_bytes(), hnsw_search_impl::item_lines_ahead);
+      simd::prefetch(r, measure_.space().row_bytes(), item_lines_ahead);
       gather_item(slot, Item{r, rows_.aux(r, slot)});
     }
     if (absent) VX_TRY(bring_absent());

@@ -305,14 +305,14 @@ Status IndexKeeper::save(LiveIndex &l, u32 covered) {
   if (generation > disk::kGenerationMax) return Errno::overflow;
   tidy_ = false;
   Status saved = save_blobs(l, covered, generation);
+  const u32 nblobs = l.index->blob_count(covered);
+  u64 bytes = 0;
+  for (u32 blob = 0; blob < nblobs; blob++) bytes += align_up<usize>(l.index->blob_bytes(blob), volume_.block_size());
+  if (saved.ok()) saved = save_header(l, covered, generation, nblobs, bytes);
   if (!saved.ok()) {  // perhaps there is no room: then what was written takes none
     (void)(header_on_disk_ ? purge_blobs(generation_, nblobs_) : purge_blobs(0, 0)).ok();
     return saved;
   }
-  const u32 nblobs = l.index->blob_count(covered);
-  u64 bytes = 0;
-  for (u32 blob = 0; blob < nblobs; blob++) bytes += align_up<usize>(l.index->blob_bytes(blob), volume_.block_size());
-  VX_TRY(save_header(l, covered, generation, nblobs, bytes));
   header_on_disk_ = true;
   generation_ = l.stored_as = generation;
   nblobs_ = nblobs;

@@ -98,10 +98,11 @@ struct RowView {
     if (!fault) return Errno::noent;
     // When memory is short a chunk may be taken away again before it is looked at: then it is still near, and comes back.
     // (That it does not exist is what fault says.)
-    for (;;) {
+    for (u32 tries = 0; tries < 256; tries++) {
       VX_TRY(fault(*this, slot >> shift));
       if (const u8 *p = peek(slot)) return p;
     }
+    return Errno::nomem;  // not even for as long as it takes to look
   }
 };
 

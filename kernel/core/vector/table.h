@@ -119,6 +119,7 @@ class Table : Pinned {
   std::atomic<u32> slots_{0}, live_{0};
   std::atomic<u64> disk_blocks_{0};
   std::atomic<bool> compact_{false};
+  std::atomic<u32> shown_chunks_{0};  // that readers see; changed by the cache under its lock
   u8 *bounce_ = nullptr;
   Chunk *room_[2] = {};  // pinned chunks of the rows being appended
   u32 rooms_ = 0;
