@@ -164,7 +164,7 @@ bool IndexKeeper::checkpoint_due() {
   Guard g(lock_);
   if (!live_) return false;
   u32 have = covered_.load(std::memory_order_relaxed), upto = live_->upto.load(std::memory_order_relaxed);
-  if (live_->index->wants_saving()) return true;
+  if (live_->index->wants_saving(unsaved_max())) return true;
   return upto > have && upto - have >= max_of<u32>(16384, have / 4);
 }
 
@@ -172,7 +172,7 @@ bool IndexKeeper::checkpoint_wanted_at_unmount() {
   Guard g(lock_);
   if (!live_) return false;
   u32 have = covered_.load(std::memory_order_relaxed), upto = live_->upto.load(std::memory_order_relaxed);
-  return upto >= walked_slots_min && upto > have;
+  return upto >= walked_slots_min && (upto > have || live_->index->wants_saving(unsaved_max()));
 }
 
 // Writes one blob to blocks of its own.

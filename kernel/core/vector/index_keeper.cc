@@ -11,6 +11,13 @@ constexpr u32 run_rows = 16;  // claimed at a time
 // An index is built anew when it has more dead rows than this and a share of the live ones: walks still pass through
 // them, so a search costs that share more. Each row is inserted again at most once for so many that died.
 constexpr u32 dead_min = 512, dead_share = 4;
+// One that mends itself does so earlier: of its searches dead rows take a share of what they may read.
+constexpr u32 mended_share = 8;
+constexpr u64 mend_retry_ns = 60'000'000'000;  // after it failed
+constexpr u64 mend_save_ns = 50'000'000;       // when a checkpoint has to come first
+constexpr usize lists_share = 8;               // of the memory limit: for the lists of dead rows while mending
+// Of the memory limit: what an index may keep for its next checkpoint.
+constexpr usize unsaved_share = 4, unsaved_min = usize{1} << 20;
 
 constexpr s64 wait_ms = 20;  // between looks whether the caller was killed
 
@@ -373,21 +380,80 @@ Status IndexKeeper::replace(const IndexParams &wanted, bool build_first, u32 thr
 bool IndexKeeper::worn(LiveIndex &l, u32 slots) {
   const u32 live = table_.live();
   const u64 nodes = l.index->counts().nodes, kept = u64{live} + dead_kept_.load(std::memory_order_relaxed);
-  const u32 most = max_of(index_keeper_impl::dead_min, live / index_keeper_impl::dead_share);
+  const u32 share = l.index->mends() ? index_keeper_impl::mended_share : index_keeper_impl::dead_share;
+  const u32 most = max_of(index_keeper_impl::dead_min, live / share);
   return nodes > kept + most || l.index->outgrown(slots);
 }
 
-Status IndexKeeper::renew(bool (*interrupted)(void *), void *ctx) {
+Status IndexKeeper::renew(bool pieces, bool (*interrupted)(void *), void *ctx) {
   if (renewing_.exchange(true, std::memory_order_acquire)) return {};
   LiveIndex *l = hold();
   const u32 slots = table_.slots();
   Status s;
-  if (l && slots >= renew_after_.load(std::memory_order_relaxed) && worn(*l, slots))
+  if (l && l->index->mends()) {
+    s = mend(*l, pieces, interrupted, ctx);
+    if (!s.ok()) blame(l, s.error());
+  } else if (l && slots >= renew_after_.load(std::memory_order_relaxed) && worn(*l, slots))
     s = renew_from(*l, interrupted, ctx);
   if (!s.ok() && s.code() != Errno::intr) renew_after_.store(slots + slots / 8, std::memory_order_relaxed);
   release(l);
   renewing_.store(false, std::memory_order_release);
   return s;
+}
+
+// What may be kept in memory for the next checkpoint.
+usize IndexKeeper::unsaved_max() const {
+  using namespace index_keeper_impl;
+  return max_of(static_cast<usize>(table_.cache().limit() / unsaved_share), unsaved_min);
+}
+
+Status IndexKeeper::mend(LiveIndex &l, bool pieces, bool (*interrupted)(void *), void *ctx) {
+  using namespace index_keeper_impl;
+  const u64 began = vx_clock_mono_ns();
+  if (volume_.read_only() || (pieces && began < mend_again_.load(std::memory_order_relaxed))) return {};
+  mend_again_.store(0, std::memory_order_relaxed);
+  if (!interrupted) interrupted = never;
+  while (l.index->mending() || worn(l, table_.slots())) {
+    if (l.index->wants_saving(unsaved_max())) {
+      mend_again_.store(pieces ? began + mend_save_ns : 0, std::memory_order_relaxed);
+      if (pieces) return {};  // that is the caller's work
+      VX_TRY(checkpoint());
+    }
+    Result<bool> more = mend_piece(l, pieces, interrupted, ctx);
+    account(l);
+    table_.cache().relax();
+    const u64 now = vx_clock_mono_ns();
+    if (more.code() == Errno::intr) return more.error();
+    if (!more.ok()) {
+      mend_again_.store(now + mend_retry_ns, std::memory_order_relaxed);
+      return more.error();
+    }
+    if (pieces) {
+      mend_again_.store(now + (now - began), std::memory_order_relaxed);
+      return {};
+    }
+    vx_yield();
+  }
+  return {};
+}
+
+// Under job_, so that no checkpoint is taken meanwhile. Nothing, if others are not to be waited for.
+Result<bool> IndexKeeper::mend_piece(LiveIndex &l, bool now, bool (*interrupted)(void *), void *ctx) {
+  if (!now) job_.lock();
+  if (now && !job_.try_lock()) return true;
+  Result<bool> more = mend_locked(l, interrupted, ctx);
+  job_.unlock();
+  return more;
+}
+
+Result<bool> IndexKeeper::mend_locked(LiveIndex &l, bool (*interrupted)(void *), void *ctx) {
+  Scratch scratch(false);
+  View view(table_);
+  const MendParams params{.settled = l.upto.load(std::memory_order_acquire),
+                          .memory = static_cast<usize>(table_.cache().limit() / index_keeper_impl::lists_share),
+                          .interrupted = interrupted,
+                          .ctx = ctx};
+  return l.index->mend(view.rows(), params, scratch);
 }
 
 // Built without job_, which others wait for and must get soon: if the index was replaced meanwhile, that counts.

@@ -79,8 +79,11 @@ class IndexKeeper : Pinned {
   // A new index with these parameters (the seed stays), built aside, then put in place. flat: drops the index.
   Status replace(const IndexParams &params, bool build_first, u32 threads, bool (*interrupted)(void *), void *ctx);
   // If the collection has outgrown what the index has learnt, or much of the index is dead rows: builds a new one aside,
-  // and puts it in place. Takes long, and holds up nobody; background work. One thread at a time: others return.
-  Status renew(bool (*interrupted)(void *), void *ctx);
+  // and puts it in place. Takes long, and holds up nobody; background work. One thread at a time: others return. An index
+  // that mends itself does instead: a piece in each call, while `pieces`, and half of the time at most; else all of it.
+  Status renew(bool pieces, bool (*interrupted)(void *), void *ctx);
+  // When renew() is to be called again because there is more to mend; 0: whenever it suits.
+  u64 renew_again_ns() const { return mend_again_.load(std::memory_order_relaxed); }
   Status checkpoint();
   bool checkpoint_due();  // by policy, while mounted
   // Is the graph ahead of its checkpoint, so that the next mount would search another one?
@@ -121,6 +124,10 @@ class IndexKeeper : Pinned {
   bool waits_for_rows(LiveIndex &l);
   bool worn(LiveIndex &l, u32 slots);
   Status renew_from(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
+  Status mend(LiveIndex &l, bool pieces, bool (*interrupted)(void *), void *ctx);
+  Result<bool> mend_piece(LiveIndex &l, bool now, bool (*interrupted)(void *), void *ctx);
+  Result<bool> mend_locked(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
+  usize unsaved_max() const;
   Result<LiveIndex *> open_checkpoint(bool first);
   void install(LiveIndex *l);
   static void destroy(LiveIndex *l, ChunkCache &cache);
@@ -160,6 +167,7 @@ class IndexKeeper : Pinned {
   std::atomic<u32> building_{0};
   std::atomic<u32> renew_after_{0};  // slots from which on renewing is tried again, after it failed
   std::atomic<u32> dead_kept_{0};    // dead rows that the last one left
+  std::atomic<u64> mend_again_{0};   // vx_clock_mono_ns() from which on mending goes on; 0: none has begun
   std::atomic<u32> covered_{0};
   std::atomic<u64> checkpoint_bytes_{0};
   // job_: the header on disk, and whether there may be blobs that do not count.
