@@ -18,9 +18,9 @@ using vector::test::Options;
 
 constexpr uint32_t dim = 16;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr size_t one_in = 60;  // of the images of a long run
+constexpr size_t one_in = 90;  // of the images of a long run
 #else
-constexpr size_t one_in = 10;
+constexpr size_t one_in = 30;
 #endif
 
 struct Item {
@@ -101,6 +101,7 @@ class IndexImages : public testing::Test {
     for (const Item &i : blobs_of(m, &head)) leftovers_ += disk::blob_generation(i.off) > head.generation;
     ASSERT_TRUE(head.generation == first_.generation || head.generation == second_.generation || any);
     ASSERT_TRUE(head.generation >= first_.generation && head.generation <= second_.generation);
+    judged_++;
     old_ += head.generation == first_.generation;
     vexfs_index x;
     ASSERT_EQ(m.index(m.root(), VEXFS_INDEX_STATUS, &x), 0);
@@ -124,7 +125,7 @@ class IndexImages : public testing::Test {
   CommittingDevice dev_;
   disk::IndexHeaderItem first_{}, second_{};
   std::vector<Item> before_;
-  size_t images_ = 0, old_ = 0, leftovers_ = 0;
+  size_t images_ = 0, judged_ = 0, old_ = 0, leftovers_ = 0;
 };
 class IndexCrash : public IndexImages, public testing::WithParamInterface<uint16_t> {
  protected:
@@ -213,14 +214,51 @@ TEST_F(DiskAnnCrash, DeadRowsLeaveWholeOrNotAtAll) {
   EXPECT_LT(nodes, rows_before);
   std::mt19937_64 rng(3);
   for (CrashImages at(dev_);; at.step()) {
-    if (images_ % one_in == 0 || at.at_end())
+    if (images_ % one_in == 0 || at.at_end()) {
       ASSERT_NO_FATAL_FAILURE(judge(at.some_arrived(rng, 0.5, 0.4), "some arrived", at.position(), true));
-    else
+    } else {
       images_++;
+    }
     if (at.at_end()) break;
   }
   EXPECT_GT(old_, 0u);
-  printf("explored: %zu images, %zu with the checkpoint before\n", images_ / one_in, old_);
+  printf("explored: %zu images, %zu with the checkpoint before\n", judged_, old_);
+  host::unseed_random();
+  host::unfix_clock();
+}
+
+// An index that is built aside is saved as it goes: until it is the collection's, the one before counts.
+TEST_F(DiskAnnCrash, ARebuildThatIsCutLeavesTheOneBefore) {
+  ASSERT_NO_FATAL_FAILURE(begin());
+  size_t most = 0;
+  {
+    Options o;
+    o.cache_bytes = 4 << 20;
+    Mount m(o, &dev_);
+    dev_.start_recording();
+    dev_.arm(m.fs()->volume.get());
+    ASSERT_EQ(m.index(m.root(), VEXFS_INDEX_REBUILD), 0);
+    dev_.arm(nullptr);
+    ASSERT_EQ(m.commit(), 0);
+    most = blobs_of(m, &second_).size();
+    ASSERT_EQ(most, second_.nblobs) << "what was saved in between is gone";
+    EXPECT_GE(second_.generation, first_.generation + 2);
+  }
+  std::mt19937_64 rng(3);
+  for (CrashImages at(dev_);; at.step()) {
+    if (images_ % one_in == 0) {
+      ASSERT_NO_FATAL_FAILURE(judge(at.some_arrived(rng, 0.5, 0.4), "some arrived", at.position()));
+    } else {
+      images_++;
+    }
+    if (!at.at_end()) continue;
+    ASSERT_NO_FATAL_FAILURE(judge(at.all_arrived(), "all arrived", at.position()));
+    break;
+  }
+  EXPECT_GT(old_, 0u);
+  EXPECT_LT(old_, judged_);
+  EXPECT_GT(leftovers_, 0u);
+  printf("explored: %zu images, %zu with the checkpoint before\n", judged_, old_);
   host::unseed_random();
   host::unfix_clock();
 }

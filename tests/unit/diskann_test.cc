@@ -188,12 +188,13 @@ TEST(DiskAnn, DeadRowsLeaveInPlace) {
   EXPECT_EQ(r.nodes, n);
   EXPECT_EQ(r.unreachable, 0u);
   EXPECT_EQ(b.index->counts().nodes, n);
-  EXPECT_TRUE(b.index->wants_saving(~usize{0})) << "what was let go of is still on disk";
+  EXPECT_TRUE(b.index->wants_saving()) << "what was let go of is still on disk";
   PartedCheckpoint next;
   next.save(*b.index.get(), all, b.rows.view());
   c.blobs = next.blobs;
   b.index->saved(all, c.source());
-  EXPECT_FALSE(b.index->wants_saving(0));
+  EXPECT_FALSE(b.index->wants_saving());
+  EXPECT_EQ(b.index->unsaved_bytes(), 0u);
   EXPECT_LT(b.index->memory_bytes(), stored * 3 / 2 + (usize{2} << 20)) << "lists are gone, and what the pass took";
 
   MemoryRows rest(b.space, n);

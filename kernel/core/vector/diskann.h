@@ -42,7 +42,8 @@ class DiskAnn final : public LearntIndex {
   Result<u32> search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch, Hit *out,
                      SearchStats *stats) override;
   void saved(u32 covered, const BlobSource &blobs) override;
-  bool wants_saving(usize memory) const override;
+  usize unsaved_bytes() const override { return nodes_kept_.nodes_bytes(); }
+  bool wants_saving() const override { return rid_.load(std::memory_order_relaxed); }
   Status verify(VerifyReport *out, Scratch &scratch, bool (*interrupted)(void *ctx), void *ctx) override;
   void print(const TextSink &sink) const override;
   usize memory_bytes() const override {

@@ -72,7 +72,7 @@ void DiskAnn::make_cache() {
   using namespace diskann_disk_impl;
   const usize rows = usize{stored_.load(std::memory_order_relaxed)} * shape_.row_bytes;
   if (shape_.node_bytes() <= cached_node_max)
-    cache_.make(min_of(max_of(rows / cache_share, cache_min), cache_max), shape_.node_bytes());
+    cache_.make(min_of(min_of(max_of(rows / cache_share, cache_min), cache_max), source_.memory), shape_.node_bytes());
 }
 
 Status DiskAnn::fetch(const u32 *slots, u32 n, u8 *buf, const u8 **records) {
@@ -236,10 +236,6 @@ void DiskAnn::saved(u32 covered, const BlobSource &blobs) {
   vx_epoch_synchronize(&epoch_);
   nodes_kept_.free(gone);
   for (void *s : segments) records_.release(s);
-}
-
-bool DiskAnn::wants_saving(usize memory) const {
-  return nodes_kept_.nodes_bytes() > memory || rid_.load(std::memory_order_relaxed);
 }
 
 }  // namespace vexfs::vector

@@ -9,12 +9,6 @@ namespace {
 
 constexpr u32 few = 8;  // nodes of a blob that are read one by one
 
-struct SlotBits {
-  u64 *words;
-  bool test(u32 i) const { return (words[i >> 6] >> (i & 63)) & 1; }
-  void set(u32 i) { words[i >> 6] |= u64{1} << (i & 63); }
-};
-
 }  // namespace
 }  // namespace diskann_verify_impl
 
@@ -33,6 +27,11 @@ class DiskAnn::Traversal : vexfs::Pinned {
   Status follow(u32 number, bool *any);
 
  private:
+  struct SlotBits {
+    u64 *words;
+    bool test(u32 i) const { return (words[i >> 6] >> (i & 63)) & 1; }
+    void set(u32 i) { words[i >> 6] |= u64{1} << (i & 63); }
+  };
   bool pending(u32 slot) const { return reached_.test(slot) && !followed_.test(slot); }
   void lead(u32 slot, u32 n);
   u32 list(const DiskNode *node, const u8 *record) {
@@ -43,7 +42,7 @@ class DiskAnn::Traversal : vexfs::Pinned {
   DiskAnn &index_;
   VerifyReport &out_;
   u32 limit_ = 0;
-  diskann_verify_impl::SlotBits reached_{}, followed_{};
+  SlotBits reached_{}, followed_{};
   u32 *links_ = nullptr;
   u8 *units_ = nullptr;
   Vec<u8> buf_;

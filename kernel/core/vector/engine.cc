@@ -96,7 +96,7 @@ void Engine::save_indexes() {
     cursor = c->cid();
     if (c->dropped()) continue;
     // What is not done in time stays in the tail, which the next mount scans as this one did.
-    if (c->index().backlog()) (void)c->index().work(~u32{0}, late, &deadline).ok();
+    if (c->index().backlog()) (void)c->index().work(~u32{0}, true, late, &deadline).ok();
     if (c->index().checkpoint_wanted_at_unmount()) (void)checkpoint(*c).ok();
   }
 }
@@ -335,7 +335,7 @@ bool Engine::background_round(u32 *cursor, u64 *again) {
     auto *t = static_cast<Turn *>(p);
     return t->engine->stop_.load(std::memory_order_relaxed) || t->collection->dropped();
   };
-  Result<u32> n = c->index().work(256, stopped, &turn);
+  Result<u32> n = c->index().work(256, false, stopped, &turn);
   if (n.ok()) stats_.indexed.fetch_add(*n, std::memory_order_relaxed);
   if (n.ok() && *n == 256) *cursor = c->cid() - 1;
   (void)c->index()
@@ -382,7 +382,7 @@ void Engine::rows_added(Collection &c, u32 n, bool (*interrupted)(void *), void 
     if (backlog <= engine_impl::backlog_max) return;
   }
   // What fails here stays in the tail, which searches scan.
-  Result<u32> done = c.index().work(n + engine_impl::catch_up, interrupted, ctx);
+  Result<u32> done = c.index().work(n + engine_impl::catch_up, true, interrupted, ctx);
   if (done.ok()) stats_.indexed.fetch_add(*done, std::memory_order_relaxed);
   if (!nthreads_) (void)c.index().renew(false, interrupted, ctx).ok();
   if (!nthreads_ && !volume_.read_only() && c.index().checkpoint_due()) (void)checkpoint(c).ok();

@@ -155,8 +155,10 @@ class Index : Pinned {
   virtual bool blob_dirty(u32 blob) const = 0;
   // A checkpoint of so many slots is complete, and can be read from there: what was kept for it may go.
   virtual void saved(u32 /*covered*/, const BlobSource & /*blobs*/) {}
-  // Is more than `memory` kept for the next checkpoint, or does it need one for another reason?
-  virtual bool wants_saving(usize /*memory*/) const { return false; }
+  // Memory kept until the next checkpoint alone: where it gets too much, there should be one before anything is inserted.
+  virtual usize unsaved_bytes() const { return 0; }
+  // Should there be one for another reason?
+  virtual bool wants_saving() const { return false; }
 
   // interrupted: null, or asked now and then; intr.
   virtual Status verify(VerifyReport *out, Scratch &scratch, bool (*interrupted)(void *ctx), void *ctx) = 0;
@@ -214,6 +216,7 @@ struct BlobSource {
   // Null, or: reads parts of blobs, all at once, as they are on the device: nothing but the index itself can tell whether
   // they are good. May give what has just been replaced, or anything, while a checkpoint is written: ask again.
   Status (*read_parts)(void *ctx, const BlobPart *parts, u32 n) = nullptr;
+  usize memory = ~usize{0};  // at most, for keeping what was read
 };
 constexpr u32 blob_parts_max = 8;  // read at once
 

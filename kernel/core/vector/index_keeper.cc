@@ -17,7 +17,7 @@ constexpr u64 mend_retry_ns = 60'000'000'000;  // after it failed
 constexpr u64 mend_save_ns = 50'000'000;       // when a checkpoint has to come first
 constexpr usize lists_share = 8;               // of the memory limit: for the lists of dead rows while mending
 // Of the memory limit: what an index may keep for its next checkpoint.
-constexpr usize unsaved_share = 4, unsaved_min = usize{1} << 20;
+constexpr usize unsaved_share = 4, unsaved_min = usize{256} << 10;
 
 constexpr s64 wait_ms = 20;  // between looks whether the caller was killed
 
@@ -241,12 +241,17 @@ Status IndexKeeper::insert_run(LiveIndex &l, u32 lo, u32 hi, Scratch &scratch, b
   return {};
 }
 
-Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, bool (*interrupted)(void *), void *ctx) {
+Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, bool saves, bool (*interrupted)(void *), void *ctx) {
   Scratch scratch(false);
   u32 done = 0;
   if (!VX_TRY(learnt(l, interrupted, ctx))) return 0u;
   while (done < budget) {
     u32 lo, hi, stopped = 0;
+    if (full(l)) {
+      if (!saves) break;
+      VX_TRY(relieve(l));
+      if (interrupted(ctx)) return Errno::intr;
+    }
     if (!claim(l, min_of(index_keeper_impl::run_rows, budget - done), &lo, &hi)) break;
     Status s = insert_run(l, lo, hi, scratch, interrupted, ctx, &stopped);
     finish(l, lo, stopped);
@@ -262,10 +267,10 @@ Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, bool (*interrupted)(v
   return done;
 }
 
-Result<u32> IndexKeeper::work(u32 budget, bool (*interrupted)(void *), void *ctx) {
+Result<u32> IndexKeeper::work(u32 budget, bool saves, bool (*interrupted)(void *), void *ctx) {
   LiveIndex *l = backlog() ? hold_open() : nullptr;
   if (!l) return 0u;
-  Result<u32> r = work_on(*l, budget, interrupted ? interrupted : index_keeper_impl::never, ctx);
+  Result<u32> r = work_on(*l, budget, saves, interrupted ? interrupted : index_keeper_impl::never, ctx);
   if (!r.ok()) blame(l, r.error());
   release(l);
   return r;
@@ -289,7 +294,7 @@ struct IndexKeeper::Job {
   static bool stopped(void *p) { return static_cast<Job *>(p)->stop.load(std::memory_order_relaxed); }
   static void run(void *p) {
     auto *j = static_cast<Job *>(p);
-    Result<u32> r = j->keeper->work_on(*j->live, ~u32{0}, stopped, j);
+    Result<u32> r = j->keeper->work_on(*j->live, ~u32{0}, true, stopped, j);
     if (!r.ok() && r.code() != Errno::intr) j->err.store(r.error().negative(), std::memory_order_relaxed);
   }
 };
@@ -311,7 +316,7 @@ Status IndexKeeper::build_all(LiveIndex &l, u32 threads, bool (*interrupted)(voi
     if (!helpers.reserve(helpers.size() + 1).ok() || vx_thread_start(&t, "vexfs-build", Job::run, &job) != 0) break;
     VX_ASSERT(helpers.push(t).ok());
   }
-  Result<u32> mine = work_on(l, ~u32{0}, interrupted, ctx);
+  Result<u32> mine = work_on(l, ~u32{0}, true, interrupted, ctx);
   if (!mine.ok()) job.stop.store(true, std::memory_order_relaxed);
   for (vx_thread *t : helpers) vx_thread_join(t);
   if (!mine.ok()) return mine.error();
@@ -324,7 +329,7 @@ Status IndexKeeper::build_all(LiveIndex &l, u32 threads, bool (*interrupted)(voi
 Status IndexKeeper::settle(LiveIndex &l, bool (*interrupted)(void *), void *ctx) {
   const u32 n = table_.slots();
   for (;;) {
-    Result<u32> done = work_on(l, ~u32{0}, interrupted, ctx);
+    Result<u32> done = work_on(l, ~u32{0}, true, interrupted, ctx);
     if (!done.ok()) return done.error();
     if (l.upto.load(std::memory_order_acquire) >= n || waits_for_rows(l)) return {};
     if (interrupted(ctx)) return Errno::intr;
@@ -354,14 +359,19 @@ Status IndexKeeper::build(u32 threads, bool (*interrupted)(void *), void *ctx) {
 Status IndexKeeper::replace(const IndexParams &wanted, bool build_first, u32 threads, bool (*interrupted)(void *),
                             void *ctx) {
   Guard g(job_);
+  if (aside_.of) VX_TRY(checkpoint_locked());  // of the index that is there
+  aside_ = {};
   LiveIndex *fresh = nullptr;
   IndexParams p = wanted;
   p.seed = params().seed;
   if (p.kind != IndexKind::flat) {
     fresh = VX_TRY(make_empty(p));
+    fresh->aside = true;
     Status s = build_first ? build_on(*fresh, threads, interrupted, ctx) : Status();
+    fresh->aside = false;
     if (!s.ok()) {
       release(fresh);
+      drop_aside();
       return s;
     }
   }
@@ -407,6 +417,20 @@ usize IndexKeeper::unsaved_max() const {
   return max_of(static_cast<usize>(table_.cache().limit() / unsaved_share), unsaved_min);
 }
 
+bool IndexKeeper::full(LiveIndex &l) const { return l.index->unsaved_bytes() > unsaved_max() && !volume_.read_only(); }
+
+// Saves what is full, unless somebody else does so first.
+Status IndexKeeper::relieve(LiveIndex &l) {
+  if (l.aside) {
+    Guard g(relief_);
+    return full(l) ? save(l, l.upto.load(std::memory_order_acquire)) : Status();
+  }
+  Guard g(job_);
+  if (!full(l)) return {};
+  if (save_later()) return Errno::nospc;
+  return checkpoint_locked();
+}
+
 Status IndexKeeper::mend(LiveIndex &l, bool pieces, bool (*interrupted)(void *), void *ctx) {
   using namespace index_keeper_impl;
   const u64 began = vx_clock_mono_ns();
@@ -414,7 +438,7 @@ Status IndexKeeper::mend(LiveIndex &l, bool pieces, bool (*interrupted)(void *),
   mend_again_.store(0, std::memory_order_relaxed);
   if (!interrupted) interrupted = never;
   while (l.index->mending() || worn(l, table_.slots())) {
-    if (l.index->wants_saving(unsaved_max())) {
+    if (full(l)) {
       mend_again_.store(pieces ? began + mend_save_ns : 0, std::memory_order_relaxed);
       if (pieces) return {};  // that is the caller's work
       VX_TRY(checkpoint());

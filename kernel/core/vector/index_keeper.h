@@ -39,6 +39,7 @@ struct LiveIndex : Pinned {
   // where blobs come from
   Table *table = nullptr;
   std::atomic<u64> generation{0};  // of the checkpoint that it was opened from, or last saved as
+  bool aside = false;              // it is being built by replace(), and saved aside
   u64 stored_as = 0;  // job_: what is clean lies in the checkpoint of this generation; 0: not all does, or nothing
 };
 
@@ -68,7 +69,9 @@ class IndexKeeper : Pinned {
 
   // Inserts up to `budget` rows that are not indexed yet. Returns how many were done; errors of memory or I/O leave the
   // rows for later.
-  Result<u32> work(u32 budget, bool (*interrupted)(void *), void *ctx);
+  // What keeps too much for its next checkpoint is not inserted into: if it `saves`, the caller writes one, or waits for who
+  // does; else that ends the work.
+  Result<u32> work(u32 budget, bool saves, bool (*interrupted)(void *), void *ctx);
   u32 backlog();  // rows not indexed yet; of a parked index, if they are worth opening it
   // Is somebody working through all rows, to learn from them or to insert them?
   bool building() const { return building_.load(std::memory_order_relaxed) != 0; }
@@ -139,7 +142,11 @@ class IndexKeeper : Pinned {
   static void retire(LiveIndex &l, u32 lo, u32 resume_at);  // lock_ held
   Status insert_run(LiveIndex &l, u32 lo, u32 hi, Scratch &scratch, bool (*interrupted)(void *), void *ctx,
                     u32 *stopped);
-  Result<u32> work_on(LiveIndex &l, u32 budget, bool (*interrupted)(void *), void *ctx);
+  Result<u32> work_on(LiveIndex &l, u32 budget, bool saves, bool (*interrupted)(void *), void *ctx);
+  bool full(LiveIndex &l) const;
+  Status relieve(LiveIndex &l);
+  bool save_later();
+  void save_failed(const Status &s);
   Status build_all(LiveIndex &l, u32 threads, bool (*interrupted)(void *), void *ctx);
   Status build_on(LiveIndex &l, u32 threads, bool (*interrupted)(void *), void *ctx);
   Status settle(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
@@ -150,7 +157,11 @@ class IndexKeeper : Pinned {
   Status publish_blobs(SavedBlobs &saved, Status s);
   Status save_blobs(LiveIndex &l, u32 covered, u64 generation);
   Status save_header(LiveIndex &l, u32 covered, u64 generation, u32 nblobs, u64 bytes);
-  Status purge_blobs(u64 generation, u32 nblobs);
+  Status purge_blobs();
+  Result<bool> counts_for(u32 blob, u64 off, u64 generation, u32 nblobs);
+  void drop_aside();
+  Result<store::Extent> take_blocks(u64 goal, u64 n);
+  usize kept_for_reads() const;
   Result<usize> read_header(Vec<u8> &buf);
 
   Table &table_;
@@ -175,6 +186,15 @@ class IndexKeeper : Pinned {
   u32 nblobs_ = 0;
   bool header_on_disk_ = false;
   bool tidy_ = false;
+  // Blobs that no header tells of: of an index that is being built, or was, and has no checkpoint yet.
+  struct Aside {
+    LiveIndex *of = nullptr;
+    u64 generation = 0;
+    u32 nblobs = 0;
+  } aside_;
+  Mutex relief_{"vexfs_index_relief"};  // who saves what is built aside
+  // After a checkpoint for which there was no room: when another is tried, or with how many free blocks.
+  std::atomic<u64> save_after_{0}, save_with_{0};
 };
 
 }  // namespace vexfs::vector
