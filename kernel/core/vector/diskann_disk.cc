@@ -226,9 +226,10 @@ void DiskAnn::saved(u32 covered, const BlobSource &blobs) {
   Vec<void *> segments;
   {
     Guard g(edit_);
-    drops_.fetch_add(1, std::memory_order_release);
     cache_.forget();  // first: who misses a list in memory reads the one that was stored now
     gone = nodes_kept_.take_clean();
+    // Last: who has the new number has seen that they are gone.
+    drops_.fetch_add(1, std::memory_order_release);
     release_segments(covered, segments);
   }
   rid_.store(false, std::memory_order_relaxed);
