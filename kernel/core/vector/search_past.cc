@@ -58,7 +58,7 @@ bool Searcher::only_then(u32 slot) const {
 
 bool Searcher::seen_then(u32 slot) {
   if (c_.table().hidden(slot)) return false;
-  if (walking_ && !walk_dead_ && std::binary_search(slots_.begin(), slots_.end(), slot)) return false;  // scored apart
+  if (walking_ && std::binary_search(slots_.begin(), slots_.end(), slot)) return false;  // scored apart
   Table &now = present_->table();
   return !now.damaged_count() || !now.is_damaged(slot);
 }
@@ -152,6 +152,7 @@ u64 Searcher::all_past(u32 upto, bool filtered) const {
 // False: the snapshot's own index is to be asked.
 Result<bool> Searcher::walk_past(View &then, View &now, const simd::Query *q, u32 nq, LiveIndex &l) {
   const u32 n = then.slots(), upto = min_of(n, l.upto.load(std::memory_order_acquire));
+  const u64 departures = l.index->departures();
   if (!VX_TRY(find_apart(l, upto))) return false;
   const u32 live = c_.table().live(), nodes = l.index->counts().nodes;
   const bool filtered = need_accept(n, n);
@@ -165,6 +166,7 @@ Result<bool> Searcher::walk_past(View &then, View &now, const simd::Query *q, u3
   walking_ = false;
   limit_ = n;
   upto_ = upto;
+  if (l.index->departures() != departures) return false;  // what has left meanwhile was neither scored nor to be met
   if (thin) {  // filters, or what came since, hide most of what the walk meets
     engine_.stats().exact_fallbacks.fetch_add(1, std::memory_order_relaxed);
     for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
