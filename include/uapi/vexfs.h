@@ -65,10 +65,12 @@ enum vexfs_index_kind {
 
 /* What an HNSW graph is built and walked on; hits are scored on the rows all the same. */
 enum vexfs_codes {
-  VEXFS_CODES_AUTO = 0, /* decided by the rows there are: 4 bits an element where that ranks them well enough */
-  VEXFS_CODES_NONE = 1, /* the rows */
-  VEXFS_CODES_SQ8 = 2,  /* 8 bits an element */
-  VEXFS_CODES_SQ4 = 3   /* 4 bits */
+  VEXFS_CODES_AUTO = 0,    /* decided by the rows there are: 4 bits an element where that ranks them well enough */
+  VEXFS_CODES_NONE = 1,    /* the rows */
+  VEXFS_CODES_SQ8 = 2,     /* 8 bits an element */
+  VEXFS_CODES_SQ4 = 3,     /* 4 bits */
+  VEXFS_CODES_RABITQ1 = 4, /* 1 bit an element of the rotated vector */
+  VEXFS_CODES_RABITQ2 = 5  /* 2 bits */
 };
 
 #define VEXFS_IVF_LISTS_MAX 65536 /* and lists * dim at most 2^27 */

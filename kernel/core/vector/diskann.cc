@@ -102,10 +102,8 @@ Status DiskAnn::learn(RowView &rows, u32 slots, Scratch &scratch, bool (*interru
   u32 best = 0, least = ~u32{0};
   for (u32 i = 0; i < n; i++) {
     codes_.encode(row[i], aux[i], work, code);
-    simd::CodeHead head;
-    memcpy(&head, code, sizeof head);
     // Under l2 the square of how far it lies from the centre; else less the more it points where the centre does.
-    const u32 key = simd::key_from_f32(head.off);
+    const u32 key = simd::key_from_f32(codes_.off(code));
     if (key < least) {
       least = key;
       best = sample[i];

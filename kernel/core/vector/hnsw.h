@@ -67,6 +67,7 @@ class Walk : Pinned {
   void gather_code(const GraphShape &shape, const u8 *there, u32 next, u32 lines) {
     const u8 *code = there + shape.codes_at + usize{next & shape.mask()} * shape.code_bytes;
     for (u32 l = 0; l < lines; l++) __builtin_prefetch(code + usize{64} * l);
+    __builtin_prefetch(code + shape.code_bytes - 1);
     batch_->slot[batch_->n] = next;
     batch_->item[batch_->n++] = code;
   }

@@ -79,7 +79,7 @@ Result<const HnswHeader *> check_header(Bytes bytes) {
   const HnswHeader *h = reinterpret_cast<const HnswHeader *>(bytes.data());
   const bool coded = h->codes != static_cast<u8>(HnswParams::Codes::none);
   if (h->magic != hnsw_header_magic || h->version != (coded ? hnsw_version_coded : hnsw_version) ||
-      h->codes > static_cast<u8>(HnswParams::Codes::sq4))
+      (coded && !simd::valid(simd::CodeKind{u8{h->codes}})))
     return damaged("hnsw: the checkpoint header is not one, or of an unknown version").error();
   if (h->m < hnsw_m_min || h->m > hnsw_m_max || h->ef_construction == 0 || h->ef_construction > 65536 ||
       h->covered > slot_max)
