@@ -178,7 +178,11 @@ Status DiskAnn::place(const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words
     }
   }
   simd::CodeQuery q;
-  codes_.prepare_code(code, VX_TRY(scratch.array<u8>(Scratch::query, codes_.query_bytes())), &q);
+  u8 *query = VX_TRY(scratch.array<u8>(Scratch::query, codes_.query_bytes()));
+  if (codes_.has_bound())  // so short that two of them had better not be compared where a row is at hand
+    codes_.prepare(space_.row_query(row, aux), work, query, &q);
+  else
+    codes_.prepare_code(code, query, &q);
   Walk walk(*this, scratch);
   {
     Reading reading(*this);

@@ -266,7 +266,7 @@ Result<IndexPtr> hnsw_open(const simd::Space &space, Bytes header, const BlobSou
   params.seed = h->seed;
   params.codes = HnswParams::Codes{u8{h->codes}};
   const simd::CodeSpace codes = VX_TRY(hnsw_code_space(space, params.codes));
-  if (h->shift != GraphShape(params.m, codes.kind() == simd::CodeKind::none ? 0 : codes.bytes()).shift)
+  if (h->shift != GraphShape(params.m, codes).shift)
     return hnsw_checkpoint_impl::damaged("hnsw: the checkpoint header has a segment size out of range").error();
   EntryPoint entry;
   if (h->entry_slot != slot_none) entry = EntryPoint::of(h->entry_slot, h->entry_level);

@@ -204,6 +204,7 @@ struct HnswParams {
   // What the graph is built and walked on; automatic: learn() decides, by the rows. Hits are always scored on the rows.
   enum class Codes : u8 { none = 0, sq8 = 1, sq4 = 2, rabitq1 = 3, rabitq2 = 4, automatic = 255 };
   Codes codes = Codes::automatic;
+  bool compact = false;  // rows are not kept in memory: learn() takes shorter codes where they will do
 };
 constexpr u32 hnsw_m_min = 2, hnsw_m_max = 128;
 
