@@ -105,6 +105,7 @@ void VexfsEngine::build(const Dataset &d, const BuildOptions &o) {
   for (uint32_t at = 0; at < d.count; at += batch) add(d, at, std::min(batch, d.count - at), 0);
   make_index(o);
   must(vx_fs_commit(volume_->fs()), "commit");
+  if (spec_.number("compact", 0)) settle();  // rows that were dirty until now go
 }
 
 void VexfsEngine::add(const Dataset &d, uint32_t from, uint32_t n, uint32_t flags) {

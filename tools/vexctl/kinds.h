@@ -18,7 +18,8 @@ struct KindOptions {
     c->add_option("--tables", tables, "LSH: hash tables, 0 = " + zero)->check(CLI::Range(0, VEXFS_LSH_TABLES_MAX));
     c->add_option("--bits", bits, "LSH: hash functions of a table, 0 = " + zero)
         ->check(CLI::Range(0, VEXFS_LSH_BITS_MAX));
-    c->add_option("--codes", codes, "HNSW: walk on codes of 8, 4, 2 or 1 bits an element, on the rows (none), or auto")
+    c->add_option("--codes", codes,
+                  "HNSW, DiskANN: walk on codes of 8, 4, 2 or 1 bits an element, on the rows (none), or auto")
         ->transform(CLI::CheckedTransformer(client::code_names()))
         ->type_name("KIND");
   }

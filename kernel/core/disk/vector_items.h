@@ -105,7 +105,7 @@ struct ConfigItem {
   le16 pq_m;    // IVF-PQ
   u8 tables;    // LSH
   u8 bits;      // LSH
-  le16 codes;   // HNSW: enum vexfs_codes
+  le16 codes;   // HNSW, DiskANN: enum vexfs_codes
   le16 reserved1;
   le64 reserved[5];
 };
