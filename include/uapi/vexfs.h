@@ -320,7 +320,7 @@ struct vexfs_index {
   __u16 codes_used; /* out: what an automatic choice came to; 0: none yet, or not HNSW */
   /* Recall of the nearest 10: */
   __u16 recall;          /* STATUS, in: the one asked about, per mille; 0 = the collection's; out; 0: none */
-  __u16 recall_measured; /* out: what was measured at (or right below) recall_ef, per mille; 0: nothing was */
+  __u16 recall_measured; /* out: what was measured for recall_ef, per mille; 0: nothing was */
   __u32 recall_ef;       /* out: the breadth of a search for `recall`; 0: an exact scan, or recall is 0 */
   __u32 recall_slots;    /* out: slots that the index held when it was measured; 0: it was not */
   __u16 recall_queries;  /* out: how many queries it was measured with ... */

@@ -388,7 +388,10 @@ TEST(VectorAbi, SearchArguments) {
   EXPECT_EQ(attempt([](auto &s) { s.flags = VEXFS_SEARCH_BY_OWNER, s.k = VEXFS_K_MAX, s.nq = 1; }), 0);
   EXPECT_EQ(attempt([](auto &s) { s.element = VEXFS_I8; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &s) { s.like_owner = 5; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &s) { s.reserved1 = 1; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &s) { s.ef_used = 77; }), 0) << "only out";
+  EXPECT_EQ(attempt([](auto &s) { s.recall = 900; }), 0);
+  EXPECT_EQ(attempt([](auto &s) { s.recall = 900, s.ef = 10; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &s) { s.collection = 99; }), -ENOENT);
   EXPECT_EQ(attempt([](auto &s) { s.queries = 0; }), -EFAULT);
 }

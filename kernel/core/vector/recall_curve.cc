@@ -52,9 +52,13 @@ RecallChoice RecallCurve::choose(u32 k, u32 recall) const {
 
 u32 RecallCurve::reached(u32 k, u32 ef) const {
   const u32 c = min_of(recall_curve_impl::class_of(k), classes - 1);
-  u32 best = 0;
-  for (u32 i = 0; i < tried && breadth[i] <= ef; i++) best = mean[c][i];
-  return best / (recall_scale / recall_all);
+  constexpr u32 unit = recall_scale / recall_all;
+  u32 i = 0;
+  while (i < tried && breadth[i] <= ef) i++;
+  if (i == 0) return 0;
+  const u32 low = mean[c][i - 1], high = i < tried ? mean[c][i] : low;
+  if (i == tried || !low || high <= low) return low / unit;
+  return (low + (high - low) * (ef - breadth[i - 1]) / (breadth[i] - breadth[i - 1])) / unit;
 }
 
 RecallChoice recall_guess(u32 k, u32 recall) {

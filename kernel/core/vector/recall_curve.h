@@ -37,7 +37,7 @@ struct RecallCurve {
   // The least breadth that brings `recall` (per mille) of the nearest k. Where none of those tried does: the widest of them,
   // or an exact scan if that costs no more.
   RecallChoice choose(u32 k, u32 recall) const;
-  // What was measured, per mille, at the widest breadth tried that is not beyond ef.
+  // What was measured at ef, per mille: on the line between the two breadths around it.
   u32 reached(u32 k, u32 ef) const;
 
  private:
