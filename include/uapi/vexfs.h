@@ -112,6 +112,7 @@ struct vexfs_collection {
 #define VEXFS_COLLECTION_COMPACT 1u
 #define VEXFS_COLLECTION_RESIDENT 2u /* in: ALTER: not compact any more */
 #define VEXFS_RECALL_OFF 0xffffu
+#define VEXFS_RECALL_ALL 1000
 
 struct vexfs_collection_list {
   __u32 size;

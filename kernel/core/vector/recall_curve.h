@@ -6,7 +6,7 @@
 
 namespace vexfs::vector {
 
-constexpr u32 recall_all = 1000;          // per mille: every one of the nearest k, which an exact scan finds
+constexpr u32 recall_all = 1000;  // per mille (VEXFS_RECALL_ALL): every one of the nearest k, which an exact scan finds
 constexpr u32 recall_scale = 10000;       // what curves count in
 constexpr u32 recall_breadth_max = 1792;  // the widest that is tried
 
@@ -31,7 +31,7 @@ struct RecallCurve {
   u8 by = 0;                       // enum vexfs_recall_by
   u8 tried = 0;                    // points
   u16 mean[classes][points] = {};  // of recall_scale; 0 where the breadth is less than k
-  u16 sure[classes][points] = {};  // the same less one standard error: what is relied on
+  u16 sure[classes][points] = {};  // the same less what it may be wrong by: what is relied on
 
   bool measured() const { return slots != 0; }
   // The least breadth that brings `recall` (per mille) of the nearest k. Where none of those tried does: the widest of them,

@@ -16,9 +16,14 @@ constexpr u64 retry_ns = 10'000'000'000;  // after a failure
 constexpr u32 grown_share = 2, replaced_share = 4;
 constexpr u32 backlog_share = 4;  // with more than this share to be inserted the index is another one soon
 constexpr u32 ratio = 1 << 16;    // what the recall of one query counts in
-constexpr u32 complete = 9995;    // of recall_scale: no wider walks are of interest
+constexpr u32 rows_errors =
+    2;  // standard errors that are taken off what was measured with rows, of kinds without links
+constexpr u32 complete = 9995;  // of recall_scale: no wider walks are of interest
 constexpr u32 top_k = RecallCurve::neighbours[RecallCurve::classes - 1];
 constexpr u32 found_max = top_k + top_k / 4;  // some of the hits may be of rows that came since the scan
+
+// Walked from link to link, around SearchParams::without.
+bool is_graph(const Index &i) { return i.kind() == IndexKind::hnsw || i.kind() == IndexKind::diskann; }
 
 u32 root(u64 v) {
   u64 r = 0;
@@ -199,9 +204,8 @@ Status RecallTuner::scan(Job &j, bool (*interrupted)(void *), void *ctx) {
 Result<u32> RecallTuner::ask(Job &j, Index &index, u32 ef, SearchStats *stats, bool (*interrupted)(void *), void *ctx) {
   const u32 i = j.bounded < j.n ? j.bounded : j.at;
   SearchParams p;
-  const bool graph = index.kind() == IndexKind::hnsw || index.kind() == IndexKind::diskann;
   p.without = j.own[i];
-  p.ef = ef + (!graph && j.own[i] < j.limit);  // itself takes a place
+  p.ef = ef + (!recall_tuner_impl::is_graph(index) && j.own[i] < j.limit);  // itself takes a place
   p.k = min_of(p.ef, recall_tuner_impl::found_max);
   p.ctx = ctx;
   p.interrupted = interrupted;
@@ -256,13 +260,15 @@ Status RecallTuner::walk(Job &j, Index &index, bool (*interrupted)(void *), void
   const u32 n = VX_TRY(ask(j, index, ef, &stats, interrupted, ctx));
   j.walked += stats.distances;
   count(j, ef, n);
-  if (++j.at == j.n) end_point(j);
+  if (++j.at == j.n) end_point(j, recall_tuner_impl::is_graph(index));
   return {};
 }
 
 // All queries were asked at one breadth.
-void RecallTuner::end_point(Job &j) {
+void RecallTuner::end_point(Job &j, bool graph) {
   using namespace recall_tuner_impl;
+  // Lists and tables were made of the rows themselves, and cannot be walked as if they had not been.
+  const u32 errors = graph || j.curve.by == VEXFS_RECALL_BY_QUERIES ? 1 : rows_errors;
   bool all = true;
   for (u32 c = 0; c < Job::classes; c++) {
     const Job::Sum s = std::exchange(j.sums[c], {});
@@ -273,7 +279,7 @@ void RecallTuner::end_point(Job &j) {
       const u64 total = u64{s.n} * RecallCurve::neighbours[c], most = mean * total / (total + 1);
       const u64 square = s.squares / s.n;
       const u32 error = root((square - min_of(square, mean * mean)) / s.n);
-      sure = most - min_of<u64>(most, error);
+      sure = most - min_of<u64>(most, u64{errors} * error);
     }
     j.curve.mean[c][j.point] = static_cast<u16>(mean * recall_scale / ratio);
     j.curve.sure[c][j.point] = static_cast<u16>(sure * recall_scale / ratio);

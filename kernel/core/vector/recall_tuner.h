@@ -63,7 +63,7 @@ class RecallTuner : Pinned {
   Status walk(Job &j, Index &index, bool (*interrupted)(void *), void *ctx);
   Result<u32> ask(Job &j, Index &index, u32 ef, SearchStats *stats, bool (*interrupted)(void *), void *ctx);
   void count(Job &j, u32 ef, u32 n);
-  void end_point(Job &j);
+  void end_point(Job &j, bool graph);
   void publish(Job &j);
 
   Table &table_;
