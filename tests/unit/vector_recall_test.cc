@@ -394,23 +394,22 @@ TEST_F(RecallHnsw, ByRowsThatTheIndexDoesNotHold) {
 
 // A sample of the chunks tells nearly the same.
 TEST_F(RecallHnsw, ASampleOfMany) {
-  constexpr uint32_t wide = 512, n = 4000;  // 1024 rows to a chunk
+  constexpr uint32_t wide = 2048, n = 1300, latent = 12;  // 256 rows to a chunk; most of a row is zero
   Mount m(Options{.size = 64 << 20});
-  ASSERT_EQ(m.create(m.root(), wide, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_HNSW, nullptr, 8, 40), 0);
+  ASSERT_EQ(m.create(m.root(), wide, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_HNSW, nullptr, 4, 20), 0);
   std::mt19937_64 rng(2);
-  std::vector<float> basis = random_rows(rng, 12, wide), rows(size_t{n} * wide);
+  std::vector<float> rows(size_t{n} * wide);
   for (uint32_t i = 0; i < n; i++) {
-    const Row at = random_row(rng, 12);
-    for (uint32_t j = 0; j < wide; j++)
-      for (uint32_t l = 0; l < 12; l++) rows[size_t{i} * wide + j] += at[l] * basis[l * wide + j];
+    const Row at = random_row(rng, latent);
+    std::copy(at.begin(), at.end(), rows.begin() + size_t{i} * wide);
   }
   ASSERT_EQ(m.batch(m.root(), VEXFS_BATCH_ADD, rows, wide, nullptr), 0);
   const RecallCurve all = measure(m, n, ~0ull), some = measure(m, n, n * 64 / 2);
-  EXPECT_EQ(all.queries, 256u);
+  EXPECT_EQ(all.queries, 128u);
   EXPECT_EQ(some.queries, 64u);
-  ASSERT_GE(all.tried, 4u);
-  ASSERT_GE(some.tried, 4u);
-  for (uint32_t i = 0; i < 4; i++) EXPECT_NEAR(some.mean[1][i], all.mean[1][i], 600) << i;
+  ASSERT_GE(all.tried, 3u);
+  ASSERT_GE(some.tried, 3u);
+  for (uint32_t i = 0; i < 3; i++) EXPECT_NEAR(some.mean[1][i], all.mean[1][i], 600) << i;
 }
 
 TEST(RecallCurve, ChoosesTheLeastBreadthThatIsEnough) {

@@ -425,7 +425,8 @@ bool IndexKeeper::measure_recall(bool wait, bool (*interrupted)(void *), void *c
   LiveIndex *l = hold();
   if (!l) return false;
   const u32 upto = l->upto.load(std::memory_order_acquire);
-  Result<bool> more = recall_.step(*l->index.get(), upto, wait, interrupted ? interrupted : index_keeper_impl::never, ctx);
+  Result<bool> more =
+      recall_.step(*l->index.get(), upto, wait, interrupted ? interrupted : index_keeper_impl::never, ctx);
   if (!more.ok()) blame(l, more.error());
   release(l);
   return more.ok() && *more;
