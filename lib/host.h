@@ -42,6 +42,11 @@ void unfix_clock();
 // VEXFS_CPU_MASK (a number, hex with 0x) does the same from outside.
 void limit_cpu_features(uint32_t mask);
 
+// The calling thread's FPU sections (in the kernel nothing else runs on the processor meanwhile): told of each as it begins
+// (true) and ends. Null: no more.
+using FpuHook = void (*)(void *ctx, bool begins);
+void set_fpu_hook(FpuHook hook, void *ctx);
+
 // ---------------------------------------------------------------- messages
 using LogHook = std::function<void(vx_bdev *dev, int level, const char *line)>;
 // All lines go to the hook instead of stderr, whatever the level; an empty hook restores stderr.

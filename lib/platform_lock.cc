@@ -17,6 +17,8 @@ namespace {
 
 thread_local int spins_held = 0;
 thread_local int fpu_depth = 0;
+thread_local FpuHook fpu_hook = nullptr;
+thread_local void *fpu_hook_ctx = nullptr;
 
 struct Spin {
   pthread_mutex_t m;
@@ -72,6 +74,11 @@ timespec deadline_after(int64_t ms) {
 }
 
 }  // namespace
+
+void set_fpu_hook(FpuHook hook, void *ctx) {
+  fpu_hook = hook;
+  fpu_hook_ctx = ctx;
+}
 
 void assert_may_sleep(const char *what) {
   if (spins_held == 0 && fpu_depth == 0) [[likely]]
@@ -206,8 +213,14 @@ void vx_waitq_destroy(vx_waitq *q) {
 }
 
 // -------------------------------------------------------------- FPU sections
-void vx_fpu_begin(void) { fpu_depth++; }
+void vx_fpu_begin(void) {
+  fpu_depth++;
+  if (fpu_hook) [[unlikely]]
+    fpu_hook(fpu_hook_ctx, true);
+}
 void vx_fpu_end(void) {
+  if (fpu_hook) [[unlikely]]
+    fpu_hook(fpu_hook_ctx, false);
   if (--fpu_depth < 0) vx_assert_fail("vx_fpu_end without vx_fpu_begin", "platform_lock.cc", 0);
 }
 

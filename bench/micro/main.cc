@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // vexfs-micro: distance evaluations per second of every kernel at every level, with rows in each cache and out of them,
-// as shares of what the processor multiplies and the memory gives, which is measured in the same run.
+// as shares of what the processor multiplies and the memory gives, which is measured in the same run. With --sections: how
+// long FPU sections are.
 #include <unistd.h>
 
 #include <algorithm>
@@ -14,6 +15,7 @@
 
 #include "../common/json.h"
 #include "peak.h"
+#include "sections.h"
 
 namespace vexfs::bench {
 namespace {
@@ -216,7 +218,11 @@ int run(const Task &task) {
 int main(int argc, char **argv) {
   vexfs::bench::Task task;
   int i = 1;
-  if (i + 1 < argc && std::string(argv[i]) == "--json") {
+  const bool sections = argc > 1 && std::string(argv[1]) == "--sections";
+  if (sections) {
+    i++;
+    task.seconds = 50000;
+  } else if (i + 1 < argc && std::string(argv[i]) == "--json") {
     task.json = argv[i + 1];
     i += 2;
   }
@@ -230,9 +236,14 @@ int main(int argc, char **argv) {
     task.dims.push_back(static_cast<vexfs::u32>(d));
   }
   if (task.dims.empty()) task.dims = {128, 768};
-  if (!(task.seconds > 0)) {
-    fprintf(stderr, "usage: micro [--json FILE] [SECONDS-PER-FIGURE [DIM...]]\n");
+  if (!(task.seconds > 0) || (sections && (task.seconds < 2000 || task.seconds > 1e7))) {
+    fprintf(stderr,
+            "usage: micro [--json FILE] [SECONDS-PER-FIGURE [DIM...]]\n"
+            "       micro --sections [ROWS(2000..10000000) [DIM...]]\n");
     return 2;
   }
+  if (sections)
+    return vexfs::bench::run_sections(static_cast<unsigned>(task.seconds), task.dims.data(),
+                                      static_cast<unsigned>(task.dims.size()));
   return vexfs::bench::run(task);
 }

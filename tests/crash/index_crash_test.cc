@@ -2,6 +2,7 @@
 // Checkpoints of indexes under power cuts: of one that writes what changed since the last, cut at every event, no image
 // has a block twice or not at all, nor a checkpoint that is not the one before or the new one, whole; and the next
 // checkpoint frees what the cut one left.
+// Thread sanitizer: none
 #include <cstdio>
 #include <map>
 #include <thread>

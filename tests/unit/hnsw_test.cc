@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // HNSW: what it finds, for every kind of row; deletes, filters, interruption, limits, failures.
+// Thread sanitizer: Hnsw.InsertsSearchesDeletesAtOnce
 #include <atomic>
 #include <thread>
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Commands on an image without a mount: what vexctl --image stands on. Files and vectors survive closing, many threads
 // may add and search at once, and an image that cannot be opened says why.
+// Thread sanitizer: ImageTest.SaysWhyItCannotBeOpened ImageTest.ThreadsOnAFlatCollection ImageTest.ThreadsOnAnHnswCollection
 #include "../../lib/image/image.h"
 
 #include <gmock/gmock.h>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Collections with an index that learns, on a filesystem: from the first row to the checkpoint, remounts, growth,
 // change of kind, damage, failures.
+// Thread sanitizer: KindMount.BackgroundThreadsDoIt KindMount.SearchesWhileRowsComeAndGo
 #include <thread>
 
 #include "vector_fixture.h"
@@ -182,7 +183,8 @@ TEST_P(KindMount, BackgroundThreadsDoIt) {
     add_rows(m, 1000, round);
     EXPECT_GE(share_found(m), 0.8);
   }
-  while (status(m).indexed < 4000) std::this_thread::sleep_for(std::chrono::milliseconds(25));  // as long as ctest lets it
+  while (status(m).indexed < 4000)
+    std::this_thread::sleep_for(std::chrono::milliseconds(25));  // as long as ctest lets it
   EXPECT_EQ(status(m).indexed, 4000u);
   EXPECT_TRUE(m.check());
   EXPECT_GE(share_found(m), 0.8);

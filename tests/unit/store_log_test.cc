@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The intent log: what a sync writes, what a mount makes of it, and what happens when it cannot be written or read.
+// Thread sanitizer: StoreLog.HalfAnOperationIsNeverLogged StoreLog.ManyThreadsShareWrites
 #include <thread>
 
 #include "kernel/core/store/log_reader.h"

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What is kept of filters across searches (compact columns, rows that passed): that answers stay those by hand while rows
 // come, go and change, whoever asks, with too little memory for it, and in many threads. And the loops over columns.
+// Thread sanitizer: FiltersInThreads.WhileRowsComeAndGo
 #include <thread>
 
 #include "../../kernel/core/simd/columns.h"

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The memory limit: rows and indexes of collections that are larger than it, under load and when things fail.
+// Thread sanitizer: VectorMemory.LimitHoldsUnderLoad
 #include <atomic>
 #include <thread>
 

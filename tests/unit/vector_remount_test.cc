@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // An index after a clean unmount is the index before it: the same searches give the same hits and the same bits of
 // distance, whatever state the index was in. And a mount reads no more than a search touches.
+// Thread sanitizer: VectorRemount.BackgroundWorkIsFinishedByTheUnmount VectorRemount.BuildWaitsForRowsThatOthersInsert
 #include <chrono>
 #include <thread>
 

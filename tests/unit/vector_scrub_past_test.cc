@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Scrub of snapshots: damage to what only they have is found once, under the snapshot's id, and cured where a copy is;
 // what the present or the snapshot before has too is not looked at again; and snapshots may come and go meanwhile.
+// Thread sanitizer: VectorScrubPast.DeletedMeanwhile
 #include <algorithm>
 #include <atomic>
 #include <thread>
@@ -48,7 +49,7 @@ struct VectorScrubPast : ScrubTest {
     file = vx_ino(f);
     ASSERT_EQ(m.write(f, contents(blocks)), 0);
     ASSERT_EQ(m.write(m.make(m.root(), "whole"), contents(20)), 0);
-    ASSERT_EQ(m.create(dir, dim, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_HNSW), 0);
+    ASSERT_EQ(m.create(dir, dim, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_HNSW, nullptr, 16, 20), 0);
     std::mt19937 rng(1);
     std::vector<float> data(dim * rows);
     for (auto &x : data) x = std::uniform_real_distribution<float>(-1, 1)(rng);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Searches with filters, a radius, pages and groups, against the same by hand: flat and indexed, with dead rows, updates,
 // files that the caller may not read, in snapshots, and while rows come and go.
+// Thread sanitizer: Search.FilesThatGoWhileTheyAreRemembered Search.WhileRowsComeAndGo
 #include <thread>
 
 #include "search_fixture.h"

@@ -36,13 +36,15 @@ class Beam {
     if (n_ < cap_) n_++;
     if (lo < next_) next_ = lo;
   }
-  // Adds entries below the limit, in any order; works in the array given. What is there moves up once, not once for each.
+  // Adds entries below the limit, in any order; works in the array given. What is there moves up once, not once for each:
+  // in a short beam one by one, where nothing but the end of the loop is to be foretold, in a long one in runs.
   void add_below(Entry *in, u32 m) {
     if (m == 1) return add(in[0]);
     sort(in, m);
     u32 n = n_, end = min_of(cap_, n_ + m);
     for (u32 beyond = n_ + m - end; beyond; beyond--) in[m - 1] > (n ? e_[n - 1] : 0) ? m-- : n--;
     n_ = end;
+    if (end <= merged_max) return merge(in, m, n, end);
     while (m) {
       const Entry e = in[m - 1];
       const u32 lo = place(e, n);
@@ -53,6 +55,8 @@ class Beam {
     }
   }
   bool has_next() const { return next_ < n_; }
+  // The same among the nearest `reach`.
+  bool has_next(u32 reach) const { return next_ < min_of(n_, reach); }
   // The nearest entry not yet expanded; marks it.
   u32 take_next() {
     const u32 slot = entry_slot(e_[next_]);
@@ -79,14 +83,35 @@ class Beam {
     }
     return lo + (n && e_[lo] < e);
   }
-  static void sort(Entry *in, u32 m) {  // few of a batch are below the limit
+  // The first n entries and m > 0 ascending ones, into [0, end).
+  void merge(const Entry *in, u32 m, u32 n, u32 end) {
+    while (m) {
+      const Entry old = n ? e_[n - 1] : 0, e = in[m - 1];
+      const bool stays_above = old > e;
+      e_[--end] = stays_above ? old : e;
+      n -= stays_above;
+      m -= !stays_above;
+    }
+    if (n < next_) next_ = n;
+  }
+  // Few of a batch are below the limit: as long as they are, every comparison is made, but none is to be foretold.
+  static void sort(Entry *in, u32 m) {
     for (u32 i = 1; i < m; i++) {
-      const Entry e = in[i];
+      Entry e = in[i];
       u32 j = i;
-      for (; j && in[j - 1] > e; j--) in[j] = in[j - 1];
+      if (m <= unforetold_max) {
+        for (; j; j--) {
+          const Entry below = in[j - 1];
+          in[j] = max_of(below, e);
+          e = min_of(below, e);
+        }
+      } else {
+        for (; j && in[j - 1] > e; j--) in[j] = in[j - 1];
+      }
       in[j] = e;
     }
   }
+  static constexpr u32 merged_max = 64, unforetold_max = 16;
   Entry *e_ = nullptr;
   u32 cap_ = 0;
   u32 n_ = 0;

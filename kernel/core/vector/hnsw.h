@@ -46,8 +46,8 @@ class Walk : Pinned {
   // The nodes scored on the way are in the beam.
   Status begin(const Probe &q, EntryPoint entry, u32 ef);
   Status descend(u32 stop);
-  // Widens the beam on `level` until no entry that could improve it is left (algorithm 2).
-  Status widen(u32 level);
+  // Widens the beam on `level` until no entry that could improve it is left (algorithm 2), or none of its nearest `reach`.
+  Status widen(u32 level, u32 reach = ~u32{0});
   // Forgets what was seen and starts again on the next level from what the beam holds.
   Status restart(u32 ef);
   // Level 0 with results apart from the candidates: only live, accepted rows count towards ef. Ascending entries in

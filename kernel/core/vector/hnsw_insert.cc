@@ -8,7 +8,10 @@ namespace {
 
 constexpr u32 connect_attempts = 4;  // optimistic changes of one list before the plain one under the lock
 constexpr u32 bridges_tried = 3;     // candidates to take a dead neighbour's place
-constexpr u32 occlusion_batch = 8;   // rows compared at once before looking whether it is decided
+// Of the ef_construction candidates so many percent are expanded, the nearest: those behind them hardly ever bring one that
+// is chosen, but are chosen from themselves.
+constexpr u32 expanded_percent = 40;
+constexpr u32 occlusion_batch = 8;  // rows compared at once before looking whether it is decided
 
 }  // namespace
 }  // namespace hnsw_insert_impl
@@ -91,9 +94,10 @@ Status Hnsw::choose_own(Walk &walk, u8 *segment, u32 slot, u32 level, Selection 
 
 Status Hnsw::find_links(Walk &walk, u8 *segment, u32 slot, u32 level, EntryPoint from, Selection &sel) {
   const u32 top = min_of(level, from.level());
+  const u32 expanded = max_of<u32>(2 * params_.m, params_.ef_construction * hnsw_insert_impl::expanded_percent / 100);
   VX_TRY(walk.descend(top));
   for (u32 l = top;; l--) {
-    VX_TRY(walk.widen(l));
+    VX_TRY(walk.widen(l, expanded));
     VX_TRY(choose_own(walk, segment, slot, l, sel));
     if (l == 0) return {};
     VX_TRY(walk.restart(params_.ef_construction));

@@ -170,10 +170,10 @@ Status Walk::descend(u32 stop) {
   return {};
 }
 
-Status Walk::widen(u32 level) {
+Status Walk::widen(u32 level, u32 reach) {
   const u64 distances_max = params ? params->distances_max : 0;
   FpuHold fpu;
-  while (beam.has_next()) {
+  while (beam.has_next(reach)) {
     const u32 slot = beam.take_next();
     if (level == 0) prefetch_list(beam.peek_next());
     VX_TRY(collect(slot, level, fpu));
