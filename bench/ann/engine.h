@@ -59,6 +59,12 @@ struct ColdStart {
   uint64_t whole_bytes = 0;
 };
 
+// A breadth chosen for a recall, and what it was measured with. breadth 0: an exact scan.
+struct Aim {
+  uint32_t breadth = 0;
+  std::string by;
+};
+
 class Engine {
  public:
   virtual ~Engine() = default;
@@ -84,6 +90,10 @@ class Engine {
   virtual void settle() {}
   virtual bool can_erase() const { return false; }
   virtual void erase(const std::vector<uint32_t> &) { throw std::logic_error("no deletes"); }
+  // Can it be told a recall instead of a breadth? Then aim() says what it makes of that for a query, by what it knows of its rows and of
+  // the searches since the first call.
+  virtual bool can_aim() const { return false; }
+  virtual Aim aim(double /*recall*/, const float * /*query*/, uint32_t /*k*/) { throw std::logic_error("no recall"); }
   // Closes it, drops what is cached, opens it and asks. False: not to be had. May be called after build, once.
   virtual bool cold_start(const float * /*query*/, uint32_t /*k*/, ColdStart *) { return false; }
 };

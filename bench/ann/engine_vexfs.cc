@@ -208,6 +208,32 @@ std::vector<Effort> VexfsEngine::efforts(uint32_t k, const std::vector<uint32_t>
   return Engine::efforts(k, breadths);
 }
 
+// BUILD returns when what it takes has been measured.
+Aim VexfsEngine::aim(double recall, const float *query, uint32_t k) {
+  static const char *const by[] = {"nothing", "new rows", "rows", "queries"};
+  const auto wanted = static_cast<uint16_t>(recall * 1000 + 0.5);
+  vexfs_collection c = client::collection_info(*target_);
+  c.flags = 0;
+  c.recall = wanted;
+  client::collection_alter(*target_, c);
+  vexfs_index x{};
+  x.op = VEXFS_INDEX_BUILD;
+  x = client::index_command(*target_, x);
+  // The breadth for k is what a search says.
+  std::vector<vexfs_hit> hits(k);
+  std::vector<float> shifted;
+  vexfs_search s{};
+  s.size = sizeof s;
+  s.queries = reinterpret_cast<__u64>(prepared(query, dim_, shifted));
+  s.hits = reinterpret_cast<__u64>(hits.data());
+  s.nq = 1;
+  s.dim = dim_;
+  s.element = VEXFS_F32;
+  s.k = k;
+  must(target_->command(VEXFS_IOCTL_VECTOR_SEARCH, &s), "searching");
+  return {s.ef_used, by[std::min<uint32_t>(x.recall_by, 3)]};
+}
+
 Footprint VexfsEngine::footprint() {
   const vexfs_stats s = client::stats(*target_);
   return {s.resident_bytes + s.index_memory_bytes, volume_->used_bytes() - empty_bytes_};

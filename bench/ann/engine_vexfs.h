@@ -28,6 +28,8 @@ class VexfsEngine : public Engine {
   void settle() override;
   bool can_erase() const override { return true; }
   void erase(const std::vector<uint32_t> &ids) override;
+  bool can_aim() const override { return kind_ != VEXFS_INDEX_FLAT; }
+  Aim aim(double recall, const float *query, uint32_t k) override;
   bool cold_start(const float *query, uint32_t k, ColdStart *c) override;
 
   // Steps of build, for who measures them: an empty collection; rows with VEXFS_BATCH_F_*; the index, with all rows.

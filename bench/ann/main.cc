@@ -68,6 +68,7 @@ bool run_set(const Dataset &d, const Options &o, Json &j, std::vector<Panel> *pa
   section("sweep", section_sweep);
   if (o.wants("sweep")) panels->push_back(panel_of(d, o, engines));
   section("filter", section_filter);
+  section("recall", section_recall);
   section("insert", section_insert);
   section("replace", section_replace);
   section("durable", section_durable);

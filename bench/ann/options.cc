@@ -18,7 +18,7 @@ void usage() {
       "usage: ann [options] PREFIX[:l2|cosine|ip]...\n"
       "  PREFIX_base, PREFIX_query (.fvecs .bvecs .npy) and PREFIX_gt.ivecs are read.\n"
       "  --engines LIST        NAME[:PARAMETER=VALUE]..., separated by commas:\n%s"
-      "  --sections LIST       of sweep, filter, insert, replace, durable, cold (all)\n"
+      "  --sections LIST       of sweep, filter, recall, insert, replace, durable, cold (all)\n"
       "  --m N  --efc N        graph parameters (16, 200)\n"
       "  --threads N           that build (all processors)\n"
       "  --search-threads LIST numbers of threads that search in the sweep (1 and all processors)\n"
@@ -116,7 +116,7 @@ void apply(Options &o, const std::string &a, const std::string &v) {
 }  // namespace
 
 const std::vector<std::string> &section_names() {
-  static const std::vector<std::string> names = {"sweep", "filter", "insert", "replace", "durable", "cold"};
+  static const std::vector<std::string> names = {"sweep", "filter", "recall", "insert", "replace", "durable", "cold"};
   return names;
 }
 

@@ -38,6 +38,7 @@ struct Run {
 std::vector<Built> build_engines(Run &run);
 void section_sweep(Run &run, std::vector<Built> &engines);
 void section_filter(Run &run, std::vector<Built> &engines);
+void section_recall(Run &run, std::vector<Built> &engines);
 void section_cold(Run &run, std::vector<Built> &engines);  // the last that uses these engines
 // These build engines of their own.
 void section_insert(Run &run, const std::vector<Built> &engines);

@@ -105,7 +105,8 @@ struct vexfs_collection {
   __u8 tables;                              /* LSH */
   __u8 bits;                                /* LSH: hash functions of a table */
   __u16 codes;                              /* HNSW, DISKANN: enum vexfs_codes */
-  __u16 reserved1;
+  __u16 recall; /* that searches without one and without ef are to reach, per mille, 1..1000; 0: ef_search counts.
+                 * ALTER: 0 = as it is, VEXFS_RECALL_OFF = none any more. See vexfs_search */
   __u64 reserved[6];
 };
 
@@ -113,6 +114,8 @@ struct vexfs_collection {
  * dozen rows that it scores last. ALTER leaves it as it is if it has neither flag. */
 #define VEXFS_COLLECTION_COMPACT 1u
 #define VEXFS_COLLECTION_RESIDENT 2u /* in: ALTER: not compact any more */
+#define VEXFS_RECALL_OFF 0xffffu
+#define VEXFS_RECALL_ALL 1000
 
 struct vexfs_collection_list {
   __u32 size;
@@ -231,8 +234,11 @@ struct vexfs_search {
   __u32 after_distance; /* with VEXFS_SEARCH_AFTER: distance and slot of the last hit of the page before; else 0 */
   __u64 after_slot;
   __u32 plan; /* out: enum vexfs_plan, of the last queries */
+  /* in: the recall of the nearest k that is wanted, per mille, 1..999: the breadth is chosen by what was measured of the
+   * index. 1000: as VEXFS_SEARCH_EXACT. 0: ef, or the collection's recall. -EINVAL together with ef. */
+  __u32 recall;
+  __u32 ef_used; /* out: the breadth of an index's walk; 0: a scan was asked for, or is what it takes */
   __u32 reserved1;
-  __u64 reserved[1];
 };
 #define VEXFS_SEARCH_EXACT 1u      /* scan, whatever the index */
 #define VEXFS_SEARCH_LIKE 2u       /* like_owner gives the query (0 = the fd's own file); itself is left out */
@@ -316,7 +322,21 @@ struct vexfs_index {
   __u8 bits;
   __u16 codes;      /* in: 0 = as it is, be it automatic; out */
   __u16 codes_used; /* out: what an automatic choice came to; 0: none yet, or not HNSW */
-  __u64 reserved[2];
+  /* Recall of the nearest 10: */
+  __u16 recall;          /* STATUS, in: the one asked about, per mille; 0 = the collection's; out; 0: none */
+  __u16 recall_measured; /* out: what was measured for recall_ef, per mille; 0: nothing was */
+  __u32 recall_ef;       /* out: the breadth of a search for `recall`; 0: an exact scan, or recall is 0 */
+  __u32 recall_slots;    /* out: slots that the index held when it was measured; 0: it was not */
+  __u16 recall_queries;  /* out: how many queries it was measured with ... */
+  __u16 recall_by;       /* out: ... enum vexfs_recall_by */
+};
+
+/* What recall was measured with. */
+enum vexfs_recall_by {
+  VEXFS_RECALL_BY_NOTHING = 0,  /* it was not; a search for one is wider than most collections need */
+  VEXFS_RECALL_BY_NEW_ROWS = 1, /* rows that the index did not hold yet */
+  VEXFS_RECALL_BY_ROWS = 2,     /* rows that it holds, each left out of its own answers */
+  VEXFS_RECALL_BY_QUERIES = 3   /* queries that the collection was searched with */
 };
 
 /* ------------------------------------------------------------------- stats */

@@ -402,6 +402,7 @@ vexfs_search search_struct(const Query &q, const void *queries, size_t nq, std::
   s.element = q.element;
   s.k = q.k;
   s.ef = q.ef;
+  s.recall = q.recall;
   s.like_owner = q.like_owner;
   if (q.flags & VEXFS_SEARCH_RADIUS) s.radius = std::bit_cast<uint32_t>(q.radius);
   if (q.flags & VEXFS_SEARCH_AFTER) {
@@ -431,6 +432,7 @@ void one_call(Target &t, const Query &q, const void *queries, size_t nq, Answer 
   a.hops += h.search.hops;
   a.scanned += h.search.scanned;
   a.elapsed_ns += h.search.elapsed_ns;
+  a.ef = h.search.ef_used;
   a.plan = h.search.plan ? h.search.plan : h.plan;  // a filesystem driver that is older says it of hybrid ones alone
 }
 

@@ -73,6 +73,7 @@ struct Query {
   uint32_t dim = 0;
   uint32_t k = 10;
   uint32_t ef = 0;
+  uint32_t recall = 0;       // per mille, instead of ef
   uint32_t flags = 0;        // VEXFS_SEARCH_*
   uint64_t like_owner = 0;   // with VEXFS_SEARCH_LIKE
   float radius = 0;          // with VEXFS_SEARCH_RADIUS
@@ -83,6 +84,7 @@ struct Query {
 struct Answer {
   std::vector<std::vector<vexfs_hit>> hits;  // one list for each query
   uint64_t distances = 0, hops = 0, scanned = 0, elapsed_ns = 0;
+  uint32_t ef = 0;    // the breadth there was
   uint32_t plan = 0;  // of the last queries; 0: the filesystem driver does not say
 };
 // nq queries of q.dim elements, row after row (null and nq 1 with VEXFS_SEARCH_LIKE). More than fit one call are sent

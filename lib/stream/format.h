@@ -107,7 +107,7 @@ struct Record {
   uint16_t element = 0, metric = 0, index = 0, m = 0;
   bool with_params = false;  // the next two lines are said; else they are 0
   uint32_t lists = 0, probes = 0;
-  uint16_t pq_m = 0, tables = 0, bits = 0, codes = 0;  // with_params: and flags, of collection_flags
+  uint16_t pq_m = 0, tables = 0, bits = 0, codes = 0, recall = 0;  // with_params: and flags, of collection_flags
   std::vector<uint64_t> ids;
   std::vector<Row> rows;
   std::string data;

@@ -365,6 +365,7 @@ class Receiver {
     wanted.tables = static_cast<__u8>(r.tables);
     wanted.bits = static_cast<__u8>(r.bits);
     wanted.codes = r.codes;
+    wanted.recall = r.recall;
     wanted.flags = r.flags & collection_compact ? VEXFS_COLLECTION_COMPACT : 0;
     if (!collection_at(*t, &c)) {
       if (skipped()) throw client::Error(EIO, t->path() + ": the collection of an earlier receive is gone");
@@ -393,8 +394,9 @@ class Receiver {
     vexfs_collection a = wanted;
     a.id = c.id;
     if (with_params && !(a.flags & VEXFS_COLLECTION_COMPACT)) a.flags = VEXFS_COLLECTION_RESIDENT;
+    if (with_params && !a.recall) a.recall = VEXFS_RECALL_OFF;
     const bool compact = c.flags & VEXFS_COLLECTION_COMPACT,
-               stays = with_params ? compact == (a.flags == VEXFS_COLLECTION_COMPACT) : true;
+               stays = with_params ? compact == (a.flags == VEXFS_COLLECTION_COMPACT) && c.recall == wanted.recall : true;
     if (c.m != wanted.m || c.ef_construction != wanted.ef_construction || other_params(c, wanted)) {
       vexfs_index x{};
       x.op = VEXFS_INDEX_REBUILD;

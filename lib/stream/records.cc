@@ -225,9 +225,9 @@ void decode_collection(Decoder &d, Record &r) {
   r.tables = d.u8();
   r.bits = d.u8();
   r.codes = d.u16();
-  const bool more = d.u16() != 0;
+  r.recall = d.u16();
   r.flags = d.u32();
-  if (more || (r.flags & ~collection_flags) || r.codes > VEXFS_CODES_SQ4)
+  if (r.recall > VEXFS_RECALL_ALL || (r.flags & ~collection_flags) || r.codes > VEXFS_CODES_RABITQ2)
     bad(r.type, "a collection of a kind that is not known here");
 }
 
@@ -250,7 +250,7 @@ void encode_collection(Encoder &e, const Record &r) {
   e.u8(static_cast<uint8_t>(r.tables));
   e.u8(static_cast<uint8_t>(r.bits));
   e.u16(r.codes);
-  e.u16(0);
+  e.u16(r.recall);
   e.u32(r.flags);
 }
 

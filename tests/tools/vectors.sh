@@ -249,6 +249,32 @@ ok v --json collection info /rfc
 json "j['ef_search'] == 99 and j['name'] == 'passages' and j['model'] == 'lsa-256' and j['m'] == 16"
 status 2 v collection alter /rfc --name "$(printf 'x%.0s' {1..64})"
 
+# ---- a recall instead of a breadth: what it takes is measured by who builds, and not known to who opens the image anew
+ok v collection alter /rfc --recall 0.95
+ok v --json collection info /rfc
+json "j['recall'] == 0.95"
+ok v collection info /rfc
+says "recall 0.950"
+ok v --json index build /rfc
+json "j['recall'] == 0.95 and j['recall_by'] == 'rows' and j['recall_measured'] >= 0.95 and j['recall_slots'] > 9000"
+json "10 <= j['recall_ef'] < 160 and j['recall_queries'] >= 64"
+ok v index build /rfc
+says "recall       0.950 of the nearest 10 by ef" "rows at"
+ok v --json index status /rfc --recall 0.9
+json "j['recall'] == 0.9 and j['recall_by'] == 'nothing' and j['recall_ef'] >= 80"
+ok v --json search /rfc -q more.npy --row 5 --recall 0.9
+json "j['ef'] == 99 and len(j['results'][0]) == 10"
+ok v search /rfc -q more.npy --row 5 --explain
+says ", ef 160"
+ok v --json search /rfc -q more.npy --row 5 --recall 1 --explain
+json "j['plan'] == 'scan' and 'ef' not in j"
+status 2 v search /rfc -q more.npy --row 5 --recall 0.9 --ef 50
+status 2 v search /rfc -q more.npy --row 5 --recall 1.01
+status 2 v collection alter /rfc --recall 0.0001
+ok v collection alter /rfc --recall 0
+ok v --json collection info /rfc
+json "j['recall'] == 0 and j['ef_search'] == 99"
+
 # ---- ids and tags from files, unsigned bytes, other element types
 python3 - <<'PY'
 import struct

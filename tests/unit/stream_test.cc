@@ -65,6 +65,7 @@ std::vector<std::string> describe(Tree &tree) {
                     std::to_string(c.rows) + " " + c.name + " " + c.model + " lists " + std::to_string(c.lists) +
                     " probes " + std::to_string(c.probes) + " pq_m " + std::to_string(c.pq_m) + " tables " +
                     std::to_string(c.tables) + " bits " + std::to_string(c.bits) + " codes " + std::to_string(c.codes) +
+                    " recall " + std::to_string(c.recall) +
                     " flags " + std::to_string(c.flags));
     std::vector<vexfs_snapshot_row> rows(100000);
     vexfs_snapshot_rows v{};
@@ -319,7 +320,8 @@ class World {
         c.ef_search = static_cast<__u32>(20 + pick(200));
         c.name[0] = static_cast<char>('a' + pick(26));
         if (pick(2)) {
-          c.codes = static_cast<__u16>(pick(4));
+          c.codes = static_cast<__u16>(pick(6));
+          c.recall = static_cast<__u16>(pick(3) * 450);
           c.lists = static_cast<__u32>(pick(50));
           c.probes = static_cast<__u32>(pick(9));
           c.tables = static_cast<__u8>(pick(5));
@@ -598,6 +600,7 @@ TEST(Stream, CollectionsKeepTheirParameters) {
   c.tables = 5;
   c.bits = 7;
   c.codes = VEXFS_CODES_SQ8;
+  c.recall = 950;
   c.flags = VEXFS_COLLECTION_COMPACT;
   client::collection_create(*t->target("c"), c);
   a.keep("one");
@@ -610,6 +613,7 @@ TEST(Stream, CollectionsKeepTheirParameters) {
   EXPECT_EQ(got.tables, 5u);
   EXPECT_EQ(got.bits, 7u);
   EXPECT_EQ(got.codes, static_cast<unsigned>(VEXFS_CODES_SQ8));
+  EXPECT_EQ(got.recall, 950u);
   EXPECT_EQ(got.flags, VEXFS_COLLECTION_COMPACT);
   vexfs_index x{};
   x.op = VEXFS_INDEX_REBUILD;
@@ -619,7 +623,9 @@ TEST(Stream, CollectionsKeepTheirParameters) {
   vexfs_collection resident{};
   resident.flags = VEXFS_COLLECTION_RESIDENT;
   resident.id = carried(a, "c").id;
+  resident.recall = VEXFS_RECALL_OFF;
   client::collection_alter(*t->target("c"), resident);
+  resident.recall = 0;
   resident.flags = VEXFS_COLLECTION_COMPACT;
   resident.id = carried(a, "plain").id;
   client::collection_alter(*t->target("plain"), resident);
@@ -628,6 +634,7 @@ TEST(Stream, CollectionsKeepTheirParameters) {
   expect_same(a, "two", b);
   EXPECT_EQ(carried(b, "c").lists, 20u);
   EXPECT_EQ(carried(b, "c").flags, 0u);
+  EXPECT_EQ(carried(b, "c").recall, 0u);
   EXPECT_EQ(carried(b, "plain").flags, VEXFS_COLLECTION_COMPACT);
   // Back to what needs no words, which must be said all the same.
   resident.flags = VEXFS_COLLECTION_RESIDENT;
@@ -664,8 +671,8 @@ TEST(Stream, CollectionsWithoutParametersGetDefaults) {
   EXPECT_EQ(stream::encode(decoded(now)), now);
   for (size_t n = old.size() + 1; n < now.size(); n++) EXPECT_THROW(decoded(now.substr(0, n)), stream::Damage) << n;
   EXPECT_THROW(decoded(now + '\0'), stream::Damage);
-  for (const size_t at : {old.size() + 12, old.size() + 14, old.size() + 15, old.size() + 16, old.size() + 19}) {
-    std::string odd = now;  // no such codes; what is reserved; flags nobody knows
+  for (const size_t at : {old.size() + 12, old.size() + 15, old.size() + 16, old.size() + 19}) {
+    std::string odd = now;  // no such codes; recall beyond all; flags nobody knows
     odd[at] = static_cast<char>(odd[at] | 0x40);
     EXPECT_THROW(decoded(odd), stream::Damage) << at;
   }

@@ -86,7 +86,6 @@ TEST(VectorAbi, CreateRefusesNonsense) {
   EXPECT_EQ(attempt([](auto &c) { c.dim = 8192, c.lists = 20000; }), -EINVAL) << "too much for centroids";
   EXPECT_EQ(attempt([](auto &c) { c.tables = VEXFS_LSH_TABLES_MAX + 1; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.bits = VEXFS_LSH_BITS_MAX + 1; }), -EINVAL);
-  EXPECT_EQ(attempt([](auto &c) { c.reserved1 = 1; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.m = 1; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.m = 129; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &c) { c.ef_construction = VEXFS_EF_MAX + 1; }), -EINVAL);
@@ -389,7 +388,10 @@ TEST(VectorAbi, SearchArguments) {
   EXPECT_EQ(attempt([](auto &s) { s.flags = VEXFS_SEARCH_BY_OWNER, s.k = VEXFS_K_MAX, s.nq = 1; }), 0);
   EXPECT_EQ(attempt([](auto &s) { s.element = VEXFS_I8; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &s) { s.like_owner = 5; }), -EINVAL);
-  EXPECT_EQ(attempt([](auto &s) { s.reserved[0] = 1; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &s) { s.reserved1 = 1; }), -EINVAL);
+  EXPECT_EQ(attempt([](auto &s) { s.ef_used = 77; }), 0) << "only out";
+  EXPECT_EQ(attempt([](auto &s) { s.recall = 900; }), 0);
+  EXPECT_EQ(attempt([](auto &s) { s.recall = 900, s.ef = 10; }), -EINVAL);
   EXPECT_EQ(attempt([](auto &s) { s.collection = 99; }), -ENOENT);
   EXPECT_EQ(attempt([](auto &s) { s.queries = 0; }), -EFAULT);
 }

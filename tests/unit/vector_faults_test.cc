@@ -104,6 +104,32 @@ std::vector<Operation> operations() {
         },
         true);
     add(
+        "alter recall",
+        [](Mount &m, vx_inode *d) {
+          vexfs_collection c{};
+          c.size = sizeof c;
+          c.recall = 950;
+          return m.ioctl(d, VEXFS_IOCTL_COLLECTION_ALTER, &c);
+        },
+        true);
+    add(
+        "search for a recall",
+        [](Mount &m, vx_inode *d) {
+          vexfs_search s{};
+          std::vector<vexfs_hit> hits(5);
+          const Row q = row_of(77);
+          s.size = sizeof s;
+          s.queries = reinterpret_cast<__u64>(q.data());
+          s.hits = reinterpret_cast<__u64>(hits.data());
+          s.nq = 1;
+          s.dim = dim;
+          s.element = VEXFS_F32;
+          s.k = 5;
+          s.recall = 900;
+          return m.ioctl(d, VEXFS_IOCTL_VECTOR_SEARCH, &s);
+        },
+        true);
+    add(
         "alter index",
         [](Mount &m, vx_inode *d) {
           int e = 0;

@@ -17,6 +17,7 @@ struct Options {
   uint32_t dim = 0;
   std::string element = "f32", metric = "l2", index = "hnsw";
   uint32_t m = 0, ef_construction = 0, ef_search = 0;
+  double recall = 0;
   KindOptions kind;
   std::string name, model;
   bool make_directory = false, yes = false, compact = false, resident = false;
@@ -46,6 +47,7 @@ json to_json(const vexfs_collection &c, const std::string &path) {
   j["m"] = c.m;
   j["ef_construction"] = c.ef_construction;
   j["ef_search"] = c.ef_search;
+  j["recall"] = recall_of(c.recall);
   kind_json(j, c);
   j["compact"] = (c.flags & VEXFS_COLLECTION_COMPACT) != 0;
   j["rows"] = c.rows;
@@ -68,6 +70,7 @@ void print(const Context &ctx, const vexfs_collection &c, const std::string &pat
              std::to_string(c.ef_search) + ", codes " + codes_text(c.codes);
   else if (c.index != VEXFS_INDEX_FLAT)
     index += kind_text(c.index, c) + ", ef_search " + std::to_string(c.ef_search);
+  if (c.recall) index += ", recall " + recall_text(c.recall);
   ctx.say("index        " + index);
   ctx.say("rows         " + human_count(c.rows) + " live, " + human_count(c.slots - std::min(c.rows, c.slots)) +
           " dead");
@@ -91,6 +94,7 @@ void create(Context &ctx, const Options &o) {
   c.m = static_cast<uint16_t>(o.m);
   c.ef_construction = o.ef_construction;
   c.ef_search = o.ef_search;
+  c.recall = per_mille(o.recall);
   o.kind.put(c);
   if (o.compact) c.flags |= VEXFS_COLLECTION_COMPACT;
   copy_text(c.name, sizeof c.name, o.name, "--name");
@@ -128,6 +132,7 @@ void alter(Context &ctx, const Options &o, const CLI::App &given) {
   auto t = ctx.open(o.path, Access::write);
   vexfs_collection c = client::collection_info(*t, o.id);
   if (given.count("--ef-search")) c.ef_search = o.ef_search;
+  if (given.count("--recall")) c.recall = o.recall > 0 ? per_mille(o.recall) : VEXFS_RECALL_OFF;
   if (given.count("--index")) c.index = need(client::index_from(o.index), "index", o.index, client::index_names());
   if (given.count("--name")) memset(c.name, 0, sizeof c.name), copy_text(c.name, sizeof c.name, o.name, "--name");
   if (given.count("--model"))
@@ -157,6 +162,8 @@ void drop(Context &ctx, const Options &o) {
 void shape_options(CLI::App *c, Options &o) {
   c->add_option("--index", o.index, client::index_names())->capture_default_str();
   c->add_option("--ef-search", o.ef_search, "default breadth of searches, 0 = 64")->check(CLI::Range(0, VEXFS_EF_MAX));
+  c->add_option("--recall", o.recall, "recall that searches are to reach, instead of --ef-search: 0.95; 0 = none")
+      ->check(CLI::Range(0.0, 1.0));
   c->add_option("--name", o.name, "a label");
   c->add_option("--model", o.model, "name and version of the embedding model");
   c->add_flag("--compact", o.compact, "keep the index in memory, but leave the vectors on the device");

@@ -44,6 +44,7 @@ struct Run {
   std::vector<uint64_t> call_ns;           // wall time of each call
   double seconds = 0;
   uint64_t distances = 0, hops = 0;
+  uint32_t ef = 0;  // of the last call
 };
 
 // All queries once, o.batch a call, on o.threads threads.
@@ -57,6 +58,7 @@ Run run_queries(client::Target &t, const client::Query &q, const Rows &rows, uin
   std::atomic<size_t> next{0};
   std::atomic<uint64_t> distances{0};
   std::atomic<uint64_t> hops{0};
+  std::atomic<uint32_t> ef{0};
   std::mutex lock;
   std::exception_ptr failure;
   auto work = [&] {
@@ -71,6 +73,7 @@ Run run_queries(client::Target &t, const client::Query &q, const Rows &rows, uin
           for (const auto &h : a.hits[i]) r.ids[first + i].push_back(h.id);
         distances += a.distances;
         hops += a.hops;
+        ef = a.ef;
         if (bar && threads == 1) bar->at(first + n);
       }
     } catch (...) {
@@ -88,6 +91,7 @@ Run run_queries(client::Target &t, const client::Query &q, const Rows &rows, uin
   if (failure) std::rethrow_exception(failure);
   r.distances = distances;
   r.hops = hops;
+  r.ef = ef;
   return r;
 }
 
@@ -160,7 +164,7 @@ void eval(Context &ctx, Options o) {
     const double p95 = quantile_us(r.call_ns, 0.95);
     const double p99 = quantile_us(r.call_ns, 0.99);
     const double dist = static_cast<double>(r.distances) / static_cast<double>(nq);
-    const uint32_t used = o.exact ? 0 : ef ? ef : c.ef_search;
+    const uint32_t used = o.exact ? 0 : ef ? ef : r.ef ? r.ef : c.ef_search;
     runs.push_back(json{{"ef", used},
                         {"exact", o.exact},
                         {"recall", recall},

@@ -13,8 +13,23 @@ struct Options {
   std::string path, kind;
   uint64_t collection = 0;
   uint32_t m = 0, ef_construction = 0, ef_search = 0, threads = 0;
+  double recall = 0;
   KindOptions shape;
 };
+
+const char *recall_by_name(uint16_t by) {
+  static constexpr std::array<const char *, 4> names{"nothing", "new rows", "rows", "queries"};
+  return by < names.size() ? names[by] : "?";
+}
+
+// How a recall is reached, and how that is known.
+std::string recall_line(const vexfs_index &i) {
+  std::string s = recall_text(i.recall) + " of the nearest 10 by ";
+  s += i.recall_ef ? "ef " + std::to_string(i.recall_ef) : std::string("an exact scan");
+  if (!i.recall_slots) return s + ", not measured yet";
+  return s + ", measured " + recall_text(i.recall_measured) + " with " + std::to_string(i.recall_queries) + " " +
+         recall_by_name(i.recall_by) + " at " + human_count(i.recall_slots) + " slots";
+}
 
 void print(const Context &ctx, const vexfs_index &i, uint64_t collection) {
   if (ctx.as_json) {
@@ -33,6 +48,12 @@ void print(const Context &ctx, const vexfs_index &i, uint64_t collection) {
     j["checkpoint_bytes"] = i.checkpoint_bytes;
     j["max_level"] = i.max_level;
     j["codes_used"] = codes_text(i.codes_used);
+    j["recall"] = recall_of(i.recall);
+    j["recall_ef"] = i.recall_ef;
+    j["recall_measured"] = recall_of(i.recall_measured);
+    j["recall_slots"] = i.recall_slots;
+    j["recall_queries"] = i.recall_queries;
+    j["recall_by"] = recall_by_name(i.recall_by);
     return ctx.print(j);
   }
   std::string kind = client::index_name(i.kind);
@@ -49,10 +70,12 @@ void print(const Context &ctx, const vexfs_index &i, uint64_t collection) {
   ctx.say("memory       " + human_bytes(i.memory_bytes));
   ctx.say("checkpoint   " + human_count(i.checkpoint_slots) + " slots, " + human_bytes(i.checkpoint_bytes) +
           " on disk");
+  if (i.recall) ctx.say("recall       " + recall_line(i));
 }
 
-vexfs_index status_of(client::Target &t, uint64_t collection) {
+vexfs_index status_of(client::Target &t, uint64_t collection, uint16_t recall = 0) {
   vexfs_index i{};
+  i.recall = recall;
   i.collection = collection;
   i.op = VEXFS_INDEX_STATUS;
   return client::index_command(t, i);
@@ -108,7 +131,7 @@ void manage(Context &ctx, const Options &o, vexfs_index_op op) {
   } else if (op != VEXFS_INDEX_STATUS) {
     client::index_command(*t, i);
   }
-  print(ctx, status_of(*t, c.id), c.id);
+  print(ctx, status_of(*t, c.id, per_mille(o.recall)), c.id);
 }
 
 }  // namespace
@@ -133,6 +156,9 @@ void add_index_commands(CLI::App &app, Context &ctx) {
       o->shape.add_to(c, "as it is");
       c->add_option("-t,--threads", o->threads, "threads that build, 0 = one")->check(CLI::Range(0, 1024));
     }
+    if (op == VEXFS_INDEX_STATUS)
+      c->add_option("--recall", o->recall, "what this recall takes, instead of the collection's")
+          ->check(CLI::Range(0.0, 1.0));
     c->callback([&ctx, o, op] { manage(ctx, *o, op); });
   };
   add("build", "Index what is not indexed yet", VEXFS_INDEX_BUILD, true);

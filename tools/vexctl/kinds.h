@@ -35,6 +35,15 @@ struct KindOptions {
   }
 };
 
+// A recall as --recall takes it, 0..1, in the ABI's thousandths.
+inline uint16_t per_mille(double recall) {
+  const auto n = static_cast<uint16_t>(recall * VEXFS_RECALL_ALL + 0.5);
+  if (recall > 0 && n == 0) throw Usage("--recall: at least 0.001, or 0 for none");
+  return n;
+}
+inline double recall_of(uint32_t per_mille) { return static_cast<double>(per_mille) / VEXFS_RECALL_ALL; }
+inline std::string recall_text(uint32_t per_mille) { return fixed(recall_of(per_mille), 3); }
+
 inline std::string codes_text(uint32_t codes) {
   for (const auto &[name, value] : client::code_names())
     if (value == codes) return name;

@@ -5,7 +5,7 @@
 #include <limits>
 #include <map>
 
-#include "context.h"
+#include "kinds.h"
 #include "rows.h"
 
 namespace vexfs::vexctl {
@@ -15,6 +15,7 @@ struct Options {
   std::string path, query, like, metric, as_of;
   uint64_t collection = 0;
   uint32_t k = 10, ef = 0;
+  double recall = 0;
   int64_t row = -1;
   std::vector<std::string> filters, under, tags, ids;
   std::string radius, after;
@@ -160,6 +161,7 @@ void print_json(const Context &ctx, const vexfs_collection &c, const client::Que
     j["more"] = std::move(more);
     if (q.flags & VEXFS_SEARCH_AFTER && more_behind(a.hits[0])) j["next"] = cursor_of(a.hits[0].back());
   }
+  if (a.ef) j["ef"] = a.ef;
   j["distances"] = a.distances;
   j["hops"] = a.hops;
   j["scanned"] = a.scanned;
@@ -200,6 +202,7 @@ void print_text(const Context &ctx, const vexfs_collection &c, const client::Que
   if (explain)
     foot += ", " + human_count(a.hops) + " nodes of the index visited, " + human_count(a.scanned) +
             " rows scanned of " + human_count(c.rows);
+  if (explain && a.ef) foot += ", ef " + std::to_string(a.ef);
   ctx.say(foot);
 }
 
@@ -239,6 +242,8 @@ void search(Context &ctx, const Options &given) {
   q.dim = c.dim;
   q.k = o.k;
   q.ef = o.ef;
+  q.recall = per_mille(o.recall);
+  if (q.ef && q.recall) throw Usage("--ef and --recall exclude each other");
   q.filters = all_filters(ctx, o);
   if (o.exact) q.flags |= VEXFS_SEARCH_EXACT;
   if (o.skip_stale) q.flags |= VEXFS_SEARCH_SKIP_STALE;
@@ -286,6 +291,8 @@ void add_search_command(CLI::App &app, Context &ctx) {
   c->add_option("--like", o->like, "find what is like this file (its first vector is the query)");
   c->add_option("-k", o->k, "how many")->capture_default_str()->check(CLI::Range(1, VEXFS_K_MAX));
   c->add_option("--ef", o->ef, "breadth of the search, 0 = the collection's")->check(CLI::Range(0, VEXFS_EF_MAX));
+  c->add_option("--recall", o->recall, "share of the nearest -k to be found, 0.95 say: chooses the breadth")
+      ->check(CLI::Range(0.0, 1.0));
   c->add_option("--metric", o->metric, "the metric you expect; an error when the collection has another");
   c->add_option("--as-of", o->as_of, "what the search would have found when this snapshot was made");
   c->add_option("--radius", o->radius, "only vectors at most so far away");

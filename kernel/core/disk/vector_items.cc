@@ -41,6 +41,7 @@ void print_config(Printer &out, Bytes item) {
     out.str(" tables ").dec(c.tables).str(" bits ").dec(c.bits);
   }
   out.str(" stride ").dec(c.stride).str(" chunk_rows ").dec(c.chunk_rows).str(" group ").dec(c.rows_per_group);
+  if (c.recall) out.str(" recall ").dec(c.recall);
   out.flag(c.flags & kConfigDropped, "dropped");
   out.flag(c.flags & kConfigCompact, "compact");
   if (terminated(c.name) && c.name[0]) out.str(" name ").str(c.name);
@@ -139,6 +140,7 @@ const char *verify_config(Bytes item, u64 cid) {
   if (c.tables > kLshTablesMax) return "tables";
   if (c.bits > kLshBitsMax) return "bits";
   if (c.codes > kCodesMax) return "codes";
+  if (c.recall > kRecallMax) return "recall";
   if (!is_pow2<u32>(c.rows_per_group) || c.rows_per_group > kGroupRowsMax) return "rows_per_group";
   u32 row = c.dim * vector_items_impl::element_bytes(c.element);
   if (c.stride < row || c.stride > align_up(row, 512u)) return "stride";

@@ -17,7 +17,8 @@ Status DiskAnn::Walk::begin(const simd::CodeQuery &q, u32 from, u32 ef) {
   units_ = VX_TRY(scratch_.array<u8>(Scratch::heap, usize{width} * index_.shape_.node_bytes()));
   beam.reset(VX_TRY(scratch_.array<Entry>(Scratch::beam, usize{ef} + 1)), ef);
   VX_TRY(visited_.reset(index_.records_.limit(), ef * 32));
-  VX_TRY(visited_.reserve(1));
+  VX_TRY(visited_.reserve(2));
+  if (params_ && params_->without != slot_none) visited_.insert(params_->without);
   visited_.insert(from);
   const void *code = index_.raw_code(from);
   VX_ASSERT(code);

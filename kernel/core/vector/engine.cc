@@ -342,6 +342,7 @@ bool Engine::background_round(u32 *cursor, u64 *again) {
       .renew(true, stopped, &turn)
       .ok();  // what fails is tried again later, or when the collection has grown
   if (const u64 at = c->index().renew_again_ns()) *again = *again ? min_of(*again, at) : at;
+  if (c->index().measure_recall(false, stopped, &turn)) *cursor = c->cid() - 1;
   trim(*c);
   SharedGuard g(quiet_lock_);
   if (!quiet_ && !volume_.read_only() && c->index().checkpoint_due()) (void)checkpoint(*c).ok();
@@ -385,7 +386,19 @@ void Engine::rows_added(Collection &c, u32 n, bool (*interrupted)(void *), void 
   Result<u32> done = c.index().work(n + engine_impl::catch_up, true, interrupted, ctx);
   if (done.ok()) stats_.indexed.fetch_add(*done, std::memory_order_relaxed);
   if (!nthreads_) (void)c.index().renew(false, interrupted, ctx).ok();
+  if (!nthreads_) measure_recall(c, true, interrupted, ctx);
   if (!nthreads_ && !volume_.read_only() && c.index().checkpoint_due()) (void)checkpoint(c).ok();
+}
+
+void Engine::want_recall(Collection &c) {
+  if (c.index().recall().want()) kick();
+}
+
+void Engine::measure_recall(Collection &c, bool wait, bool (*interrupted)(void *), void *ctx) {
+  if (!c.index().recall().wanted()) return;
+  if (nthreads_ && !wait) return kick();
+  while (c.index().measure_recall(true, interrupted, ctx)) trim(c);
+  trim(c);
 }
 
 void Engine::count_insert(u32 rows, u64 ns) {

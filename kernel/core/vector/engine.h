@@ -29,7 +29,8 @@ struct CollectionParams {
   IndexKind index = IndexKind::flat;
   u32 m = 16, ef_construction = 200, ef_search = 64;
   u32 lists = 0, probes = 0, pq_m = 0, tables = 0, bits = 0, codes = 0;  // as in IndexParams
-  bool compact = false;                                                  // rows are not kept in memory
+  u32 recall = 0;        // per mille that searches are to reach; 0: ef_search is what counts
+  bool compact = false;  // rows are not kept in memory
   char name[disk::kNameBytes] = {};
   char model[disk::kNameBytes] = {};
 };
@@ -95,6 +96,10 @@ class Engine : Pinned {
 
   // Rows were added: index them, here or in the background.
   void rows_added(Collection &c, u32 n, bool (*interrupted)(void *), void *ctx);
+  // A recall is wanted of the collection's searches, and what its index reaches was not measured: by a thread, soon.
+  void want_recall(Collection &c);
+  // The same, here and now, if it is due; or in the background where there are threads, unless `wait`.
+  void measure_recall(Collection &c, bool wait, bool (*interrupted)(void *), void *ctx);
   void count_insert(u32 rows, u64 ns);
   void count_delete(u32 rows) { stats_.deletes.fetch_add(rows, std::memory_order_relaxed); }
   Status checkpoint(Collection &c);

@@ -27,7 +27,8 @@ Status Walk::begin(const Probe &q, EntryPoint entry, u32 ef) {
   level_ = entry.level();
   current_ = entry.slot();
   batch_->n = 0;
-  VX_TRY(visited_.reserve(1));
+  VX_TRY(visited_.reserve(2));
+  if (params && params->without != slot_none) visited_.insert(params->without);
   visited_.insert(current_);
   VX_TRY(gather(current_));
   if (batch_->n == 0) return {};

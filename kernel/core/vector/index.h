@@ -48,6 +48,9 @@ struct SearchParams {
   const u64 *matching = nullptr;
   u32 matching_end = 0;
   u64 matching_count = 0;
+  // A slot that a walk through a graph does not pass through, and does not return (unless it begins there); as if it had
+  // never been inserted, or a bit harder, as lists that led to it are shorter by that. Other kinds of index may return it.
+  u32 without = slot_none;
   // Null, or: has the caller been killed? Asked between batches. true -> Errno::intr.
   bool (*interrupted)(void *ctx) = nullptr;
 };

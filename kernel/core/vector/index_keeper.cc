@@ -40,7 +40,9 @@ IndexParams index_params_of(const disk::ConfigItem &c) {
 }
 
 IndexKeeper::IndexKeeper(Table &t, const disk::ConfigItem &config)
-    : table_(t), volume_(t.volume()), params_(index_params_of(config)) {}
+    : table_(t), volume_(t.volume()), params_(index_params_of(config)), recall_(t) {
+  if (config.recall) recall_.want();
+}
 
 IndexKeeper::~IndexKeeper() { install(nullptr); }
 
@@ -147,6 +149,7 @@ bool IndexKeeper::blame(LiveIndex *l, Error why) {
   else if (fresh.ok())
     destroy(*fresh, table_.cache());
   covered_.store(0, std::memory_order_relaxed);
+  recall_.index_changed(false);
   return true;
 }
 
@@ -382,6 +385,7 @@ Status IndexKeeper::replace(const IndexParams &wanted, bool build_first, u32 thr
     params_ = p;
   }
   install(fresh);
+  recall_.index_changed(true);
   renew_after_.store(0, std::memory_order_relaxed);
   dead_kept_.store(0, std::memory_order_relaxed);
   covered_.store(0, std::memory_order_relaxed);
@@ -502,8 +506,22 @@ Status IndexKeeper::renew_from(LiveIndex &l, bool (*interrupted)(void *), void *
   const u32 nodes = fresh->index->counts().nodes, live = table_.live();
   dead_kept_.store(nodes > live ? nodes - live : 0, std::memory_order_relaxed);
   install(fresh);
+  recall_.index_changed(false);
   covered_.store(0, std::memory_order_relaxed);
   return {};
+}
+
+// Of an index that is in memory: one that was let go of is not brought back for this.
+bool IndexKeeper::measure_recall(bool wait, bool (*interrupted)(void *), void *ctx) {
+  if (!recall_.wanted()) return false;
+  LiveIndex *l = hold();
+  if (!l) return false;
+  const u32 upto = l->upto.load(std::memory_order_acquire);
+  Result<bool> more =
+      recall_.step(*l->index.get(), upto, wait, interrupted ? interrupted : index_keeper_impl::never, ctx);
+  if (!more.ok()) blame(l, more.error());
+  release(l);
+  return more.ok() && *more;
 }
 
 void IndexKeeper::figures(IndexFigures *out) {

@@ -14,6 +14,7 @@
 // when a function here is called, except acquire and release.
 #pragma once
 #include "index_kinds.h"
+#include "recall_tuner.h"
 #include "table.h"
 
 namespace vexfs::vector {
@@ -100,6 +101,10 @@ class IndexKeeper : Pinned {
   usize evict(bool write);
   usize evictable_bytes();  // what that would free, but for what is not saved
   u64 used_ns() const { return used_.load(std::memory_order_relaxed); }  // the last use
+  // ---- recall
+  RecallTuner &recall() { return recall_; }
+  // A slice of measuring it, if it is wanted and due. True: there is more to do. wait: for another thread that is at it.
+  bool measure_recall(bool wait, bool (*interrupted)(void *), void *ctx);
   // The index holds no slot of [begin, end) that a walk could reach (so that its rows may be freed).
   bool holds_any(u32 begin, u32 end);
 
@@ -174,6 +179,7 @@ class IndexKeeper : Pinned {
   Parked parked_;              // lock_; not while there is a live one
   IndexParams params_;         // lock_
   std::atomic<u64> used_{0};   // vx_clock_mono_ns()
+  RecallTuner recall_;
   std::atomic<bool> renewing_{false};
   std::atomic<u32> building_{0};
   std::atomic<u32> renew_after_{0};  // slots from which on renewing is tried again, after it failed

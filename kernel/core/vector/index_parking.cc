@@ -69,6 +69,7 @@ usize IndexKeeper::park() {
     live_ = nullptr;
   }
   release(l);
+  recall_.let_go();
   table_.cache().index_evictions.fetch_add(1, std::memory_order_relaxed);
   return bytes;
 }

@@ -193,6 +193,7 @@ void Call::describe(Collection &c, vexfs_collection *out) {
   out->tables = k.tables;
   out->bits = k.bits;
   out->codes = k.codes;
+  out->recall = k.recall;
   out->rows = c.table().live();
   out->slots = c.table().slots();
   out->created_sec = k.created_sec;
@@ -220,6 +221,8 @@ Status Call::checked_params(const vexfs_collection &v, CollectionParams *out) {
   out->tables = v.tables;
   out->bits = v.bits;
   out->codes = v.codes;
+  if (v.recall > recall_all) return Errno::inval;
+  out->recall = v.recall;
   out->compact = v.flags & VEXFS_COLLECTION_COMPACT;
   memcpy(out->name, v.name, sizeof out->name);
   memcpy(out->model, v.model, sizeof out->model);
@@ -229,8 +232,7 @@ Status Call::checked_params(const vexfs_collection &v, CollectionParams *out) {
 Status Call::collection_create() {
   vexfs_collection v;
   VX_TRY(read_arg(&v));
-  if ((v.flags & ~VEXFS_COLLECTION_COMPACT) || v.reserved0 || v.reserved1 || v.id || !all_zero(v.reserved, 6))
-    return Errno::inval;
+  if ((v.flags & ~VEXFS_COLLECTION_COMPACT) || v.reserved0 || v.id || !all_zero(v.reserved, 6)) return Errno::inval;
   if (!ioctl_impl::good_text(v.name) || !ioctl_impl::good_text(v.model)) return Errno::inval;
   CollectionParams p;
   VX_TRY(checked_params(v, &p));
@@ -246,7 +248,8 @@ Status Call::collection_alter() {
   VX_TRY(read_arg(&v));
   constexpr u32 known = VEXFS_COLLECTION_COMPACT | VEXFS_COLLECTION_RESIDENT;
   if ((v.flags & ~known) || v.flags == known) return Errno::inval;
-  if (v.reserved0 || v.reserved1 || !all_zero(v.reserved, 6)) return Errno::inval;
+  if (v.reserved0 || !all_zero(v.reserved, 6)) return Errno::inval;
+  if (v.recall > recall_all && v.recall != VEXFS_RECALL_OFF) return Errno::inval;
   if (!ioctl_impl::good_text(v.name) || !ioctl_impl::good_text(v.model)) return Errno::inval;
   if (v.ef_search > VEXFS_EF_MAX || v.index > 255) return Errno::inval;
   if (v.index && !disk::index_kind_known(static_cast<u8>(v.index))) return Errno::inval;
@@ -268,13 +271,19 @@ Status Call::collection_alter() {
       k = c->config();
     }
     if (v.ef_search) k.ef_search = v.ef_search;
+    if (v.recall) k.recall = v.recall == VEXFS_RECALL_OFF ? 0 : v.recall;
     if (v.name[0]) memcpy(k.name, v.name, sizeof k.name);
     if (v.model[0]) memcpy(k.model, v.model, sizeof k.model);
     if (v.flags & VEXFS_COLLECTION_COMPACT) k.flags = k.flags | disk::kConfigCompact;
     if (v.flags & VEXFS_COLLECTION_RESIDENT) k.flags = k.flags & ~disk::kConfigCompact;
     VX_TRY(c->store_config(k));
     c->table().set_compact(k.flags & disk::kConfigCompact);
+    if (v.recall == VEXFS_RECALL_OFF)
+      c->index().recall().unwant();
+    else if (v.recall)
+      engine_.want_recall(*c);
   }
+  engine_.measure_recall(*c, false, interrupted, this);
   engine_.trim(*c);
   describe(*c, &v);
   return write_arg(v);
@@ -283,7 +292,7 @@ Status Call::collection_alter() {
 Status Call::collection_drop() {
   vexfs_collection v;
   VX_TRY(read_arg(&v));
-  if (v.flags || v.reserved0 || v.reserved1 || !all_zero(v.reserved, 6)) return Errno::inval;
+  if (v.flags || v.reserved0 || !all_zero(v.reserved, 6)) return Errno::inval;
   CollectionRef c = VX_TRY(target(v.id, true));
   describe(*c, &v);
   VX_TRY(engine_.drop_collection(std::move(c)));
@@ -293,7 +302,7 @@ Status Call::collection_drop() {
 Status Call::collection_info() {
   vexfs_collection v;
   VX_TRY(read_arg(&v));
-  if (v.flags || v.reserved0 || v.reserved1 || !all_zero(v.reserved, 6)) return Errno::inval;
+  if (v.flags || v.reserved0 || !all_zero(v.reserved, 6)) return Errno::inval;
   CollectionRef c = VX_TRY(target(v.id, false));
   describe(*c, &v);
   return write_arg(v);

@@ -129,6 +129,7 @@ class Call : Pinned {
   Status like_query(Collection &c, vexfs_search &s, void *row, simd::Query *q, u64 *owner);
   Status change_index(Collection &c, const vexfs_index &x);
   void describe_index(Collection &c, vexfs_index *out);
+  void describe_recall(Collection &c, u32 target, vexfs_index *out);
   Status add_stats(u32 cid, const disk::ConfigItem &config, const disk::StateItem &state, vexfs_stats *out);
 
   Engine &engine_;

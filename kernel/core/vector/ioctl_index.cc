@@ -88,6 +88,22 @@ void Call::describe_index(Collection &c, vexfs_index *out) {
   out->reserved0 = 0;
 }
 
+// What was measured, and what it comes to for the 10 nearest and a target (0: the collection's).
+void Call::describe_recall(Collection &c, u32 target, vexfs_index *out) {
+  constexpr u32 k = 10;
+  const RecallCurve curve = c.index().recall().curve();
+  const u32 recall = target ? target : u32{c.config().recall.get()};
+  const RecallChoice choice = recall ? curve.choose(k, recall) : RecallChoice{};
+  out->recall = static_cast<u16>(recall);
+  out->recall_ef = choice.ef;
+  out->recall_measured = static_cast<u16>(!curve.measured() ? 0
+                                          : choice.exact    ? recall_all
+                                                            : curve.reached(k, choice.ef));
+  out->recall_slots = curve.slots;
+  out->recall_queries = static_cast<u16>(curve.queries);
+  out->recall_by = curve.by;
+}
+
 // BUILD, DROP and REBUILD. The configuration is stored before a new index counts as the collection's, and the old
 // checkpoint goes before any row that it may refer to.
 Status Call::change_index(Collection &c, const vexfs_index &x) {
@@ -116,11 +132,12 @@ Status Call::change_index(Collection &c, const vexfs_index &x) {
 Status Call::manage_index() {
   vexfs_index x;
   VX_TRY(read_arg(&x));
-  if (x.flags || x.reserved0 || !all_zero(x.reserved, 2)) return Errno::inval;
+  if (x.flags || x.reserved0) return Errno::inval;
   if (x.op < VEXFS_INDEX_BUILD || x.op > VEXFS_INDEX_CHECKPOINT || x.kind > 255) return Errno::inval;
   if (x.kind && !disk::index_kind_known(static_cast<u8>(x.kind))) return Errno::inval;
   if (x.ef_search > VEXFS_EF_MAX) return Errno::inval;
   bool reads = x.op == VEXFS_INDEX_STATUS;
+  if (reads && x.recall > recall_all) return Errno::inval;
   CollectionRef c = VX_TRY(target(x.collection, !reads));
   if (!index_params_valid(ioctl_index_impl::changed(IndexParams{}, x), c->space().dim())) return Errno::inval;
   if (!reads && engine_.volume().read_only()) return Errno::rofs;
@@ -130,10 +147,14 @@ Status Call::manage_index() {
       VX_TRY(engine_.checkpoint(*c));
     else
       VX_TRY(change_index(*c, x));
+    // So that who has waited for an index has it tuned; if that is interrupted or fails it is done another time.
+    if (x.op == VEXFS_INDEX_BUILD || x.op == VEXFS_INDEX_REBUILD) engine_.measure_recall(*c, true, interrupted, this);
     engine_.trim(*c);
     engine_.relax();
   }
+  const u32 target = reads ? x.recall : 0;
   describe_index(*c, &x);
+  describe_recall(*c, target, &x);
   return write_arg(x);
 }
 

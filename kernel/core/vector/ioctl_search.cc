@@ -22,7 +22,7 @@ Status Call::check_search(Collection &c, const vexfs_search &s) {
   constexpr u32 known = VEXFS_SEARCH_EXACT | VEXFS_SEARCH_LIKE | VEXFS_SEARCH_SKIP_STALE | VEXFS_SEARCH_RADIUS |
                         VEXFS_SEARCH_AFTER | VEXFS_SEARCH_BY_OWNER;
   if (s.flags & ~known) return Errno::inval;
-  if (s.reserved0 || s.reserved1 || !all_zero(s.reserved, 1)) return Errno::inval;
+  if (s.reserved0 || s.reserved1 || s.recall > recall_all || (s.recall && s.ef)) return Errno::inval;
   if (s.flags & VEXFS_SEARCH_RADIUS ? ioctl_search_impl::is_nan(s.radius) : s.radius != 0) return Errno::inval;
   if (s.flags & VEXFS_SEARCH_AFTER) {
     if (ioctl_search_impl::is_nan(s.after_distance) || s.after_slot > slot_max) return Errno::inval;
@@ -67,7 +67,9 @@ Status Call::run_search(Collection &c, vexfs_search &s, const vexfs_filter *filt
   u64 start = vx_clock_mono_ns();
   SearchOptions o;
   o.k = s.k;
-  o.ef = max_of<u32>(s.ef ? s.ef : c.config().ef_search.get(), s.k);
+  const disk::ConfigItem config = c.config();
+  o.ef = max_of<u32>(s.ef ? s.ef : config.ef_search.get(), s.k);
+  o.recall = s.ef ? 0 : s.recall ? s.recall : u32{config.recall.get()};
   o.exact = s.flags & VEXFS_SEARCH_EXACT;
   o.skip_stale = s.flags & VEXFS_SEARCH_SKIP_STALE;
   o.filters = filters;
@@ -118,6 +120,7 @@ Status Call::run_search(Collection &c, vexfs_search &s, const vexfs_filter *filt
   s.scanned = told.scanned;
   s.elapsed_ns = vx_clock_mono_ns() - start;
   s.plan = searcher->plan();
+  s.ef_used = searcher->ef();
   if (plan) *plan = s.plan;
   return {};
 }

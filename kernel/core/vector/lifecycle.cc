@@ -40,6 +40,7 @@ Result<CollectionRef> Engine::create_collection(fs::Inode &dir, const Collection
   c.tables = static_cast<u8>(p.tables);
   c.bits = static_cast<u8>(p.bits);
   c.codes = static_cast<u16>(p.codes);
+  c.recall = static_cast<u16>(p.recall);
   s64 sec;
   u32 nsec;
   vx_clock_real(&sec, &nsec);

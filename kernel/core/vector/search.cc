@@ -31,6 +31,7 @@ Status Searcher::init() {
   }
   find_ranges();
   find_present();
+  choose_breadth();
   return {};
 }
 
@@ -246,6 +247,7 @@ Status Searcher::run(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *co
     counts[j] = 0;
   }
   trouble_ = Errno::ok;
+  remember(queries, n);
   Status s = present_.get() ? answer_past(queries, n, hits, counts) : answer(queries, n, hits, counts);
   engine_.trim(c_);
   engine_.relax();

@@ -27,6 +27,7 @@ struct InodeNote {
 struct SearchOptions {
   u32 k = 10;
   u32 ef = 64;
+  u32 recall = 0;  // per mille that is wanted; 0: ef is what counts
   bool exact = false;
   bool skip_stale = false;
   u64 exclude_owner = 0;  // 0: none
@@ -52,6 +53,7 @@ class Searcher : Pinned {
   // What the caller may be told of the work: nothing if rows were counted that it may not read.
   SearchStats told() const;
   u32 plan() const { return plan_; }  // enum vexfs_plan, of the last run
+  u32 ef() const { return o_.exact ? 0 : o_.ef; }
 
  private:
   static bool accept(void *ctx, u32 slot);
@@ -135,6 +137,9 @@ class Searcher : Pinned {
   Result<bool> walk_one(RowView &rows, const simd::Query &q, LiveIndex &l, const Breadth &b, TopK &top);
   Result<bool> walk_deep(RowView &rows, const simd::Query &q, LiveIndex &l, const Breadth &b, TopK &top);
   Status walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l);
+  void choose_breadth();
+  u32 breadth(u32 k) const;
+  void remember(const simd::Query *queries, u32 n);
   bool deep() const { return o_.has_after || o_.by_owner; }
   Status search(View &view, const simd::Query *q, u32 nq);
   Status catch_up(View &view, const simd::Query *q, u32 nq, u64 updates, bool *displaced);
@@ -147,6 +152,7 @@ class Searcher : Pinned {
   Collection &c_;
   CollectionRef present_;  // what c_ is now, if c_ is a snapshot's and the live one may answer for it
   SearchOptions o_;
+  RecallCurve curve_;  // of the index that is searched, if a recall is wanted
   Scratch scratch_;
   SearchStats stats_;
   u32 plan_ = VEXFS_PLAN_SCAN;

@@ -15,6 +15,25 @@ u32 deepest(u32 slots) { return min_of<u32>(VEXFS_EF_MAX, max_of<u32>(512, slots
 }  // namespace
 }  // namespace walk_impl
 
+// The breadth for the recall that is wanted. Nothing is waited for: before it was measured what is likely to do counts.
+void Searcher::choose_breadth() {
+  if (!o_.recall || o_.exact) return;
+  Engine &e = present_ ? *engine_.present() : engine_;
+  Collection &c = present_ ? *present_ : c_;
+  e.want_recall(c);
+  curve_ = c.index().recall().curve();
+  const RecallChoice choice = curve_.choose(k_, o_.recall);
+  o_.exact = choice.exact;
+  o_.ef = curve_.measured() ? choice.ef : max_of(choice.ef, o_.ef);
+}
+
+u32 Searcher::breadth(u32 k) const { return max_of(o_.recall && k > k_ ? curve_.choose(k, o_.recall).ef : o_.ef, k); }
+
+// Where a recall is wanted it is measured with queries such as these. A row of the collection is not one of them.
+void Searcher::remember(const simd::Query *queries, u32 n) {
+  if (!o_.exclude_owner && !present_) c_.index().recall().remember(queries, n);
+}
+
 // Walks until enough hits lie behind the last page, or are of different owners. True: the index does not bring as many.
 Result<bool> Searcher::walk_deep(RowView &rows, const simd::Query &q, LiveIndex &l, const Breadth &b, TopK &top) {
   const u32 most = walk_impl::deepest(c_.table().slots());
@@ -55,7 +74,7 @@ Status Searcher::walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l) {
   accepting_ = filtered || upto != n;
   // More than are selected there are not, of rows that are decided: those that came since are scanned in any case.
   const u64 all = !filtered ? c_.table().live() : selection_.end() >= upto ? selection_.count() : ~u64{0};
-  auto ef = [this](u32 k) { return max_of(o_.ef, k); };
+  auto ef = [this](u32 k) { return breadth(k); };
   bool thin = false;
   for (u32 j = 0; j < nq; j++) {
     const bool fewer = VX_TRY(walk_one(view.rows(), q[j], l, {ef, all}, tops_[j]));
