@@ -58,6 +58,42 @@ TEST(DiskAnn, WalksReadNodesAndNothingElse) {
   EXPECT_LT(c.calls, c.parts / 2) << "several at once";
 }
 
+// Codes of every kind: as many bytes in memory as they say, the same answers after loading, and no others than were saved.
+TEST(DiskAnn, TakesCodesOfEveryKind) {
+  constexpr u32 dim = 128, n = 3000 / kinds_scale;
+  usize longer = ~usize{0};
+  for (const u32 codes : {2u, 3u, 5u, 4u}) {  // enum vexfs_codes, 8 bits to 1
+    KindBuilt b(IndexKind::diskann, n, simd::Element::f32, simd::Metric::l2, dim, 0, codes);
+    EXPECT_EQ(b.index->counts().codes, codes);
+    PartedCheckpoint c;
+    c.save(*b.index.get(), n, b.rows.view());
+    IndexPtr loaded = index_open(IndexKind::diskann, b.space, c.header, c.source()).take();
+    EXPECT_GE(recall(*loaded.get(), b.rows, b.source, 30, ask(10, 64)), 0.95) << codes;
+    EXPECT_EQ(loaded->counts().codes, codes);
+    EXPECT_TRUE(verify(*loaded.get()).sound());
+    EXPECT_LE(verify(*loaded.get()).unreachable, n / 100) << "a list may lose the last link to a row";
+    EXPECT_LT(loaded->memory_bytes(), longer) << codes;
+    longer = loaded->memory_bytes();
+    // A header that speaks of codes there are not, or not these.
+    for (const u8 said : {u8{5}, u8{255}, u8{1}}) {
+      if (said + 1u == codes) continue;
+      std::vector<u8> header = c.header;
+      reinterpret_cast<LearntHeader *>(header.data())->codes = said;
+      Result<IndexPtr> wrong = index_open(IndexKind::diskann, b.space, header, c.source());
+      if (!wrong.ok()) {
+        EXPECT_EQ(wrong.code(), Errno::corrupt);
+        continue;
+      }
+      EXPECT_EQ(said, 1);
+      Scratch scratch(false);
+      RowView view = b.rows.view();
+      Hit hits[10];
+      EXPECT_EQ((*wrong)->search(view, b.space.row_query(b.rows.row(0), 0), ask(10, 64), scratch, hits, nullptr).code(),
+                Errno::corrupt);
+    }
+  }
+}
+
 TEST(DiskAnn, ListsLeaveMemoryWhenACheckpointHasThem) {
   const u32 all = 6000 / kinds_scale, half = all / 2;
   KindBuilt b(IndexKind::diskann, half, simd::Element::f32, simd::Metric::l2, 24, all);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // A graph on disk as an Index (DiskANN: Subramanya et al., NeurIPS 2019; inserting in place: Singh et al., 2021): for
-// collections larger than memory. In memory is a code of 4 bits an element for each row. A node's list lies on disk beside a
+// collections larger than memory. In memory is a code of each row, of 4 bits an element if nothing else was asked for. A node's list lies on disk beside a
 // copy of its row, in one aligned unit, so that the read which tells where to go next gives the exact distance as well;
 // several such reads are in flight at once. The graph is flat, of lists pruned with slack (alpha) so that few hops lead far.
 //
@@ -104,7 +104,7 @@ class DiskAnn final : public LearntIndex {
   Status choose_behind(Mend &m, u32 slot, u32 n, Edit &e, Scratch &scratch);
   Status link_again(Mend &m, u32 number, RowView &rows, Scratch &scratch);
   Status forget(Mend &m, u32 number);
-  Status walk_in(RowView &rows, u32 slot, Scratch &scratch);
+  Status walk_in(RowView &rows, const simd::CodeQuery &q, u32 slot, Scratch &scratch);
   void release_segments(u32 covered, Vec<void *> &out);
 
   bool plausible() const override { return params_.m >= hnsw_m_min && params_.m <= hnsw_m_max; }

@@ -152,10 +152,8 @@ Status DiskAnn::link_in(const Beam &near, u32 slot, Scratch &scratch) {
   return linked ? Status() : link_back(e.target, 1, slot, true, &linked, e, scratch);
 }
 
-// Links a node whose code is there to the nearest that live.
-Status DiskAnn::walk_in(RowView &rows, u32 slot, Scratch &scratch) {
-  simd::CodeQuery q;
-  codes_.prepare_code(raw_code(slot), VX_TRY(scratch.array<u8>(Scratch::query, codes_.query_bytes())), &q);
+// Links a node, of which q was prepared, to the nearest that live.
+Status DiskAnn::walk_in(RowView &rows, const simd::CodeQuery &q, u32 slot, Scratch &scratch) {
   Walk walk(*this, scratch);
   Beam live;
   const bool any_dead = rows.any_dead || mending();
@@ -190,7 +188,13 @@ Status DiskAnn::place(RowView &rows, const u8 *row, u32 aux, u32 slot, SlotRecor
       return {};
     }
   }
-  return walk_in(rows, slot, scratch);
+  simd::CodeQuery q;
+  u8 *query = VX_TRY(scratch.array<u8>(Scratch::query, codes_.query_bytes()));
+  if (codes_.has_bound())  // so short that two of them had better not be compared where a row is at hand
+    codes_.prepare(space_.row_query(row, aux), work, query, &q);
+  else
+    codes_.prepare_code(code, query, &q);
+  return walk_in(rows, q, slot, scratch);
 }
 
 }  // namespace vexfs::vector

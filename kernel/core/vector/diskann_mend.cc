@@ -247,7 +247,9 @@ Status DiskAnn::link_again(Mend &m, u32 number, RowView &rows, Scratch &scratch)
   for (u32 slot = first; slot < first + shape_.slots(); slot++) {
     if (m.is_led_to(slot) || slot == entry() || word_of(slot) != 0) continue;
     Reading reading(*this);
-    VX_TRY(walk_in(rows, slot, scratch));
+    simd::CodeQuery q;
+    codes_.prepare_code(raw_code(slot), VX_TRY(scratch.array<u8>(Scratch::query, codes_.query_bytes())), &q);
+    VX_TRY(walk_in(rows, q, slot, scratch));
   }
   return {};
 }

@@ -64,7 +64,7 @@ void Hnsw::print(const TextSink &sink) const {
   char text[200];
   Printer line(text);
   line.str("hnsw m=").dec(params_.m).str(" ef_construction=").dec(params_.ef_construction);
-  constexpr const char *names[] = {"rows", "sq8", "sq4"};
+  constexpr const char *names[] = {"rows", "sq8", "sq4", "rabitq1", "rabitq2"};
   line.str(" on=")
       .str(names[static_cast<u32>(measure_.kind())])
       .str(" dim=")

@@ -225,7 +225,9 @@ struct HnswParams {
   u32 ef_construction = 200;  // 1..65536
   u64 seed = 0;               // of the levels; the same seed and slots give the same levels
   // What the graph is built and walked on; automatic: learn() decides, by the rows. Hits are always scored on the rows.
-  enum class Codes : u8 { none = 0, sq8 = 1, sq4 = 2, automatic = 255 } codes = Codes::automatic;
+  enum class Codes : u8 { none = 0, sq8 = 1, sq4 = 2, rabitq1 = 3, rabitq2 = 4, automatic = 255 };
+  Codes codes = Codes::automatic;
+  bool compact = false;  // rows are not kept in memory: learn() takes shorter codes where they will do
 };
 constexpr u32 hnsw_m_min = 2, hnsw_m_max = 128;
 

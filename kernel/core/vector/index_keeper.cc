@@ -91,7 +91,9 @@ Result<LiveIndex *> IndexKeeper::make_empty(const IndexParams &params) {
   if (!p) return Errno::nomem;
   auto *l = new (p) LiveIndex;
   l->table = &table_;
-  Result<IndexPtr> index = index_create(table_.space(), params);
+  IndexParams wanted = params;
+  wanted.compact = table_.compact();
+  Result<IndexPtr> index = index_create(table_.space(), wanted);
   if (!index.ok()) {
     l->~LiveIndex();
     vx_free(l);

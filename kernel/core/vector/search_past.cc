@@ -72,10 +72,10 @@ Result<const RowMeta *> Searcher::meta(u32 slot) {
   return row_meta(c_.table(), slot);
 }
 
-// When memory is short, the chunk does not come in for it.
+// When memory is short, the chunk does not come in for it, nor else for the first few.
 Result<const RowMeta *> Searcher::row_meta(Table &t, u32 slot) {
   if (const RowMeta *m = t.resident_meta(slot >> t.shift())) return m + (slot & (t.chunk_rows() - 1));
-  if (t.sparse() && !t.chunk_all_dead(slot >> t.shift())) return groups_.get(t, slot);
+  if (!t.chunk_all_dead(slot >> t.shift()) && (t.sparse() || !t.worth_chunk(slot))) return groups_.get(t, slot);
   return t.meta(slot);
 }
 
