@@ -19,7 +19,7 @@ using vector::test::Options;
 
 constexpr uint32_t dim = 16;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr size_t one_in = 90;  // of the images of a long run
+constexpr size_t one_in = 300;  // of the images of a long run
 #else
 constexpr size_t one_in = 30;
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // What is particular about a graph on disk: nodes are read by themselves, lists are kept in memory until a checkpoint has
-// them, rows may be longer than a unit, units say themselves whether they are good.
+// them, rows may be longer than a unit, units say themselves whether they are good, dead rows leave in place.
+// Thread sanitizer: DiskAnn.SearchesAndInsertsWhileDeadRowsLeave
 #include <thread>
 
 #include "../../kernel/core/vector/diskann_format.h"

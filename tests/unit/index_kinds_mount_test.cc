@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Collections with an index that learns, on a filesystem: from the first row to the checkpoint, remounts, growth,
 // change of kind, damage, failures.
-// Thread sanitizer: KindMount.BackgroundThreadsDoIt KindMount.SearchesWhileRowsComeAndGo
+// Thread sanitizer: KindMount.BackgroundThreadsDoIt KindMount.SearchesWhileRowsComeAndGo DiskAnnMount.DeadRowsLeaveTheGraph
 #include <thread>
 
 #include "vector_fixture.h"

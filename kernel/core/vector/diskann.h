@@ -86,7 +86,7 @@ class DiskAnn final : public LearntIndex {
   Status link_in(const Beam &near, u32 slot, Scratch &scratch);
   Status link_back(const u32 *targets, u32 n, u32 slot, bool must, bool *linked, Edit &e, Scratch &scratch);
   Status connect(u32 from, u32 to, bool must, bool *linked, Edit &e, Scratch &scratch);
-  Status choose(const Entry *near, u32 n, u32 but, Edit &e, Scratch &scratch);
+  Status choose(const Entry *near, u32 n, u32 but, u32 most, Edit &e, Scratch &scratch);
   bool occluded(const void *code, u32 key, Edit &e, void *query);
   void set_list(DiskNode *node, const u32 *links, u32 n);
   u32 storable(u32 slot, u32 covered, u32 *links, u32 n, bool *left_out) const;

@@ -38,11 +38,11 @@ bool DiskAnn::occluded(const void *code, u32 key, Edit &e, void *query) {
   return false;
 }
 
-// Of near[0..n), ascending, those not occluded, at most the degree that lists are pruned to.
-Status DiskAnn::choose(const Entry *near, u32 n, u32 but, Edit &e, Scratch &scratch) {
+// Of near[0..n), ascending, those not occluded, so many at most.
+Status DiskAnn::choose(const Entry *near, u32 n, u32 but, u32 most, Edit &e, Scratch &scratch) {
   void *query = VX_TRY(scratch.array<u8>(Scratch::other_code, codes_.query_bytes()));
   e.n = 0;
-  for (u32 i = 0; i < n && e.n < shape_.degree; i++) {
+  for (u32 i = 0; i < n && e.n < most; i++) {
     const u32 s = entry_slot(near[i]);
     const void *code = raw_code(s);
     if (s == but || !code || (e.n && occluded(code, entry_key(near[i]), e, query))) continue;
@@ -84,7 +84,7 @@ Status DiskAnn::connect(u32 from, u32 to, bool must, bool *linked, Edit &e, Scra
   Beam sorted;
   sorted.reset(e.near, Edit::cap + 1);
   for (u32 i = 0; i < m; i++) sorted.add(entry_of(keys[i], e.before[i]));
-  VX_TRY(choose(e.near, sorted.size(), from, e, scratch));
+  VX_TRY(choose(e.near, sorted.size(), from, shape_.degree, e, scratch));
   bool in = false;
   for (u32 i = 0; i < e.n; i++) in |= e.chosen[i] == to;
   if (!in && must) {
@@ -131,7 +131,7 @@ Status DiskAnn::link_back(const u32 *targets, u32 n, u32 slot, bool must, bool *
 Status DiskAnn::link_in(const Beam &near, u32 slot, Scratch &scratch) {
   Edit &e = *VX_TRY(scratch.array<Edit>(Scratch::select, 1));
   e.units = VX_TRY(scratch.array<u8>(Scratch::results, usize{blob_parts_max} * shape_.node_bytes()));
-  VX_TRY(choose(near.entries(), near.size(), slot, e, scratch));
+  VX_TRY(choose(near.entries(), near.size(), slot, shape_.degree, e, scratch));
   if (e.n == 0) e.chosen[e.n++] = entry();
   memcpy(e.target, e.chosen, sizeof e.target);
   e.ntargets = e.n;

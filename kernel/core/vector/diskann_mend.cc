@@ -237,7 +237,8 @@ Status DiskAnn::choose_behind(Mend &m, u32 slot, u32 n, Edit &e, Scratch &scratc
   Beam sorted;
   sorted.reset(e.near, min_of(Edit::cap, max_of(params_.ef_construction, 2 * shape_.cap)));
   for (u32 i = 0; i < found; i++) sorted.add(entry_of(keys[i], e.target[i]));
-  return choose(e.near, sorted.size(), slot, e, scratch);
+  // As long as lists are on the average, that is between being pruned and being full.
+  return choose(e.near, sorted.size(), slot, (shape_.degree + shape_.cap) / 2, e, scratch);
 }
 
 // (3) Of a blob.
