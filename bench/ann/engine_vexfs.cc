@@ -133,8 +133,8 @@ void VexfsEngine::settle() {
   vexfs_index x{};
   x.op = VEXFS_INDEX_BUILD;
   x = client::index_command(*target_, x);
-  // An index with many dead rows is built anew in the background.
-  for (int i = 0; i < 1200 && x.dead > std::max<uint64_t>(512, x.rows / 4); i++) {
+  // An index with many dead rows is built anew, or mended, in the background.
+  for (int i = 0; i < 1200 && x.dead > std::max<uint64_t>(512, x.rows / (kind_ == VEXFS_INDEX_DISKANN ? 8 : 4)); i++) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     x = {};
     x.op = VEXFS_INDEX_STATUS;

@@ -4,6 +4,7 @@
 #include "diskann.h"
 
 #include "../uapi.h"
+#include "diskann_mend.h"
 #include "kmeans.h"
 
 namespace vexfs::vector {
@@ -133,6 +134,30 @@ u32 DiskAnn::entry() const {
 const void *DiskAnn::code_of(u32 slot) const {
   const SlotRecords::Word *w = slot <= slot_max ? records_.peek(slot) : nullptr;
   return w && w[0].load(std::memory_order_acquire) <= record_value_max ? static_cast<const void *>(w + 1) : nullptr;
+}
+
+u32 DiskAnn::word_of(u32 slot) const {
+  const SlotRecords::Word *w = slot <= slot_max ? records_.peek(slot) : nullptr;
+  return w ? w[0].load(std::memory_order_acquire) : record_none;
+}
+
+bool DiskAnn::leaving(u32 slot) const {
+  const u32 word = word_of(slot);
+  return word != 0 && word <= record_value_max;
+}
+
+// A node that leaves may be reached by no walk any more.
+bool DiskAnn::contains(u32 slot) {
+  if (must_learn() || !ready().ok()) return false;
+  Reading reading(*this);
+  return word_of(slot) == 0;
+}
+
+bool DiskAnn::may_contain(u32 slot) {
+  if (must_learn()) return false;
+  if (!ready().ok()) return true;
+  Reading reading(*this);
+  return records_.present(slot);
 }
 
 // ------------------------------------------------------------------------------------------------------------- records

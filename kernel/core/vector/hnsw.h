@@ -149,7 +149,7 @@ class Hnsw final : public Index {
   Status save_blob(u32 blob, u32 covered, MutBytes out, RowView &rows) override;
   bool blob_dirty(u32 blob) const override;
 
-  Status verify(VerifyReport *out, Scratch &scratch) override;
+  Status verify(VerifyReport *out, Scratch &scratch, bool (*interrupted)(void *ctx), void *ctx) override;
   void print(const TextSink &sink) const override;
   usize memory_bytes() const override {
     return must_learn() ? sizeof(*this) : sizeof(*this) + graph_.memory_bytes() + measure_.memory_bytes();
@@ -199,7 +199,7 @@ class Hnsw final : public Index {
   Result<bool> walk_matching(Walk &walk, const simd::Query &q, const Probe &probe, EntryPoint from, u32 ef,
                              const Entry **found, u32 *n);
   void verify_node(u8 *segment, u32 slot, VerifyReport *out) const;
-  Status count_unreachable(EntryPoint e, VerifyReport *out, Scratch &scratch);
+  Status count_unreachable(EntryPoint e, VerifyReport *out, Scratch &scratch, bool (*interrupted)(void *), void *ctx);
   u32 segment_end() const { return graph_.segment_count() << graph_.shape.shift; }
   EntryPoint entry() const { return {entry_.load(std::memory_order_acquire)}; }
   Status insert_claimed(RowView &rows, u8 *segment, u32 slot, Scratch &scratch);
