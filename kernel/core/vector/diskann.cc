@@ -55,8 +55,8 @@ Result<IndexPtr> diskann_create(const simd::Space &space, const IndexParams &par
 Result<IndexPtr> diskann_open(const simd::Space &space, Bytes header, const BlobSource &blobs) {
   const LearntHeader *h = VX_TRY(learnt_header(IndexKind::diskann, header));
   if (h->codes && !simd::valid(simd::CodeKind{u8{h->codes}})) return Errno::corrupt;
-  DiskAnn *index = VX_TRY(
-      diskann_impl::make(space, IndexParams{.kind = IndexKind::diskann, .codes = h->codes ? h->codes + 1u : 0}));
+  DiskAnn *index =
+      VX_TRY(diskann_impl::make(space, IndexParams{.kind = IndexKind::diskann, .codes = h->codes ? h->codes + 1u : 0}));
   IndexPtr owner(index);
   VX_TRY(index->start());
   VX_TRY(index->adopt(*h, blobs));

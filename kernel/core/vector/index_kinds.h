@@ -11,12 +11,12 @@ struct IndexParams {
   IndexKind kind = IndexKind::hnsw;
   u32 m = 16, ef_construction = 200;  // HNSW
   u64 seed = 0;
-  u32 lists = 0;   // IVF: centroids, up to ivf_lists_max
-  u32 probes = 0;  // IVF: lists, LSH: buckets of each table, that a search looks into for 64 of ef
-  u32 pq_m = 0;    // IVF-PQ: parts that a vector is cut into, each a code of 4 bits; up to pq_m_max
-  u32 tables = 0;  // LSH
-  u32 bits = 0;    // LSH: hash functions of a table
-  u32 codes = 0;   // HNSW, DiskANN: enum vexfs_codes
+  u32 lists = 0;         // IVF: centroids, up to ivf_lists_max
+  u32 probes = 0;        // IVF: lists, LSH: buckets of each table, that a search looks into for 64 of ef
+  u32 pq_m = 0;          // IVF-PQ: parts that a vector is cut into, each a code of 4 bits; up to pq_m_max
+  u32 tables = 0;        // LSH
+  u32 bits = 0;          // LSH: hash functions of a table
+  u32 codes = 0;         // HNSW, DiskANN: enum vexfs_codes
   bool compact = false;  // HNSW: what it is for is a small memory
 };
 
