@@ -22,8 +22,9 @@ constexpr Kind kinds[] = {
     {"vexfs", make_vexfs, true,
      "the whole filesystem's core on an image file, by its ioctls\n"
      "      :index=hnsw, :element=f32|f16|bf16|int8, :direct=1 (O_DIRECT), :threads=1 (background), :cache=MB, "
-     ":compact=1"},
-    {"vexfs-core", make_core, true, "its index over rows in memory; :index=hnsw, :element=, :codes=auto|none|sq8|sq4"},
+     ":compact=1, :codes="},
+    {"vexfs-core", make_core, true,
+     "its index over rows in memory; :index=hnsw, :element=, :codes=auto|none|sq8|sq4|rabitq2|rabitq1"},
     {"hnswlib", make_hnswlib, true, "hnswlib"},
     {"faiss-hnsw", make_faiss, true, "faiss HNSW over f32"},
     {"faiss-hnsw-sq8", make_faiss, true, "faiss HNSW over 8-bit codes; :refine=1 (keeps f32 and reranks)"},

@@ -29,10 +29,9 @@ struct CoreIndex {
 constexpr struct {
   const char *name;
   vector::HnswParams::Codes codes;
-} code_kinds[] = {{"auto", vector::HnswParams::Codes::automatic},
-                  {"none", vector::HnswParams::Codes::none},
-                  {"sq8", vector::HnswParams::Codes::sq8},
-                  {"sq4", vector::HnswParams::Codes::sq4}};
+} code_kinds[] = {{"auto", vector::HnswParams::Codes::automatic},  {"none", vector::HnswParams::Codes::none},
+                  {"sq8", vector::HnswParams::Codes::sq8},         {"sq4", vector::HnswParams::Codes::sq4},
+                  {"rabitq2", vector::HnswParams::Codes::rabitq2}, {"rabitq1", vector::HnswParams::Codes::rabitq1}};
 constexpr CoreIndex core_indexes[] = {
     {"hnsw",
      [](const simd::Space &space, const BuildOptions &o, vector::HnswParams::Codes codes) {

@@ -30,7 +30,6 @@ constexpr struct {
     {"pq_m", [](vexfs_index &x, uint32_t v) { x.pq_m = static_cast<uint16_t>(std::min(v, 65535u)); }},
     {"tables", [](vexfs_index &x, uint32_t v) { x.tables = static_cast<uint8_t>(std::min(v, 255u)); }},
     {"bits", [](vexfs_index &x, uint32_t v) { x.bits = static_cast<uint8_t>(std::min(v, 255u)); }},
-    {"codes", [](vexfs_index &x, uint32_t v) { x.codes = static_cast<uint16_t>(std::min(v, 65535u)); }},
 };
 
 // Breadths that a sweep tries where those of a graph are not the thing.
@@ -48,12 +47,13 @@ uint16_t metric_of(Distance d) {
 }  // namespace
 
 VexfsEngine::VexfsEngine(const EngineSpec &spec, const Dataset &d) : spec_(spec) {
-  std::vector<std::string> names = {"index", "element", "direct", "threads", "cache", "compact"};
+  std::vector<std::string> names = {"index", "element", "codes", "direct", "threads", "cache", "compact"};
   for (const auto &p : index_params) names.push_back(p.name);
   spec.allow(names);
   const auto element = client::element_from(spec.get("element", "f32"));
   const auto kind = client::index_from(spec.get("index", "hnsw"));
   if (!element) throw std::runtime_error(spec.text + ": an element is one of " + client::element_names());
+  if (!client::code_names().count(spec.get("codes", "auto"))) throw std::runtime_error(spec.text + ": no such codes");
   if (!kind) throw std::runtime_error(spec.text + ": an index is one of " + client::index_names());
   if (*element == VEXFS_I8 && !(d.integral && d.distance == Distance::l2))
     throw std::runtime_error(spec.text + ": only for sets of integers 0..255 under l2");
@@ -95,6 +95,7 @@ void VexfsEngine::make_index(const BuildOptions &o) {
   x.ef_construction = o.ef_construction;
   for (const auto &p : index_params)
     if (spec_.params.count(p.name)) p.set(x, spec_.number(p.name, 0));
+  if (spec_.params.count("codes")) x.codes = static_cast<uint16_t>(client::code_names().at(spec_.get("codes", "")));
   client::index_command(*target_, x);
 }
 
@@ -104,6 +105,7 @@ void VexfsEngine::build(const Dataset &d, const BuildOptions &o) {
   for (uint32_t at = 0; at < d.count; at += batch) add(d, at, std::min(batch, d.count - at), 0);
   make_index(o);
   must(vx_fs_commit(volume_->fs()), "commit");
+  if (spec_.number("compact", 0)) settle();  // rows that were dirty until now go
 }
 
 void VexfsEngine::add(const Dataset &d, uint32_t from, uint32_t n, uint32_t flags) {
@@ -131,8 +133,8 @@ void VexfsEngine::settle() {
   vexfs_index x{};
   x.op = VEXFS_INDEX_BUILD;
   x = client::index_command(*target_, x);
-  // An index with many dead rows is built anew in the background.
-  for (int i = 0; i < 1200 && x.dead > std::max<uint64_t>(512, x.rows / 4); i++) {
+  // An index with many dead rows is built anew, or mended, in the background.
+  for (int i = 0; i < 1200 && x.dead > std::max<uint64_t>(512, x.rows / (kind_ == VEXFS_INDEX_DISKANN ? 8 : 4)); i++) {
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
     x = {};
     x.op = VEXFS_INDEX_STATUS;

@@ -13,6 +13,7 @@
 #include <random>
 #include <vector>
 
+#include "../../kernel/core/simd/codes.h"
 #include "../common/json.h"
 #include "peak.h"
 #include "sections.h"
@@ -138,6 +139,49 @@ const char *name(Element e) {
 }
 const char *name(Metric m) { return m == Metric::l2 ? "l2" : m == Metric::cosine ? "cosine" : "ip"; }
 
+// Distances on codes of every kind, from a query: of those that lie in the second cache, and of any of the largest place.
+void code_kernels(Level level, double seconds, u32 dim, const Memory &big, size_t cached, Json &j) {
+  constexpr struct {
+    const char *name;
+    CodeKind kind;
+  } kinds[] = {
+      {"sq8", CodeKind::sq8}, {"sq4", CodeKind::sq4}, {"rabitq2", CodeKind::rabitq2}, {"rabitq1", CodeKind::rabitq1}};
+  const Space space = Space::make(Element::f32, Metric::l2, dim).take();
+  std::vector<float> centre(dim, 0.0f), q(dim, 1.0f);
+  std::mt19937 rng(1);
+  printf("%-7s codes   l2      %5u", level_name(level), dim);
+  for (const auto &k : kinds) {
+    CodeSpace codes = CodeSpace::make(space, k.kind).take();
+    if (!codes.set_centre(centre.data()).ok()) abort();
+    std::vector<u8> work(codes.work_bytes()), buf(codes.query_bytes());
+    CodeQuery query;
+    codes.prepare(space.row_query(q.data(), 0), work.data(), buf.data(), &query);
+    constexpr u32 batch = 32;
+    const void *at[batch];
+    u32 keys[batch];
+    const auto from = [&](size_t bytes) {
+      const size_t n = bytes / codes.bytes();
+      return rate(seconds, batch, [&] {
+        for (u32 i = 0; i < batch; i++) {
+          at[i] = big.p + rng() % n * codes.bytes();
+          prefetch(at[i], codes.bytes(), 8);
+        }
+        codes.score(query, at, batch, keys);
+      });
+    };
+    const double near = from(cached), far = from(big.bytes);
+    printf("  %s %.1f, scattered %.1f", k.name, near * 1e-6, far * 1e-6);
+    j.begin_object()
+        .field("level", level_name(level))
+        .field("codes", k.name)
+        .field("dim", uint32_t{dim})
+        .field("per_s", near)
+        .field("scattered_per_s", far)
+        .end_object();
+  }
+  printf("\n");
+}
+
 struct Task {
   double seconds = 0.02;
   std::vector<u32> dims;
@@ -201,6 +245,7 @@ int run(const Task &task) {
       for (const Metric m : {Metric::l2, Metric::cosine, Metric::ip})
         for (const u32 dim : task.dims)
           one_kernel(Space::make(e, m, dim).take(), l, task, big, in, peak[e == Element::int8], j);
+    for (const u32 dim : task.dims) code_kernels(l, task.seconds, dim, big, in[1].bytes, j);
   }
   j.end_array().end_object();
   if (task.json.empty()) return 0;

@@ -160,6 +160,8 @@ Status all_of(u32 rows, u32 dim) {
   } kinds[] = {{"hnsw, no codes", {.kind = IndexKind::hnsw, .codes = VEXFS_CODES_NONE}},
                {"hnsw, sq8", {.kind = IndexKind::hnsw, .codes = VEXFS_CODES_SQ8}},
                {"hnsw, sq4", {.kind = IndexKind::hnsw, .codes = VEXFS_CODES_SQ4}},
+               {"hnsw, rabitq2", {.kind = IndexKind::hnsw, .codes = VEXFS_CODES_RABITQ2}},
+               {"hnsw, rabitq1", {.kind = IndexKind::hnsw, .codes = VEXFS_CODES_RABITQ1}},
                {"ivf", {.kind = IndexKind::ivf_flat}},
                {"ivf-pq", {.kind = IndexKind::ivf_pq}},
                {"lsh", {.kind = IndexKind::lsh}},

@@ -63,12 +63,16 @@ enum vexfs_index_kind {
   VEXFS_INDEX_IVF_FLAT = 6 /* lists by centroid */
 };
 
-/* What an HNSW graph is built and walked on; hits are scored on the rows all the same. */
+/* What a graph is built and walked on; hits are scored on the rows all the same. */
 enum vexfs_codes {
-  VEXFS_CODES_AUTO = 0, /* decided by the rows there are: 4 bits an element where that ranks them well enough */
-  VEXFS_CODES_NONE = 1, /* the rows */
-  VEXFS_CODES_SQ8 = 2,  /* 8 bits an element */
-  VEXFS_CODES_SQ4 = 3   /* 4 bits */
+  VEXFS_CODES_AUTO =
+      0, /* decided by the rows there are: 4 bits an element where that ranks them well enough; in compact
+                              collections the fewest that do; DiskANN: 4 bits */
+  VEXFS_CODES_NONE = 1,    /* the rows; DiskANN: as AUTO */
+  VEXFS_CODES_SQ8 = 2,     /* 8 bits an element */
+  VEXFS_CODES_SQ4 = 3,     /* 4 bits */
+  VEXFS_CODES_RABITQ1 = 4, /* 1 bit an element of the rotated vector */
+  VEXFS_CODES_RABITQ2 = 5  /* 2 bits */
 };
 
 #define VEXFS_IVF_LISTS_MAX 65536 /* and lists * dim at most 2^27 */
@@ -101,7 +105,7 @@ struct vexfs_collection {
   __u16 pq_m;                               /* IVF_PQ: codes of 4 bits for a vector, at most dim */
   __u8 tables;                              /* LSH */
   __u8 bits;                                /* LSH: hash functions of a table */
-  __u16 codes;                              /* HNSW: enum vexfs_codes */
+  __u16 codes;                              /* HNSW, DISKANN: enum vexfs_codes */
   __u16 recall; /* that searches without one and without ef are to reach, per mille, 1..1000; 0: ef_search counts.
                  * ALTER: 0 = as it is, VEXFS_RECALL_OFF = none any more. See vexfs_search */
   __u64 reserved[6];

@@ -121,6 +121,12 @@ std::optional<uint16_t> metric_from(const std::string &name) {
   return v ? v : find(metric_aliases, lower(name));
 }
 std::optional<uint16_t> index_from(const std::string &name) { return find(indexes, lower(name)); }
+const std::map<std::string, uint32_t> &code_names() {
+  static const std::map<std::string, uint32_t> names = {
+      {"auto", VEXFS_CODES_AUTO}, {"none", VEXFS_CODES_NONE},       {"sq8", VEXFS_CODES_SQ8},
+      {"sq4", VEXFS_CODES_SQ4},   {"rabitq2", VEXFS_CODES_RABITQ2}, {"rabitq1", VEXFS_CODES_RABITQ1}};
+  return names;
+}
 
 size_t element_bytes(uint16_t e) {
   switch (e) {

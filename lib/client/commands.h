@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@ const char *index_name(uint16_t k);    // "flat", "diskann", "hnsw", "ivf-flat",
 std::string element_names();
 std::string metric_names();
 std::string index_names();
+const std::map<std::string, uint32_t> &code_names();  // enum vexfs_codes
 
 // --------------------------------------------------------------- snapshots
 vexfs_snapshot snapshot_create(Target &t, const std::string &name);

@@ -62,6 +62,10 @@ enum Phase : uint32_t {
 enum Flag : uint32_t { immutable = 1, append_only = 2, no_dump = 4, no_atime = 8, synchronous = 16, no_sum = 32 };
 inline constexpr uint32_t flags_known = 63;
 
+// Flags of a collection.
+inline constexpr uint32_t collection_compact = 1;
+inline constexpr uint32_t collection_flags = collection_compact;
+
 struct Time {
   int64_t sec = 0;
   uint32_t nsec = 0;
@@ -101,6 +105,9 @@ struct Record {
   uint64_t collection = 0;
   uint32_t dim = 0, ef_construction = 0, ef_search = 0;
   uint16_t element = 0, metric = 0, index = 0, m = 0;
+  bool with_params = false;  // the next two lines are said; else they are 0
+  uint32_t lists = 0, probes = 0;
+  uint16_t pq_m = 0, tables = 0, bits = 0, codes = 0, recall = 0;  // with_params: and flags, of collection_flags
   std::vector<uint64_t> ids;
   std::vector<Row> rows;
   std::string data;

@@ -359,35 +359,64 @@ class Receiver {
     wanted.ef_search = r.ef_search;
     r.name.copy(wanted.name, sizeof wanted.name - 1);
     r.text.copy(wanted.model, sizeof wanted.model - 1);
+    wanted.lists = r.lists;
+    wanted.probes = r.probes;
+    wanted.pq_m = r.pq_m;
+    wanted.tables = static_cast<__u8>(r.tables);
+    wanted.bits = static_cast<__u8>(r.bits);
+    wanted.codes = r.codes;
+    wanted.recall = r.recall;
+    wanted.flags = r.flags & collection_compact ? VEXFS_COLLECTION_COMPACT : 0;
     if (!collection_at(*t, &c)) {
       if (skipped()) throw client::Error(EIO, t->path() + ": the collection of an earlier receive is gone");
       c = client::collection_create(*t, wanted);
     } else if (!skipped()) {
-      alter(*t, c, wanted);
+      alter(*t, c, wanted, r.with_params);
     }
     if (collections_.size() == collections_max) throw Damage("too many collections");
     if (!collections_.emplace(r.collection, c).second || !used_.insert(c.id).second)
       throw Damage("a collection comes twice, or a directory carries two");
   }
 
-  void alter(client::Target &t, const vexfs_collection &c, const vexfs_collection &wanted) {
-    if (c.dim != wanted.dim || c.element != wanted.element || c.metric != wanted.metric)
+  // Parameters of an index that are to be others; 0 says nothing of them.
+  static bool other_params(const vexfs_collection &c, const vexfs_collection &w) {
+    const auto other = [](uint32_t is, uint32_t wanted) { return wanted && is != wanted; };
+    return other(c.lists, w.lists) || other(c.probes, w.probes) || other(c.pq_m, w.pq_m) || other(c.tables, w.tables) ||
+           other(c.bits, w.bits) || other(c.codes, w.codes);
+  }
+
+  void alter(client::Target &t, const vexfs_collection &c, const vexfs_collection &wanted, bool with_params) {
+    const auto unset = [](uint32_t is, uint32_t now) { return is && !now; };  // which no command does
+    if (c.dim != wanted.dim || c.element != wanted.element || c.metric != wanted.metric ||
+        (with_params && (unset(c.lists, wanted.lists) || unset(c.probes, wanted.probes) || unset(c.pq_m, wanted.pq_m) ||
+                         unset(c.tables, wanted.tables) || unset(c.bits, wanted.bits) || unset(c.codes, wanted.codes))))
       throw client::Error(EEXIST, t.path() + ": carries another collection already");
-    if (c.m != wanted.m || c.ef_construction != wanted.ef_construction) {
+    vexfs_collection a = wanted;
+    a.id = c.id;
+    if (with_params && !(a.flags & VEXFS_COLLECTION_COMPACT)) a.flags = VEXFS_COLLECTION_RESIDENT;
+    const bool compact = c.flags & VEXFS_COLLECTION_COMPACT,
+               stays =
+                   with_params ? compact == (a.flags == VEXFS_COLLECTION_COMPACT) && c.recall == wanted.recall : true;
+    if (with_params && !wanted.recall) a.recall = VEXFS_RECALL_OFF;
+    if (c.m != wanted.m || c.ef_construction != wanted.ef_construction || other_params(c, wanted)) {
       vexfs_index x{};
       x.op = VEXFS_INDEX_REBUILD;
       x.collection = c.id;
-      x.kind = VEXFS_INDEX_HNSW;
+      x.kind = wanted.index == VEXFS_INDEX_FLAT ? static_cast<__u16>(VEXFS_INDEX_HNSW) : wanted.index;
       x.m = wanted.m;
       x.ef_construction = wanted.ef_construction;
+      x.lists = wanted.lists;
+      x.probes = wanted.probes;
+      x.pq_m = wanted.pq_m;
+      x.tables = wanted.tables;
+      x.bits = wanted.bits;
+      x.codes = wanted.codes;
       client::index_command(t, x);
-    } else if (c.index == wanted.index && c.ef_search == wanted.ef_search &&
+    } else if (c.index == wanted.index && c.ef_search == wanted.ef_search && stays &&
                strncmp(c.name, wanted.name, sizeof c.name) == 0 &&
                strncmp(c.model, wanted.model, sizeof c.model) == 0) {
       return;
     }
-    vexfs_collection a = wanted;
-    a.id = c.id;
     client::collection_alter(t, a);
   }
 

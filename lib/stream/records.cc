@@ -217,6 +217,41 @@ void decode_collection(Decoder &d, Record &r) {
   r.ef_search = d.u32();
   r.name = d.name(VEXFS_COLLECTION_NAME_MAX);
   r.text = d.name(VEXFS_MODEL_MAX);
+  r.with_params = d.left() != 0;  // what was sent before there were these ends here
+  if (!r.with_params) return;
+  r.lists = d.u32();
+  r.probes = d.u32();
+  r.pq_m = d.u16();
+  r.tables = d.u8();
+  r.bits = d.u8();
+  r.codes = d.u16();
+  r.recall = d.u16();
+  r.flags = d.u32();
+  if (r.recall > VEXFS_RECALL_ALL || (r.flags & ~collection_flags) || r.codes > VEXFS_CODES_SQ4)
+    bad(r.type, "a collection of a kind that is not known here");
+}
+
+void encode_collection(Encoder &e, const Record &r) {
+  e.text(r.path);
+  e.u64(r.collection);
+  e.u32(r.dim);
+  e.u16(r.element);
+  e.u16(r.metric);
+  e.u16(r.index);
+  e.u16(r.m);
+  e.u32(r.ef_construction);
+  e.u32(r.ef_search);
+  e.text(r.name);
+  e.text(r.text);
+  if (!r.with_params) return;
+  e.u32(r.lists);
+  e.u32(r.probes);
+  e.u16(r.pq_m);
+  e.u8(static_cast<uint8_t>(r.tables));
+  e.u8(static_cast<uint8_t>(r.bits));
+  e.u16(r.codes);
+  e.u16(r.recall);
+  e.u32(r.flags);
 }
 
 }  // namespace
@@ -344,17 +379,7 @@ std::string encode(const Record &r) {
       e.u64(r.ino);
       break;
     case Type::collection:
-      e.text(r.path);
-      e.u64(r.collection);
-      e.u32(r.dim);
-      e.u16(r.element);
-      e.u16(r.metric);
-      e.u16(r.index);
-      e.u16(r.m);
-      e.u32(r.ef_construction);
-      e.u32(r.ef_search);
-      e.text(r.name);
-      e.text(r.text);
+      encode_collection(e, r);
       break;
     case Type::file:
       e.text(r.path);

@@ -184,8 +184,17 @@ class Sender {
   }
 
   // ------------------------------------------------------------------ contents
+  // Does it have what the first readers of streams did not know of?
+  static bool has_params(const vexfs_collection &c) {
+    return c.lists || c.probes || c.pq_m || c.tables || c.bits || c.codes || c.recall ||
+           (c.flags & VEXFS_COLLECTION_COMPACT);
+  }
   void send_collections() {
     collections_ = client::collection_list(*s_.now->target(""));
+    std::set<uint64_t> had_params;
+    if (s_.then)
+      for (const vexfs_collection &c : client::collection_list(*s_.then->target("")))
+        if (has_params(c)) had_params.insert(c.id);
     for (const vexfs_collection &c : collections_) {
       const auto path = plan_.names_now->path(c.dir_ino);
       if (!path) continue;
@@ -204,6 +213,15 @@ class Sender {
       r.ef_search = c.ef_search;
       r.name.assign(c.name, strnlen(c.name, sizeof c.name));
       r.text.assign(c.model, strnlen(c.model, sizeof c.model));
+      r.with_params = has_params(c) || had_params.count(c.id);
+      r.lists = c.lists;
+      r.probes = c.probes;
+      r.pq_m = c.pq_m;
+      r.tables = c.tables;
+      r.bits = c.bits;
+      r.codes = c.codes;
+      r.recall = c.recall;
+      r.flags = c.flags & VEXFS_COLLECTION_COMPACT ? collection_compact : 0;
       put(r);
     }
   }

@@ -54,9 +54,10 @@ struct World {
       must(rows.add_f32(v.data()), "a row");
     }
     for (u32 i = 7; i < rows_count; i += 50) rows.kill(i);
-    for (u32 codes = 1; codes <= 3; codes++)
+    for (u32 codes = 1; codes <= 5; codes++)
       add({.kind = IndexKind::hnsw, .m = 8, .ef_construction = 40, .codes = codes});
     for (IndexKind k : {IndexKind::ivf_flat, IndexKind::ivf_pq, IndexKind::lsh, IndexKind::diskann}) add({.kind = k});
+    add({.kind = IndexKind::diskann, .codes = 5});
   }
   static simd::Space make_space() {
     simd::init();

@@ -49,6 +49,7 @@ int main() {
   }
   std::string err = simd_checks::check_level(true);
   if (err.empty()) err = simd_checks::check_codes();
+  if (err.empty()) err = simd_checks::check_rotation();
   if (!err.empty()) {
     fprintf(stderr, "%s\n", err.c_str());
     return 1;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // What is particular about a graph on disk: nodes are read by themselves, lists are kept in memory until a checkpoint has
 // them, rows may be longer than a unit, units say themselves whether they are good.
+#include <thread>
+
 #include "../../kernel/core/vector/diskann_format.h"
 #include "../../kernel/core/vector/learnt_format.h"
 #include "index_kinds_fixture.h"
@@ -55,6 +57,42 @@ TEST(DiskAnn, WalksReadNodesAndNothingElse) {
   EXPECT_LT(c.calls, c.parts / 2) << "several at once";
 }
 
+// Codes of every kind: as many bytes in memory as they say, the same answers after loading, and no others than were saved.
+TEST(DiskAnn, TakesCodesOfEveryKind) {
+  constexpr u32 dim = 128, n = 3000 / kinds_scale;
+  usize longer = ~usize{0};
+  for (const u32 codes : {2u, 3u, 5u, 4u}) {  // enum vexfs_codes, 8 bits to 1
+    KindBuilt b(IndexKind::diskann, n, simd::Element::f32, simd::Metric::l2, dim, 0, codes);
+    EXPECT_EQ(b.index->counts().codes, codes);
+    PartedCheckpoint c;
+    c.save(*b.index.get(), n, b.rows.view());
+    IndexPtr loaded = index_open(IndexKind::diskann, b.space, c.header, c.source()).take();
+    EXPECT_GE(recall(*loaded.get(), b.rows, b.source, 30, ask(10, 64)), 0.95) << codes;
+    EXPECT_EQ(loaded->counts().codes, codes);
+    EXPECT_TRUE(verify(*loaded.get()).sound());
+    EXPECT_LE(verify(*loaded.get()).unreachable, n / 100) << "a list may lose the last link to a row";
+    EXPECT_LT(loaded->memory_bytes(), longer) << codes;
+    longer = loaded->memory_bytes();
+    // A header that speaks of codes there are not, or not these.
+    for (const u8 said : {u8{5}, u8{255}, u8{1}}) {
+      if (said + 1u == codes) continue;
+      std::vector<u8> header = c.header;
+      reinterpret_cast<LearntHeader *>(header.data())->codes = said;
+      Result<IndexPtr> wrong = index_open(IndexKind::diskann, b.space, header, c.source());
+      if (!wrong.ok()) {
+        EXPECT_EQ(wrong.code(), Errno::corrupt);
+        continue;
+      }
+      EXPECT_EQ(said, 1);
+      Scratch scratch(false);
+      RowView view = b.rows.view();
+      Hit hits[10];
+      EXPECT_EQ((*wrong)->search(view, b.space.row_query(b.rows.row(0), 0), ask(10, 64), scratch, hits, nullptr).code(),
+                Errno::corrupt);
+    }
+  }
+}
+
 TEST(DiskAnn, ListsLeaveMemoryWhenACheckpointHasThem) {
   const u32 all = 6000 / kinds_scale, half = all / 2;
   KindBuilt b(IndexKind::diskann, half, simd::Element::f32, simd::Metric::l2, 24, all);
@@ -85,7 +123,6 @@ TEST(DiskAnn, ListsLeaveMemoryWhenACheckpointHasThem) {
   EXPECT_EQ(verify(*loaded.get()).links, verify(*b.index.get()).links);
 }
 
-// A record of two units and more.
 TEST(DiskAnn, AnEntryThatIsNotInTheGraphIsRefused) {
   KindBuilt b(IndexKind::diskann, 900, simd::Element::f32, simd::Metric::l2, 24, 1000);
   while (b.rows.size() < 1000) ASSERT_TRUE(b.rows.add_f32(b.source.next().data()));  // not inserted
@@ -115,6 +152,7 @@ TEST(DiskAnn, AnEntryThatIsNotInTheGraphIsRefused) {
   }
 }
 
+// A record of two units and more.
 TEST(DiskAnn, RowsLongerThanAUnit) {
   for (u32 dim : {1000u, 1100u, 3000u}) {
     const DiskShape shape(usize{4} * dim, 16);
@@ -128,6 +166,277 @@ TEST(DiskAnn, RowsLongerThanAUnit) {
     PartedCheckpoint again;
     again.save(*loaded.get(), b.rows.size(), b.rows.view());
     EXPECT_EQ(again.blobs, c.blobs);
+  }
+}
+
+// ------------------------------------------------------------------------------------------------------------ dead rows
+MendParams room(u32 settled, usize memory = usize{64} << 20) { return {.settled = settled, .memory = memory}; }
+
+// A pass. Returns its pieces.
+u32 mend(Index &index, const MemoryRows &rows, const MendParams &params, Errno *said = nullptr) {
+  Scratch scratch(false);
+  for (u32 pieces = 1;; pieces++) {
+    RowView view = rows.view();
+    Result<bool> more = index.mend(view, params, scratch);
+    if (said) *said = more.code();
+    if (!said) {
+      EXPECT_TRUE(more.ok());
+    }
+    if (!more.ok() || !*more) return pieces;
+  }
+}
+
+double hops(Index &index, const MemoryRows &rows, u32 seed, u32 ef, double *share) {
+  Clusters source(24, 60, 11);
+  SearchStats stats;
+  size_t found = 0;
+  const u32 queries = 100;
+  for (u32 i = 0; i < seed; i++) source.next();
+  for (u32 i = 0; i < queries; i++) {
+    PreparedQuery q(rows.space(), source.next());
+    const std::vector<u32> want = slots_of(exact(rows, q.q, ask(10, ef)));
+    const std::set<u32> set(want.begin(), want.end());
+    for (u32 s : slots_of(search(index, rows, q.q, ask(10, ef), &stats))) found += set.count(s);
+  }
+  *share = static_cast<double>(found) / (10 * queries);
+  return static_cast<double>(stats.hops) / queries;
+}
+
+// Half of the rows go, as many come; what is left is as good as a graph of these rows alone.
+TEST(DiskAnn, DeadRowsLeaveInPlace) {
+  const u32 n = 6000 / kinds_scale, all = n + n / 2;
+  KindBuilt b(IndexKind::diskann, n, simd::Element::f32, simd::Metric::l2, 24, all);
+  PartedCheckpoint c;
+  c.save(*b.index.get(), n, b.rows.view());
+  b.index->saved(n, c.source());
+  const usize stored = b.index->memory_bytes();
+  for (u32 i = 0; i < n; i += 2) b.rows.kill(i);
+  while (b.rows.size() < all) ASSERT_TRUE(b.rows.add_f32(b.source.next().data()));
+  insert_range(*b.index.get(), b.rows, n, n + n / 4);
+  const u64 before = b.index->departures();
+  EXPECT_GT(mend(*b.index.get(), b.rows, room(n)), n / 256);
+  EXPECT_GT(b.index->departures(), before);
+  EXPECT_FALSE(b.index->mending());
+  insert_range(*b.index.get(), b.rows, n + n / 4, all);
+  for (u32 i = 0; i < all; i++) ASSERT_EQ(b.index->contains(i), i >= n || i % 2) << i;
+  VerifyReport r = verify(*b.index.get());
+  EXPECT_TRUE(r.sound());
+  EXPECT_EQ(r.nodes, n);
+  EXPECT_EQ(r.unreachable, 0u);
+  EXPECT_EQ(b.index->counts().nodes, n);
+  EXPECT_TRUE(b.index->wants_saving()) << "what was let go of is still on disk";
+  PartedCheckpoint next;
+  next.save(*b.index.get(), all, b.rows.view());
+  c.blobs = next.blobs;
+  b.index->saved(all, c.source());
+  EXPECT_FALSE(b.index->wants_saving());
+  EXPECT_EQ(b.index->unsaved_bytes(), 0u);
+  EXPECT_LT(b.index->memory_bytes(), stored * 3 / 2 + (usize{2} << 20)) << "lists are gone, and what the pass took";
+
+  MemoryRows rest(b.space, n);
+  for (u32 i = 0; i < all; i++)
+    if (i >= n || i % 2) {
+      ASSERT_TRUE(rest.add(b.rows.row(i)));
+    }
+  IndexPtr fresh = make_kind(b.space, IndexKind::diskann);
+  ASSERT_TRUE(learn(*fresh.get(), rest, n).ok());
+  insert_range(*fresh.get(), rest, 0, n);
+  for (u32 ef : {16u, 40u}) {
+    double mended, anew;
+    const double reads = hops(*b.index.get(), b.rows, 7, ef, &mended), fewest = hops(*fresh.get(), rest, 7, ef, &anew);
+    EXPECT_GE(mended, anew - 0.01) << ef;
+    EXPECT_LE(reads, fewest * 1.1) << ef;
+  }
+  IndexPtr loaded = index_open(IndexKind::diskann, b.space, next.header, next.source()).take();
+  r = verify(*loaded.get());
+  EXPECT_TRUE(r.sound());
+  EXPECT_EQ(r.nodes, n);
+  EXPECT_EQ(r.unreachable, 0u);
+}
+
+// With room for few lists a pass takes as many dead rows as that, and they do leave in the end; the entry is one of them.
+TEST(DiskAnn, PassesTakeWhatMemoryAllows) {
+  const u32 n = 4000 / kinds_scale;
+  KindBuilt b(IndexKind::diskann, n);
+  for (u32 i = 0; i < n; i++)
+    if (i % 4) b.rows.kill(i);
+  const usize before = b.index->memory_bytes(), memory = 64 << 10;
+  u32 passes = 0;
+  for (u32 nodes = n; nodes > n / 4; passes++) {
+    Scratch scratch(false);
+    for (bool more = true; more;) {
+      RowView view = b.rows.view();
+      Result<bool> r = b.index->mend(view, room(n, memory), scratch);
+      ASSERT_TRUE(r.ok());
+      more = *r;
+      EXPECT_LE(b.index->memory_bytes(), before + 4 * memory + (usize{1} << 20));
+    }
+    const u32 now = b.index->counts().nodes;
+    ASSERT_LT(now, nodes);
+    nodes = now;
+  }
+  EXPECT_GT(passes, kinds_scale == 1 ? 2u : 0u);
+  const VerifyReport r = verify(*b.index.get());
+  EXPECT_TRUE(r.sound());
+  EXPECT_EQ(r.unreachable, 0u);
+  EXPECT_GE(recall(*b.index.get(), b.rows, b.source, 30, ask(10, 64)), 0.95);
+  EXPECT_LE(mend(*b.index.get(), b.rows, room(n)), n / 256 + 2) << "nothing is left to do";
+}
+
+TEST(DiskAnn, APassThatFailsBeginsAnew) {
+  const u32 n = 2000;
+  KindBuilt b(IndexKind::diskann, n);
+  PartedCheckpoint c;
+  c.save(*b.index.get(), n, b.rows.view());
+  b.index->saved(n, c.source());
+  for (u32 i = 0; i < n; i += 2) b.rows.kill(i);
+  for (u32 pieces : {1u, 5u, 12u, 20u}) {
+    struct Left {
+      u32 n;
+    } left{pieces};
+    MendParams p = room(n);
+    p.ctx = &left;
+    p.interrupted = [](void *ctx) { return static_cast<Left *>(ctx)->n-- == 0; };
+    Errno said = Errno::ok;
+    mend(*b.index.get(), b.rows, p, &said);
+    EXPECT_EQ(said, Errno::intr);
+    EXPECT_FALSE(b.index->mending());
+    EXPECT_TRUE(verify(*b.index.get()).sound());
+  }
+  c.fail = true;
+  Errno said = Errno::ok;
+  mend(*b.index.get(), b.rows, room(n), &said);
+  EXPECT_EQ(said, Errno::io);
+  c.fail = false;
+  mend(*b.index.get(), b.rows, room(n));
+  const VerifyReport r = verify(*b.index.get());
+  EXPECT_TRUE(r.sound());
+  EXPECT_EQ(r.nodes, n / 2);
+  EXPECT_EQ(r.unreachable, 0u);
+  for (u32 i = 0; i < n; i++) b.rows.kill(i);
+  mend(*b.index.get(), b.rows, room(n), &said);
+  EXPECT_EQ(said, Errno::again) << "nothing to begin walks at";
+}
+
+// Codes of rows that have all gone are no more in memory once a checkpoint says so, nor after it was opened.
+TEST(DiskAnn, SegmentsThatNobodyIsInAreFreed) {
+  const u32 n = 9000, dim = 16;
+  const simd::Space space = space_of(simd::Element::f32, simd::Metric::l2, dim);
+  Clusters source(dim, 30, 3);
+  MemoryRows rows(space, n);
+  while (rows.size() < n) ASSERT_TRUE(rows.add_f32(source.next().data()));
+  const IndexParams params{.kind = IndexKind::diskann, .m = 4, .ef_construction = 12};
+  IndexPtr index = index_create(space, params).take();
+  ASSERT_TRUE(learn(*index.get(), rows, n).ok());
+  insert_range(*index.get(), rows, 0, n);
+  PartedCheckpoint c;
+  c.save(*index.get(), n, rows.view());
+  index->saved(n, c.source());
+  const usize before = index->memory_bytes();
+  for (u32 i = 0; i < 2 * 4096; i++)
+    if (i != 5000) rows.kill(i);
+  mend(*index.get(), rows, room(n));
+  PartedCheckpoint next;
+  next.save(*index.get(), n, rows.view());
+  c.blobs = next.blobs;
+  index->saved(n, c.source());
+  const usize segment = 4096 * (4 + 8 + dim / 2);
+  EXPECT_LE(index->memory_bytes() + segment, before) << "one of the three; one row is left in the second";
+  EXPECT_EQ(index->counts().nodes, n - 2 * 4096 + 1);
+  EXPECT_TRUE(index->contains(5000));
+  EXPECT_FALSE(index->contains(50));
+  EXPECT_FALSE(index->may_contain(50));
+  EXPECT_TRUE(verify(*index.get()).sound());
+  IndexPtr loaded = index_open(IndexKind::diskann, space, next.header, next.source()).take();
+  EXPECT_EQ(verify(*loaded.get()).nodes, n - 2 * 4096 + 1);
+  EXPECT_LE(loaded->memory_bytes(), index->memory_bytes() + (usize{1} << 20));
+}
+
+TEST(DiskAnn, SearchesAndInsertsWhileDeadRowsLeave) {
+  const u32 n = 3000 / kinds_scale + 600, all = 2 * n;
+  KindBuilt b(IndexKind::diskann, n, simd::Element::f32, simd::Metric::l2, 24, all);
+  while (b.rows.size() < all) ASSERT_TRUE(b.rows.add_f32(b.source.next().data()));
+  PartedCheckpoint c;
+  c.save(*b.index.get(), n, b.rows.view());
+  b.index->saved(n, c.source());
+  std::atomic<u32> next{n};
+  std::atomic<bool> stop{false};
+  std::vector<std::thread> threads;
+  for (u32 t = 0; t < 2; t++)
+    threads.emplace_back([&] {
+      Scratch scratch(false);
+      RowView view = b.rows.view();
+      view.any_dead = true;
+      for (u32 slot; (slot = next++) < all;) {
+        EXPECT_TRUE(b.index->insert(view, slot, scratch).ok());
+        if (slot % 3 == 0) b.rows.kill(slot);
+      }
+    });
+  threads.emplace_back([&] {
+    Clusters source(24, 60, 11);
+    while (!stop) {
+      PreparedQuery q(b.space, source.next());
+      for (const Hit &h : search(*b.index.get(), b.rows, q.q, ask(10, 32))) EXPECT_LT(h.slot, all);
+    }
+  });
+  for (u32 i = 0; i < n; i += 2) b.rows.kill(i);
+  for (u32 i = 0; i < 3; i++) mend(*b.index.get(), b.rows, room(n));
+  threads[0].join();
+  threads[1].join();
+  stop = true;
+  threads[2].join();
+  mend(*b.index.get(), b.rows, room(all));
+  const VerifyReport r = verify(*b.index.get());
+  EXPECT_TRUE(r.sound());
+  EXPECT_EQ(r.nodes, b.rows.view().live);
+  EXPECT_EQ(r.unreachable, 0u);
+  EXPECT_GE(recall(*b.index.get(), b.rows, b.source, 30, ask(10, 64)), 0.95);
+}
+
+// Nodes that lead nowhere anybody comes from: all that leads to a few is taken out of the lists of a checkpoint.
+TEST(DiskAnn, VerifyFollowsAllPaths) {
+  KindBuilt b(IndexKind::diskann, 1500);
+  PartedCheckpoint c;
+  c.save(*b.index.get(), b.rows.size(), b.rows.view());
+  EXPECT_EQ(verify(*b.index.get()).unreachable, 0u);
+  LearntHeader h;
+  memcpy(&h, c.header.data(), sizeof h);
+  const DiskShape shape(b.space.row_bytes(), 16);
+  const auto lost = [&](u32 slot) { return slot % 100 == 7 && slot != h.entry; };
+  u32 n = 0;
+  for (u32 slot = 0; slot < b.rows.size(); slot++) {
+    n += lost(slot);
+    std::vector<u8> &blob = c.blobs[2 + (slot >> shape.shift)];  // the model, records
+    u8 *unit = blob.data() + usize{shape.unit_of(slot)} * disk_unit_bytes;
+    u8 *record = unit + shape.record_at(slot);
+    auto *head = reinterpret_cast<DiskRecordHeader *>(record);
+    auto *links = reinterpret_cast<le32 *>(record + shape.links_at());
+    u32 kept = 0;
+    // Some of them lead to each other, in a ring that nothing leads into.
+    if (lost(slot)) links[0].set(slot + 100 < b.rows.size() ? slot + 100 : 7), kept = 1;
+    for (u32 i = 0; i < head->degree && !lost(slot); i++)
+      if (!lost(links[i])) links[kept++] = links[i];
+    head->degree = static_cast<u16>(kept);
+    DiskUnitHeader u;
+    memcpy(&u, unit, sizeof u);
+    u.crc = disk_unit_crc(h.seed, unit);
+    memcpy(unit, &u, sizeof u);
+  }
+  ASSERT_GT(n, 10u);
+  for (bool parts : {true, false}) {
+    IndexPtr loaded =
+        index_open(IndexKind::diskann, b.space, c.header, parts ? c.source() : c.Checkpoint::source()).take();
+    const VerifyReport r = verify(*loaded.get());
+    EXPECT_EQ(r.unreachable, n);
+    EXPECT_EQ(r.nodes, b.rows.size());
+    EXPECT_TRUE(r.sound());
+    Scratch scratch;
+    VerifyReport killed;
+    EXPECT_EQ(loaded
+                  ->verify(
+                      &killed, scratch, [](void *) { return true; }, nullptr)
+                  .code(),
+              Errno::intr);
   }
 }
 

@@ -28,8 +28,8 @@ inline SearchParams ask(u32 k, u32 ef) {
   return p;
 }
 
-inline IndexPtr make_kind(const simd::Space &space, IndexKind kind, u64 seed = 5) {
-  return index_create(space, IndexParams{.kind = kind, .seed = seed}).take();
+inline IndexPtr make_kind(const simd::Space &space, IndexKind kind, u64 seed = 5, u32 codes = 0) {
+  return index_create(space, IndexParams{.kind = kind, .seed = seed, .codes = codes}).take();
 }
 
 inline Status learn(Index &index, const MemoryRows &rows, u32 slots, bool (*interrupted)(void *) = nullptr,
@@ -43,10 +43,10 @@ inline Status learn(Index &index, const MemoryRows &rows, u32 slots, bool (*inte
 // Rows around centres, and an index over them.
 struct KindBuilt {
   KindBuilt(IndexKind kind, u32 count, simd::Element e = simd::Element::f32, simd::Metric m = simd::Metric::l2,
-            u32 dim = 24, u32 room = 0)
+            u32 dim = 24, u32 room = 0, u32 codes = 0)
       : space(space_of(e, m, dim)), source(dim, 60, 11), rows(space, std::max(room, count)) {
     for (u32 i = 0; i < count; i++) EXPECT_TRUE(rows.add_f32(source.next().data()));
-    index = make_kind(space, kind);
+    index = make_kind(space, kind, 5, codes);
     EXPECT_TRUE(learn(*index.get(), rows, count).ok());
     insert_range(*index.get(), rows, 0, count);
   }

@@ -123,6 +123,30 @@ TEST_P(KindMount, DeletesUpdatesAndRebuild) {
   EXPECT_TRUE(m.check());
 }
 
+// A graph on disk is not built anew for its dead rows: they leave it, and its checkpoint.
+TEST(DiskAnnMount, DeadRowsLeaveTheGraph) {
+  Options o;
+  o.threads = 1;
+  Mount m(o);
+  ASSERT_EQ(m.create(m.root(), dim, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_DISKANN), 0);
+  add_rows(m, 3000, 1);
+  settle(m);
+  for (uint64_t id = 1; id < 3000; id += 2) ASSERT_EQ(m.del(m.root(), id), 0);
+  add_rows(m, 1500, 2);
+  settle(m);
+  for (int i = 0; i < 3000 && status(m).dead > 512; i++) std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  EXPECT_LE(status(m).dead, 512u);
+  EXPECT_EQ(status(m).indexed, 3000u);
+  EXPECT_GE(share_found(m), 0.95);
+  ASSERT_EQ(m.index(m.root(), VEXFS_INDEX_CHECKPOINT), 0);
+  const auto before = answers(m);
+  m.remount();
+  EXPECT_EQ(status(m).indexed, 3000u);
+  EXPECT_LE(status(m).dead, 512u) << "the checkpoint has them no more";
+  EXPECT_EQ(answers(m), before);
+  EXPECT_TRUE(m.check());
+}
+
 TEST_P(KindMount, LearnsAnewWhenTheCollectionHasOutgrownIt) {
   Mount m;
   create(m);

@@ -62,7 +62,10 @@ std::vector<std::string> describe(Tree &tree) {
     lines.push_back(head + " dim " + std::to_string(c.dim) + " element " + std::to_string(c.element) + " metric " +
                     std::to_string(c.metric) + " index " + std::to_string(c.index) + " m " + std::to_string(c.m) +
                     " efc " + std::to_string(c.ef_construction) + " efs " + std::to_string(c.ef_search) + " rows " +
-                    std::to_string(c.rows) + " " + c.name + " " + c.model);
+                    std::to_string(c.rows) + " " + c.name + " " + c.model + " lists " + std::to_string(c.lists) +
+                    " probes " + std::to_string(c.probes) + " pq_m " + std::to_string(c.pq_m) + " tables " +
+                    std::to_string(c.tables) + " bits " + std::to_string(c.bits) + " codes " + std::to_string(c.codes) +
+                    " flags " + std::to_string(c.flags));
     std::vector<vexfs_snapshot_row> rows(100000);
     vexfs_snapshot_rows v{};
     v.size = sizeof v;
@@ -315,6 +318,15 @@ class World {
         c.ef_construction = static_cast<__u32>(20 + pick(200));
         c.ef_search = static_cast<__u32>(20 + pick(200));
         c.name[0] = static_cast<char>('a' + pick(26));
+        if (pick(2)) {
+          c.codes = static_cast<__u16>(pick(4));
+          c.lists = static_cast<__u32>(pick(50));
+          c.probes = static_cast<__u32>(pick(9));
+          c.tables = static_cast<__u8>(pick(5));
+          c.bits = static_cast<__u8>(pick(8));
+          c.pq_m = static_cast<__u16>(pick(2));
+          c.flags = pick(2) ? VEXFS_COLLECTION_COMPACT : 0;
+        }
         client::collection_create(*at, c);
         break;
       }
@@ -559,6 +571,120 @@ TEST(Stream, RefusesWhatNoSenderMakes) {
     x.name = name;
     EXPECT_NE(refused(w, made(full, {i, x, a})), 0) << name;
   }
+}
+
+vexfs_collection carried(World &w, const std::string &dir) {
+  vexfs_collection c{};
+  c.size = sizeof c;
+  EXPECT_EQ(w.live()->target(dir)->command(VEXFS_IOCTL_COLLECTION_INFO, &c), 0);
+  return c;
+}
+
+// What is asked for of an index, and whether rows stay on the device, are the same at the other end, also after changes.
+TEST(Stream, CollectionsKeepTheirParameters) {
+  World a(20), b(21);
+  const auto t = a.live();
+  t->make("c", 0040000, 0, 0, "");
+  t->make("plain", 0040000, 0, 0, "");
+  vexfs_collection c{};
+  c.dim = 16;
+  c.element = VEXFS_F32;
+  c.metric = VEXFS_L2;
+  c.index = VEXFS_INDEX_IVF_PQ;
+  client::collection_create(*t->target("plain"), c);
+  c.lists = 42;
+  c.probes = 3;
+  c.pq_m = 8;
+  c.tables = 5;
+  c.bits = 7;
+  c.codes = VEXFS_CODES_SQ8;
+  c.recall = 940;
+  c.flags = VEXFS_COLLECTION_COMPACT;
+  client::collection_create(*t->target("c"), c);
+  a.keep("one");
+  take(b, a.send("one"));
+  expect_same(a, "one", b);
+  vexfs_collection got = carried(b, "c");
+  EXPECT_EQ(got.lists, 42u);
+  EXPECT_EQ(got.probes, 3u);
+  EXPECT_EQ(got.pq_m, 8u);
+  EXPECT_EQ(got.tables, 5u);
+  EXPECT_EQ(got.bits, 7u);
+  EXPECT_EQ(got.codes, static_cast<unsigned>(VEXFS_CODES_SQ8));
+  EXPECT_EQ(got.recall, 940u);
+  EXPECT_EQ(got.flags, VEXFS_COLLECTION_COMPACT);
+  vexfs_index x{};
+  x.op = VEXFS_INDEX_REBUILD;
+  x.lists = 20;
+  x.probes = 4;
+  client::index_command(*t->target("c"), x);
+  vexfs_collection resident{};
+  resident.flags = VEXFS_COLLECTION_RESIDENT;
+  resident.id = carried(a, "c").id;
+  client::collection_alter(*t->target("c"), resident);
+  resident.flags = VEXFS_COLLECTION_COMPACT;
+  resident.id = carried(a, "plain").id;
+  client::collection_alter(*t->target("plain"), resident);
+  a.keep("two");
+  take(b, a.send("two", "one"));
+  expect_same(a, "two", b);
+  EXPECT_EQ(carried(b, "c").lists, 20u);
+  EXPECT_EQ(carried(b, "c").flags, 0u);
+  EXPECT_EQ(carried(b, "plain").flags, VEXFS_COLLECTION_COMPACT);
+  // Back to what needs no words, which must be said all the same.
+  resident.flags = VEXFS_COLLECTION_RESIDENT;
+  client::collection_alter(*t->target("plain"), resident);
+  a.keep("three");
+  take(b, a.send("three", "two"));
+  expect_same(a, "three", b);
+  EXPECT_EQ(carried(b, "plain").flags, 0u);
+}
+
+// Streams of before there were these parameters say nothing of them: defaults, and what is there stays.
+TEST(Stream, CollectionsWithoutParametersGetDefaults) {
+  stream::Record c = record(4, stream::Type::collection, "");
+  c.dim = 16;
+  c.element = VEXFS_F32;
+  c.metric = VEXFS_L2;
+  c.index = VEXFS_INDEX_LSH;
+  c.m = 16;
+  c.ef_construction = 200;
+  c.ef_search = 64;
+  c.collection = 1;
+  const std::string old = stream::encode(c);
+  c.with_params = true;
+  c.tables = 6;
+  c.flags = stream::collection_compact;
+  const std::string now = stream::encode(c);
+  ASSERT_EQ(now.size(), old.size() + 20);
+  ASSERT_EQ(now.substr(0, old.size()), old);
+  const auto decoded = [](const std::string &s) {
+    return stream::decode(stream::Type::collection, reinterpret_cast<const uint8_t *>(s.data()), s.size());
+  };
+  EXPECT_FALSE(decoded(old).with_params);
+  EXPECT_EQ(decoded(now).tables, 6u);
+  EXPECT_EQ(stream::encode(decoded(now)), now);
+  for (size_t n = old.size() + 1; n < now.size(); n++) EXPECT_THROW(decoded(now.substr(0, n)), stream::Damage) << n;
+  EXPECT_THROW(decoded(now + '\0'), stream::Damage);
+  for (const size_t at : {old.size() + 12, old.size() + 15, old.size() + 16, old.size() + 19}) {
+    std::string odd = now;  // no such codes; a recall beyond all; flags nobody knows
+    odd[at] = static_cast<char>(odd[at] | 0x40);
+    EXPECT_THROW(decoded(odd), stream::Damage) << at;
+  }
+  World w(22);
+  stream::Header h;
+  h.name = "new";
+  EXPECT_EQ(refused(w, made(h, {c})), 0);
+  EXPECT_EQ(carried(w, "").tables, 6u);
+  World plain(23);
+  c.with_params = false;
+  EXPECT_EQ(refused(plain, made(h, {c})), 0);
+  EXPECT_EQ(carried(plain, "").tables, 0u);
+  EXPECT_EQ(carried(plain, "").flags, 0u);
+  World none(24);  // what the engine would not take is an error, and no collection
+  c.with_params = true;
+  c.lists = ~0u;
+  EXPECT_EQ(refused(none, made(h, {c})), EINVAL);
 }
 
 // The mark stays until the snapshot is there; without it nothing that was received is taken for what it was.

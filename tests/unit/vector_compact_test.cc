@@ -24,6 +24,7 @@ struct Case {
   const char *name;
   uint16_t index, m;
   uint32_t dim, ef;
+  uint16_t codes;
 };
 void PrintTo(const Case &c, std::ostream *out) { *out << c.name; }
 
@@ -50,7 +51,7 @@ class VectorCompact : public ::testing::TestWithParam<Case> {
     v.index = c.index;
     v.m = c.m;
     v.ef_construction = 60;
-    if (c.index == VEXFS_INDEX_HNSW) v.codes = VEXFS_CODES_SQ4;
+    v.codes = c.codes;
     ASSERT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_COLLECTION_CREATE, &v), 0);
     EXPECT_EQ(v.flags, flags);
     for (uint32_t at = 0; at < rows; at += 1000) add(at, 1000);
@@ -128,8 +129,9 @@ TEST_P(VectorCompact, ComesAndGoesByAlter) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, VectorCompact,
-                         ::testing::Values(Case{"IvfPq128", VEXFS_INDEX_IVF_PQ, 0, 128, 256},
-                                           Case{"Hnsw256", VEXFS_INDEX_HNSW, 8, 256, 200}),
+                         ::testing::Values(Case{"IvfPq128", VEXFS_INDEX_IVF_PQ, 0, 128, 256, 0},
+                                           Case{"Hnsw128", VEXFS_INDEX_HNSW, 8, 128, 200, VEXFS_CODES_RABITQ2},
+                                           Case{"Hnsw256", VEXFS_INDEX_HNSW, 8, 256, 200, VEXFS_CODES_SQ4}),
                          [](const auto &i) { return std::string(i.param.name); });
 
 }  // namespace

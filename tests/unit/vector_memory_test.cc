@@ -132,6 +132,71 @@ TEST(VectorMemory, LimitHoldsUnderLoad) {
 }
 
 // An index that was let go of is as good as before, and costs its checkpoint's reading once.
+// A graph on disk of rows that take four times the limit is built, and built again aside, within it: what it keeps for
+// its checkpoint is written as it goes, in each of the ways in which rows come to an index.
+class DiskGraphMemory : public testing::TestWithParam<uint32_t> {};
+INSTANTIATE_TEST_SUITE_P(Threads, DiskGraphMemory, testing::Values(0u, 1u));
+
+TEST_P(DiskGraphMemory, IsBuiltWithinTheLimit) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  constexpr uint32_t n = 1536;
+#else
+  constexpr uint32_t n = 4096;
+#endif
+  constexpr uint64_t most = uint64_t{n} * dim;  // bytes, a quarter of the rows
+  constexpr uint32_t m = 40;                    // lists of all rows would not fit
+  Options o;
+  o.cache_bytes = most;
+  o.threads = GetParam();
+  const auto peak_of = [](Mount &f, auto &&what) {
+    std::atomic<bool> stop{false};
+    uint64_t peak = 0;
+    std::thread watch([&] {
+      while (!stop) {
+        peak = std::max<uint64_t>(peak, f.stats(f.root(), whole).index_memory_bytes);
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      }
+    });
+    what();
+    stop = true;
+    watch.join();
+    return peak;
+  };
+  vexfs_index x{};
+  {
+    Mount f(o);
+    vx_inode *d = f.mkdir(f.root(), "c");
+    ASSERT_EQ(f.create(d, dim, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_FLAT, nullptr, m, 20), 0);
+    for (uint32_t at = 0; at < n; at += 512) add_rows(f, d, 0, 1 + at, 512);
+    const uint64_t built = peak_of(f, [&] { EXPECT_EQ(f.index(d, VEXFS_INDEX_BUILD, &x, VEXFS_INDEX_DISKANN, 2), 0); });
+    EXPECT_EQ(x.indexed, n);
+    EXPECT_EQ(x.checkpoint_slots, n);
+    EXPECT_GT(built, most / 8);
+    EXPECT_LE(built, most) << "aside";
+    for (uint64_t id = 1; id < 200; id++) find(f, d, 0, id * 7);
+    const uint64_t one = x.memory_bytes;
+    const uint64_t again =
+        peak_of(f, [&] { EXPECT_EQ(f.index(d, VEXFS_INDEX_REBUILD, &x, VEXFS_INDEX_DISKANN, 2), 0); });
+    EXPECT_LE(again, one + most) << "beside the one before";
+    f.remount();
+    d = f.open(f.root(), "c");
+    EXPECT_EQ(f.index(d, VEXFS_INDEX_STATUS, &x), 0);
+    EXPECT_EQ(x.indexed, n);
+    for (uint64_t id = 1; id < 200; id++) find(f, d, 0, id * 7);
+    EXPECT_TRUE(f.check());
+  }
+  Mount f(o);  // from the first row on
+  ASSERT_EQ(f.create(f.root(), dim, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_DISKANN, nullptr, m, 20), 0);
+  const uint64_t grown = peak_of(f, [&] {
+    for (uint32_t at = 0; at < n; at += 512) add_rows(f, f.root(), 1, 1 + at, 512);
+    EXPECT_EQ(f.index(f.root(), VEXFS_INDEX_BUILD, &x), 0);
+  });
+  EXPECT_EQ(x.indexed, n);
+  EXPECT_LE(grown, most) << "in place";
+  for (uint64_t id = 1; id < 200; id++) find(f, f.root(), 1, id * 7);
+  EXPECT_TRUE(f.check());
+}
+
 TEST(VectorMemory, ParkedIndexComesBack) {
   Options o;
   o.cache_bytes = 256 << 20;

@@ -121,8 +121,8 @@ FirstSearch first_search(Mount &m, host::FaultDevice &device, const Row &query, 
   return f;
 }
 
-// After a mount nothing is read until it is asked for, and then each page once: the first search through the index reads
-// at most the table and the checkpoint, builds nothing, and the next search reads nothing.
+// After a mount nothing is read until it is asked for: the first search through the index reads the checkpoint and the few
+// rows that it scores, builds nothing, and the next one does not read the checkpoint again.
 TEST(VectorRemount, FirstSearchReadsOnlyItsPages) {
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
   constexpr uint32_t rows = 10000;
@@ -154,7 +154,7 @@ TEST(VectorRemount, FirstSearchReadsOnlyItsPages) {
          static_cast<unsigned long long>(walk.bytes), static_cast<unsigned long long>(table),
          static_cast<unsigned long long>(x.checkpoint_bytes));
   EXPECT_LT(walk.mount_bytes, table / 8) << "mounting reads the collection";
-  EXPECT_LE(walk.bytes, table + x.checkpoint_bytes + (4 << 20));
+  EXPECT_LE(walk.bytes, x.checkpoint_bytes + (4 << 20));
   EXPECT_LE(walk.reads, (table + x.checkpoint_bytes) / 4096 / 4) << "pages are read one by one";
   auto before = device.counters();
   EXPECT_EQ(device.counters().writes, 0u) << "a search after a mount writes nothing";
@@ -163,7 +163,7 @@ TEST(VectorRemount, FirstSearchReadsOnlyItsPages) {
   ASSERT_EQ(m.search(m.root(), probe, 10, &hits, 0, 64, &s), 0);
   EXPECT_EQ(s.scanned, 0u) << "rows are scanned because they are not in the index";
   EXPECT_LT(s.distances, rows / 10);
-  EXPECT_EQ(device.counters().reads, before.reads);
+  EXPECT_LE(device.counters().bytes_read - before.bytes_read, table / 4);
   m.unmount();
   // By scan, and with a cache that holds an eighth of the table: the limit holds, the answer is the same.
   m.options().cache_bytes = table / 8;

@@ -18,14 +18,10 @@ struct KindOptions {
     c->add_option("--tables", tables, "LSH: hash tables, 0 = " + zero)->check(CLI::Range(0, VEXFS_LSH_TABLES_MAX));
     c->add_option("--bits", bits, "LSH: hash functions of a table, 0 = " + zero)
         ->check(CLI::Range(0, VEXFS_LSH_BITS_MAX));
-    c->add_option("--codes", codes, "HNSW: walk on codes of 8 or 4 bits an element, on the rows (none), or auto")
-        ->transform(CLI::CheckedTransformer(code_names()))
+    c->add_option("--codes", codes,
+                  "HNSW, DiskANN: walk on codes of 8, 4, 2 or 1 bits an element, on the rows (none), or auto")
+        ->transform(CLI::CheckedTransformer(client::code_names()))
         ->type_name("KIND");
-  }
-  static const std::map<std::string, uint32_t> &code_names() {
-    static const std::map<std::string, uint32_t> names = {
-        {"auto", VEXFS_CODES_AUTO}, {"none", VEXFS_CODES_NONE}, {"sq8", VEXFS_CODES_SQ8}, {"sq4", VEXFS_CODES_SQ4}};
-    return names;
   }
   // To a vexfs_collection or vexfs_index.
   template <class T>
@@ -49,7 +45,7 @@ inline double recall_of(uint32_t per_mille) { return static_cast<double>(per_mil
 inline std::string recall_text(uint32_t per_mille) { return fixed(recall_of(per_mille), 3); }
 
 inline std::string codes_text(uint32_t codes) {
-  for (const auto &[name, value] : KindOptions::code_names())
+  for (const auto &[name, value] : client::code_names())
     if (value == codes) return name;
   return "?";
 }

@@ -71,7 +71,7 @@ struct DirEntryItem {
 static_assert(sizeof(DirEntryItem) == 8);
 
 inline constexpr u32 kIvfListsMax = 65536, kProbesMax = 65536, kPqMax = 256, kLshTablesMax = 64, kLshBitsMax = 32;
-inline constexpr u32 kCodesMax = 3, kRecallMax = 1000;
+inline constexpr u32 kCodesMax = 5, kRecallMax = 1000;
 inline constexpr u64 kIvfElementsMax = u64{1} << 27;  // lists times dim
 inline constexpr bool index_kind_known(u8 kind) { return kind >= 1 && kind <= 6; }
 const char *index_kind_name(u8 kind);     // "?": none
@@ -105,7 +105,7 @@ struct ConfigItem {
   le16 pq_m;    // IVF-PQ
   u8 tables;    // LSH
   u8 bits;      // LSH
-  le16 codes;   // HNSW: enum vexfs_codes
+  le16 codes;   // HNSW, DiskANN: enum vexfs_codes
   le16 recall;  // per mille that searches are to reach by default; 0: ef_search is what counts
   le64 reserved[5];
 };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-// simd_codes.cc: the floating point of codes. Built for the baseline instruction set, the same at every level, since
+// simd_codes.cc and simd_rabitq.cc: the floating point of codes. Built for the baseline instruction set, the same at every level, since
 // codes are kept on disk. The caller holds an FPU section. Private to simd/; see codes.h for what things mean.
 #pragma once
 #include "codes.h"
@@ -17,5 +17,25 @@ void encode(const Space &space, CodeKind kind, const void *r, const void *centre
 void prepare(const Space &space, CodeKind kind, const void *r, const void *centre, u32 base, u32 padded, void *buf,
              CodeQuery *out);
 void prepare_code(const Space &space, CodeKind kind, const void *code, u32 base, u32 padded, void *buf, CodeQuery *out);
+
+// ---- of the kinds that are rotated (simd_rabitq.cc)
+// What is known of a residual before it is rotated. Bits, so that it may pass through code without floats.
+struct Turned {
+  u32 off;     // f32, as CodeHead's
+  u32 top;     // f32: the greatest element, 0: there is nothing to encode
+  u64 length;  // double: squared
+};
+// Takes r's measure and scales it so that its greatest element is 1; zeros up to `padded`.
+Turned begin_turn(const Space &space, void *r, const void *centre, u32 padded);
+constexpr u32 turn_rounds = 4;
+// One round of a fixed rotation of `padded` elements, a multiple of 64.
+void turn(void *r, u32 padded, u32 round);
+void encode_turned(CodeKind kind, const Turned &t, const void *r, u32 padded, void *code);
+void prepare_turned(const Space &space, CodeKind kind, const Turned &t, const void *r, u32 base, u32 padded, void *buf,
+                    CodeQuery *out);
+void prepare_turned_code(const Space &space, CodeKind kind, const void *code, u32 base, u32 padded, void *buf,
+                         CodeQuery *out);
+// keys[i]: of a distance less so many times (in sixteenths) its standard error.
+void lower(const CodeQuery &q, CodeKind kind, const void *const *codes, u32 padded, u32 n, u32 sixteenths, u32 *keys);
 
 }  // namespace vexfs::simd::codec

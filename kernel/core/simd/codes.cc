@@ -14,8 +14,8 @@ Result<CodeSpace> CodeSpace::make(const Space &space, CodeKind kind) {
   s.space_ = space;
   s.kind_ = kind;
   s.score_ = ops_at(level()).codes[static_cast<u32>(kind) - 1];
-  s.padded_ = align_up<u32>(space.dim(), kind == CodeKind::sq8 ? 16 : 32);
-  s.bytes_ = static_cast<u32>(sizeof(CodeHead)) + (kind == CodeKind::sq8 ? s.padded_ : s.padded_ / 2);
+  s.padded_ = align_up<u32>(space.dim(), element_block(kind));
+  s.bytes_ = head_bytes(kind) + s.padded_ * element_bits(kind) / 8;
   s.section_codes_ = static_cast<u32>(max_of<usize>(4, min_of<usize>(section_rows, section_bytes / s.bytes_)));
   return s;
 }
@@ -37,10 +37,32 @@ Status CodeSpace::set_centre(const void *centre) {
   return {};
 }
 
+void CodeSpace::rotate(void *floats) const {
+  for (u32 i = 0; i < codec::turn_rounds; i++) {
+    FpuSection fpu;
+    codec::turn(floats, padded_, i);
+  }
+}
+
+codec::Turned CodeSpace::turn_residual(void *work) const {
+  codec::Turned t;
+  {
+    FpuSection fpu;
+    t = codec::begin_turn(space_, work, centre_, padded_);
+  }
+  if (t.top) rotate(work);
+  return t;
+}
+
 void CodeSpace::encode(const void *row, u32 aux, void *work, void *code) const {
   {
     FpuSection fpu;
     codec::residual(space_, space_.element(), row, aux, centre_, work);
+  }
+  if (rotated(kind_)) {
+    const codec::Turned t = turn_residual(work);
+    FpuSection fpu;
+    return codec::encode_turned(kind_, t, work, padded_, code);
   }
   FpuSection fpu;
   codec::encode(space_, kind_, work, centre_, padded_, code);
@@ -51,13 +73,41 @@ void CodeSpace::prepare(const Query &q, void *work, void *buf, CodeQuery *out) c
     FpuSection fpu;
     codec::residual(space_, q.wide ? Element::f32 : space_.element(), q.data, q.aux, centre_, work);
   }
+  if (rotated(kind_)) {
+    const codec::Turned t = turn_residual(work);
+    FpuSection fpu;
+    return codec::prepare_turned(space_, kind_, t, work, base_, padded_, buf, out);
+  }
   FpuSection fpu;
   codec::prepare(space_, kind_, work, centre_, base_, padded_, buf, out);
 }
 
 void CodeSpace::prepare_code(const void *code, void *buf, CodeQuery *out) const {
   FpuSection fpu;
-  codec::prepare_code(space_, kind_, code, base_, padded_, buf, out);
+  if (rotated(kind_))
+    codec::prepare_turned_code(space_, kind_, code, base_, padded_, buf, out);
+  else
+    codec::prepare_code(space_, kind_, code, base_, padded_, buf, out);
+}
+
+void CodeSpace::lower(const CodeQuery &q, const void *const *codes, u32 n, u32 sixteenths, u32 *keys) const {
+  VX_ASSERT(has_bound());
+  while (n) {
+    const u32 part = min_of(n, section_codes_);
+    {
+      FpuSection fpu;
+      codec::lower(q, kind_, codes, padded_, part, sixteenths, keys);
+    }
+    codes += part;
+    keys += part;
+    n -= part;
+  }
+}
+
+u32 CodeSpace::off(const void *code) const {
+  u32 word;  // either head begins with it
+  memcpy(&word, code, sizeof word);
+  return rotated(kind_) ? ShortHead{word}.off() : word;
 }
 
 void CodeSpace::score(const CodeQuery &q, const void *const *codes, u32 n, u32 *keys, FpuHold &fpu) const {

@@ -3,10 +3,13 @@
 //
 // A file defines, before including:
 //   struct CodeSum, an accumulator of 32-bit lanes; CodeSum no_sum(); Four reduce(const CodeSum (&)[4])
-//   struct Sq8, Sq4 { struct Query; wide, narrow: elements of a step and of the smallest one (both may be the same);
+//   struct Sq8, Sq4, Rb1, Rb2 { struct Query; wide, narrow: elements of a step and of the smallest one (both may be the same);
 //     load<N>(query) -> Query; step<N>(CodeSum, Query, code) -> CodeSum; code_bytes(elements), query_bytes(elements);
-//     doubled: a code's element counts twice, less the query's bias }
+//     doubled: a code's element counts twice, less the query's bias; packed: its head is a ShortHead }
 //   void finish_codes<C>(Four, query, codes, keys)
+
+template <class C>
+constexpr usize head_size = C::packed ? sizeof(ShortHead) : sizeof(CodeHead);
 
 template <class C, u32 N>
 inline __attribute__((always_inline)) Four code_sums(const u8 *q, const u8 *const *codes, u32 padded) {
@@ -16,12 +19,12 @@ inline __attribute__((always_inline)) Four code_sums(const u8 *q, const u8 *cons
   for (; i + C::wide <= padded; i += C::wide) {
     const typename C::Query x = C::template load<C::wide>(q + C::query_bytes(i));
     VX_EACH_ROW for (u32 r = 0; r < N; r++) acc[r] =
-        C::template step<C::wide>(acc[r], x, codes[r] + sizeof(CodeHead) + C::code_bytes(i));
+        C::template step<C::wide>(acc[r], x, codes[r] + head_size<C> + C::code_bytes(i));
   }
   if (C::wide != C::narrow && i < padded) {
     const typename C::Query x = C::template load<C::narrow>(q + C::query_bytes(i));
     VX_EACH_ROW for (u32 r = 0; r < N; r++) acc[r] =
-        C::template step<C::narrow>(acc[r], x, codes[r] + sizeof(CodeHead) + C::code_bytes(i));
+        C::template step<C::narrow>(acc[r], x, codes[r] + head_size<C> + C::code_bytes(i));
   }
   return reduce(acc);
 }

@@ -103,22 +103,23 @@ bool agrees(const LevelOps &ops, const LevelOps &base, TestData &d, Element e, M
 
 // Any bytes are a code, and any words whose sums do not overflow a query: the keys must be the same.
 bool codes_agree(const LevelOps &ops, const LevelOps &base, TestData &d) {
-  constexpr u32 padded = 160;  // two wide steps and a narrow one, where steps differ
+  constexpr u32 padded[code_kind_count] = {160, 160, 256, 192};  // wide steps and a narrow one, where steps differ
+  constexpr u32 apart = 160 + sizeof(CodeHead) + 8;
   u8 *bytes = reinterpret_cast<u8 *>(d.wide);
   u32 got[test_rows], want[test_rows];
   for (u32 r = 0; r < test_rows; r++) {
-    u8 *code = bytes + 512 + r * (padded + sizeof(CodeHead) + 8);
+    u8 *code = bytes + 512 + r * apart;
     const CodeHead head{d.wide[r], d.wide[r + 1]};
     memcpy(code, &head, sizeof head);
     d.rows[r] = code;
   }
   for (u32 kind = 0; kind < code_kind_count; kind++) {
     s16 *q = reinterpret_cast<s16 *>(d.typed);
-    for (u32 i = 0; i < padded; i++) q[i] = static_cast<s16>(bytes[i] * 7 - 900);
+    for (u32 i = 0; i < padded[kind]; i++) q[i] = static_cast<s16>(bytes[i] * 7 - 900);
     const CodeQuery query{q, d.wide[2], d.wide[3], 1234};
     FpuSection fpu;
-    ops.codes[kind](query, d.rows, padded, test_rows, got);
-    base.codes[kind](query, d.rows, padded, test_rows, want);
+    ops.codes[kind](query, d.rows, padded[kind], test_rows, got);
+    base.codes[kind](query, d.rows, padded[kind], test_rows, want);
     if (!same(got, want, test_rows, 0)) return false;
   }
   return true;

@@ -141,5 +141,5 @@ constexpr LevelOps all_ops() {
   return LevelOps{
       {{F::l2, F::cosine, F::ip}, {H::l2, H::cosine, H::ip}, {B::l2, B::cosine, B::ip}, {I::l2, I::cosine, I::ip}},
       {{none, none, none}, {HW::l2, HW::cosine, HW::ip}, {BW::l2, BW::cosine, BW::ip}, {none, none, none}},
-      {&score_codes<Sq8>, &score_codes<Sq4>}};
+      {&score_codes<Sq8>, &score_codes<Sq4>, &score_codes<Rb1>, &score_codes<Rb2>}};
 }

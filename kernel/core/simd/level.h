@@ -7,7 +7,7 @@ namespace vexfs::simd {
 
 constexpr u32 element_count = 4;
 constexpr u32 metric_count = 3;
-constexpr u32 code_kind_count = 2;
+constexpr u32 code_kind_count = 4;
 
 // GCC does not unroll these loops by itself at -O2, and then keeps the accumulators in memory.
 #if defined(__clang__)

@@ -1,54 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Making codes of rows and of queries.
-#include "codec.h"
+#include "codec_floats.h"
 #include "level.h"
 
 namespace vexfs::simd::codec {
 namespace {
 
-constexpr float finite_max = 3.0e38f;
 constexpr u32 judged_max = 1024;  // elements by which a step is chosen: time in an FPU section is bounded
-constexpr u64 every_byte = 0x0101010101010101, low_nibbles = 15 * every_byte, top_bits = 128 * every_byte;
+constexpr u64 low_nibbles = 15 * every_byte;
 constexpr u32 nibble_block = 32;  // elements of 16 bytes: low nibbles the first 16, high nibbles the others
-
-inline float f32_of(u32 bits) { return __builtin_bit_cast(float, bits); }
-inline u32 bits_of(float f) { return __builtin_bit_cast(u32, f); }
-inline float magnitude(float x) { return x < 0 ? -x : x; }
-inline bool finite(float x) { return magnitude(x) <= finite_max; }  // false for a NaN
-
-// To nearest even, of |x| < 2^22.
-inline s32 nearest(float x) { return static_cast<s32>(bits_of(x + 12582912.0f) - 0x4b400000u); }
-
-float greatest(const float *r, u32 dim) {
-  float m = 0;
-  for (u32 i = 0; i < dim; i++) {
-    const float a = magnitude(r[i]);
-    m = a <= m ? m : a;  // a NaN is kept
-  }
-  return m;
-}
-
-// Sums in double: 8192 squares of the largest floats do not fit a float, and order hardly matters.
-double product(const float *a, const float *b, u32 dim) {
-  double s[4] = {0, 0, 0, 0};
-  u32 i = 0;
-  for (; i + 4 <= dim; i += 4)
-    for (u32 j = 0; j < 4; j++) s[j] += static_cast<double>(a[i + j]) * static_cast<double>(b[i + j]);
-  for (; i < dim; i++) s[0] += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-  return (s[0] + s[1]) + (s[2] + s[3]);
-}
-
-inline float narrowed(double x) {
-  return x > static_cast<double>(finite_max)    ? f32_of(0x7f800000u)
-         : x < -static_cast<double>(finite_max) ? f32_of(0xff800000u)
-                                                : static_cast<float>(x);
-}
-
-float own_part(Metric m, const float *r, const float *centre, u32 dim) {
-  return m == Metric::l2 ? narrowed(product(r, r, dim)) : narrowed(-product(r, centre, dim));
-}
-
-inline s32 bounded(s32 v, s32 lo, s32 hi) { return v < lo ? lo : v > hi ? hi : v; }
 
 // The element of a 4-bit code in units of half a step, -15..15, odd.
 inline s32 odd_of(float x, float per_step) { return 2 * bounded(nearest(x * per_step + 7.5f), 0, 15) - 15; }
@@ -162,8 +122,8 @@ void encode(const Space &space, CodeKind kind, const void *r, const void *centre
   memset(to, 0, kind == CodeKind::sq8 ? padded : padded / 2);
   const float top = greatest(x, dim);
   // A residual that is nothing, or so small or so large that its share of the scale is not a float.
-  if (!(top > 1.0e-36f)) return put_head(code, own_part(space.metric(), x, static_cast<const float *>(centre), dim), 0);
-  if (!finite(top)) return put_head(code, f32_of(0x7f800000u), 0);
+  if (!(top > top_min)) return put_head(code, own_part(space.metric(), x, static_cast<const float *>(centre), dim), 0);
+  if (!finite(top)) return put_head(code, f32_of(infinite_bits), 0);
   const double length = product(x, x, dim);
   double with = 0;
   const float unit = kind == CodeKind::sq8 ? fill_sq8(x, dim, top, to, &with) : fill_sq4(x, dim, top, to, &with);
@@ -183,7 +143,7 @@ void prepare(const Space &space, CodeKind kind, const void *r, const void *centr
     if (most > 8191) most = 8191;
   }
   float top = greatest(x, dim);
-  if (!(top > 1.0e-36f) || !finite(top)) top = 0;
+  if (!(top > top_min) || !finite(top)) top = 0;
   const float per_unit = top > 0 ? static_cast<float>(most) / top : 0;
   s32 sum = 0;
   for (u32 i = 0; i < padded; i++) {
@@ -194,7 +154,7 @@ void prepare(const Space &space, CodeKind kind, const void *r, const void *centr
       static_cast<s8 *>(buf)[i] = static_cast<s8>(v);
     sum += v;
   }
-  const float both = space.metric() == Metric::l2 ? 2.0f : 1.0f;
+  const float both = both_ways(space.metric());
   out->data = buf;
   out->base = bits_of(f32_of(base) + own_part(space.metric(), x, static_cast<const float *>(centre), dim));
   out->scale = bits_of(both * (top / static_cast<float>(most)));
@@ -226,7 +186,7 @@ void prepare_code(const Space &space, CodeKind kind, const void *code, u32 base,
     for (u32 i = space.dim(); i < padded; i++) to[i] = 0;
     sum = 2 * static_cast<s32>(nibbles) - 15 * static_cast<s32>(space.dim());  // nibbles behind the last are 0
   }
-  const float both = space.metric() == Metric::l2 ? 2.0f : 1.0f;
+  const float both = both_ways(space.metric());
   out->data = buf;
   out->base = bits_of(f32_of(base) + f32_of(head.off));
   out->scale = bits_of(both * f32_of(head.scale));

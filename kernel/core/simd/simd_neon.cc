@@ -185,17 +185,63 @@ struct Sq4 : Layout4 {
   }
 };
 
-template <class C>
-inline __attribute__((always_inline)) void finish_codes(Four dot, const CodeQuery &q, const u8 *const *codes,
-                                                        u32 *keys) {
+// Codes of few bits, plane by plane: `planes` products of 127 * 3, or of 127 at most, fit 16 bits.
+template <class Layout, u32 planes>
+struct Planes : Layout {
+  static constexpr u32 wide = 16 * planes, narrow = wide, bits = 8 / planes;
+  struct Query {
+    int8x16_t v[planes];
+  };
+  template <u32>
+  static Query load(const u8 *q) {
+    Query x;
+    for (u32 p = 0; p < planes; p++) x.v[p] = vreinterpretq_s8_u8(load_16(q + 16 * p));
+    return x;
+  }
+  template <u32>
+  static CodeSum step(CodeSum a, const Query &q, const u8 *code) {
+    uint8x16_t x = load_16(code);
+    int16x8_t lo = vdupq_n_s16(0), hi = lo;
+    for (u32 p = 0; p < planes; p++, x = vshrq_n_u8(x, bits)) {
+      const int8x16_t u = vreinterpretq_s8_u8(vandq_u8(x, vdupq_n_u8((1 << bits) - 1)));
+      lo = vmlal_s8(lo, vget_low_s8(q.v[p]), vget_low_s8(u));
+      hi = vmlal_high_s8(hi, q.v[p], u);
+    }
+    return {vpadalq_s16(vpadalq_s16(a.v, lo), hi)};
+  }
+};
+using Rb2 = Planes<Layout2, 4>;
+using Rb1 = Planes<Layout1, 8>;
+
+// Of four codes: what stands before their elements.
+struct FourHeads {
+  float32x4_t off, scale;
+};
+template <bool packed>
+inline __attribute__((always_inline)) FourHeads load_heads(const u8 *const *codes) {
+  if constexpr (packed) {
+    u32 word[4];
+    for (u32 i = 0; i < 4; i++) __builtin_memcpy(&word[i], codes[i], sizeof word[i]);
+    const uint32x4_t h = vld1q_u32(word);
+    constexpr int low = short_scale_bits;
+    return {vreinterpretq_f32_u32(vshlq_n_u32(vshrq_n_u32(h, low), low)),
+            vreinterpretq_f32_u32(vshrq_n_u32(vshlq_n_u32(h, 32 - low), 1))};
+  }
   CodeHead h[4];
   for (u32 i = 0; i < 4; i++) __builtin_memcpy(&h[i], codes[i], sizeof h[i]);
   const uint32x4x2_t heads = vld2q_u32(&h[0].off);
+  return {vreinterpretq_f32_u32(heads.val[0]), vreinterpretq_f32_u32(heads.val[1])};
+}
+
+template <class C>
+inline __attribute__((always_inline)) void finish_codes(Four dot, const CodeQuery &q, const u8 *const *codes,
+                                                        u32 *keys) {
+  const FourHeads h = load_heads<C::packed>(codes);
   const auto everywhere = [](u32 bits) { return vreinterpretq_f32_u32(vdupq_n_u32(bits)); };
   float32x4_t sum = dot.v;
   if (C::doubled) sum = vsubq_f32(vaddq_f32(sum, sum), vcvtq_f32_s32(vdupq_n_s32(q.bias)));
-  const float32x4_t with = vmulq_f32(vmulq_f32(everywhere(q.scale), vreinterpretq_f32_u32(heads.val[1])), sum);
-  const float32x4_t own = vaddq_f32(everywhere(q.base), vreinterpretq_f32_u32(heads.val[0]));
+  const float32x4_t with = vmulq_f32(vmulq_f32(everywhere(q.scale), h.scale), sum);
+  const float32x4_t own = vaddq_f32(everywhere(q.base), h.off);
   finish<Metric::l2>(Four{vsubq_f32(own, with)}, 0, nullptr, keys);
 }
 

@@ -183,6 +183,31 @@ struct Sq4 : Layout4 {
   }
 };
 
+// Codes of few bits: plane by plane, the query from memory, which is nearer than more registers would be.
+template <class Layout, u32 planes>
+struct Planes : Layout {
+  static constexpr u32 wide = 16 * planes, narrow = wide, bits = 8 / planes;
+  struct Query {
+    const u8 *at;
+  };
+  template <u32>
+  static Query load(const u8 *q) {
+    return {q};
+  }
+  template <u32>
+  static CodeSum step(CodeSum a, Query q, const u8 *code) {
+    const __m128i low = _mm_set1_epi8((1 << bits) - 1);
+    __m128i x = load_register(code);
+    for (u32 p = 0; p < planes; p++, x = _mm_srli_epi16(x, bits)) {
+      const Bytes8::Reg with = Bytes8::widen(load_register(q.at + 16 * p));
+      a = add_products(a, with.lo, with.hi, Bytes8::widen(_mm_and_si128(x, low)));
+    }
+    return a;
+  }
+};
+using Rb2 = Planes<Layout2, 4>;
+using Rb1 = Planes<Layout1, 8>;
+
 #include "kernels.h"
 
 }  // namespace

@@ -59,3 +59,67 @@ struct Sq4 : Layout4 {
     return add_words(a, _mm256_madd_epi16(_mm256_add_epi16(l, h), ones));
   }
 };
+
+struct Rb2 : Layout2 {
+  static constexpr u32 wide = 128, narrow = 64;
+  struct Query {
+    __m256i v[4];  // narrow: the first two, in order
+  };
+  static __m256i halves_of(const u8 *lo, const u8 *hi) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(lo))),
+                                   _mm_loadu_si128(reinterpret_cast<const __m128i *>(hi)), 1);
+  }
+  template <u32 N>
+  static Query load(const u8 *q) {
+    if constexpr (N == narrow) {
+      const __m256i a = halves_of(q, q + 16), b = halves_of(q + 32, q + 48);
+      return {{a, b, a, b}};
+    }
+    return {{halves_of(q, q + 64), halves_of(q + 16, q + 80), halves_of(q + 32, q + 96), halves_of(q + 48, q + 112)}};
+  }
+  static __m256i part(__m256i bits, __m256i q) {
+    return _mm256_maddubs_epi16(_mm256_and_si256(bits, _mm256_set1_epi8(3)), q);
+  }
+  template <u32 N>
+  static CodeSum step(CodeSum a, Query q, const u8 *code) {
+    const __m256i ones = _mm256_set1_epi16(1);
+    __m256i t;
+    if constexpr (N == narrow) {
+      const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i *>(code));
+      const __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(x), _mm_srli_epi16(x, 2), 1);
+      t = _mm256_add_epi16(part(both, q.v[0]), part(_mm256_srli_epi16(both, 4), q.v[1]));
+    } else {
+      // 3 * 127 * 2 * 4 fits 16 bits.
+      const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(code));
+      t = _mm256_add_epi16(
+          _mm256_add_epi16(part(x, q.v[0]), part(_mm256_srli_epi16(x, 2), q.v[1])),
+          _mm256_add_epi16(part(_mm256_srli_epi16(x, 4), q.v[2]), part(_mm256_srli_epi16(x, 6), q.v[3])));
+    }
+    return add_words(a, _mm256_madd_epi16(t, ones));
+  }
+};
+
+struct Rb1 : Layout1 {
+  static constexpr u32 wide = 128, narrow = 128;
+  struct Query {
+    __m256i v[4];
+  };
+  template <u32>
+  static Query load(const u8 *q) {
+    Query x;
+    for (u32 i = 0; i < 4; i++) x.v[i] = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(q + 32 * i));
+    return x;
+  }
+  static __m256i part(__m256i bits, __m256i q) {
+    return _mm256_maddubs_epi16(_mm256_and_si256(bits, _mm256_set1_epi8(1)), q);
+  }
+  template <u32>
+  static CodeSum step(CodeSum a, Query q, const u8 *code) {
+    const __m128i x = _mm_loadu_si128(reinterpret_cast<const __m128i *>(code));
+    const __m256i both = _mm256_inserti128_si256(_mm256_castsi128_si256(x), _mm_srli_epi16(x, 1), 1);
+    const __m256i lo = _mm256_add_epi16(part(both, q.v[0]), part(_mm256_srli_epi16(both, 2), q.v[1]));
+    const __m256i hi =
+        _mm256_add_epi16(part(_mm256_srli_epi16(both, 4), q.v[2]), part(_mm256_srli_epi16(both, 6), q.v[3]));
+    return add_words(a, _mm256_madd_epi16(_mm256_add_epi16(lo, hi), _mm256_set1_epi16(1)));
+  }
+};

@@ -60,17 +60,38 @@ inline __attribute__((always_inline)) __m128 word_everywhere(u32 bits) {
   return _mm_castsi128_ps(_mm_set1_epi32(static_cast<int>(bits)));
 }
 
-template <class C>
-inline __attribute__((always_inline)) void finish_codes(Four dot, const CodeQuery &q, const u8 *const *codes,
-                                                        u32 *keys) {
+inline __attribute__((always_inline)) u32 load_word(const void *p) {
+  u32 w;
+  __builtin_memcpy(&w, p, sizeof w);
+  return w;
+}
+
+// Of four codes: what stands before their elements.
+struct FourHeads {
+  __m128 off, scale;
+};
+template <bool packed>
+inline __attribute__((always_inline)) FourHeads load_heads(const u8 *const *codes) {
+  if constexpr (packed) {
+    const auto word = [&](u32 i) { return _mm_cvtsi32_si128(static_cast<int>(load_word(codes[i]))); };
+    const __m128i h = _mm_unpacklo_epi64(_mm_unpacklo_epi32(word(0), word(1)), _mm_unpacklo_epi32(word(2), word(3)));
+    constexpr int low = short_scale_bits;
+    const __m128i off = _mm_slli_epi32(_mm_srli_epi32(h, low), low);
+    return {_mm_castsi128_ps(off), _mm_castsi128_ps(_mm_srli_epi32(_mm_slli_epi32(h, 32 - low), 1))};
+  }
   const auto head = [&](u32 i) {
     return _mm_castsi128_ps(_mm_loadl_epi64(reinterpret_cast<const __m128i *>(codes[i])));
   };
   const __m128 a = _mm_movelh_ps(head(0), head(1)), b = _mm_movelh_ps(head(2), head(3));
-  const __m128 off = _mm_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)),
-               scale = _mm_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1));
+  return {_mm_shuffle_ps(a, b, _MM_SHUFFLE(2, 0, 2, 0)), _mm_shuffle_ps(a, b, _MM_SHUFFLE(3, 1, 3, 1))};
+}
+
+template <class C>
+inline __attribute__((always_inline)) void finish_codes(Four dot, const CodeQuery &q, const u8 *const *codes,
+                                                        u32 *keys) {
+  const FourHeads h = load_heads<C::packed>(codes);
   __m128 sum = dot.v;
   if (C::doubled) sum = _mm_sub_ps(_mm_add_ps(sum, sum), _mm_set1_ps(static_cast<float>(q.bias)));
-  const __m128 with = _mm_mul_ps(_mm_mul_ps(word_everywhere(q.scale), scale), sum);
-  finish<Metric::l2>(Four{_mm_sub_ps(_mm_add_ps(word_everywhere(q.base), off), with)}, 0, nullptr, keys);
+  const __m128 with = _mm_mul_ps(_mm_mul_ps(word_everywhere(q.scale), h.scale), sum);
+  finish<Metric::l2>(Four{_mm_sub_ps(_mm_add_ps(word_everywhere(q.base), h.off), with)}, 0, nullptr, keys);
 }

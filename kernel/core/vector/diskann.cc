@@ -3,6 +3,8 @@
 // lies on disk in diskann_disk.cc.
 #include "diskann.h"
 
+#include "../uapi.h"
+#include "diskann_mend.h"
 #include "kmeans.h"
 
 namespace vexfs::vector {
@@ -12,8 +14,11 @@ namespace {
 constexpr u32 m_auto = 16, ef_construction_auto = 100;
 constexpr u32 centre_rows = 256;  // sampled
 
+// Rows are what lies on disk: "none" is as automatic.
 Result<DiskAnn *> make(const simd::Space &space, const IndexParams &params) {
-  const simd::CodeSpace codes = VX_TRY(simd::CodeSpace::make(space, simd::CodeKind::sq4));
+  const simd::CodeKind kind =
+      params.codes > VEXFS_CODES_NONE ? simd::CodeKind{static_cast<u8>(params.codes - 1)} : simd::CodeKind::sq4;
+  const simd::CodeSpace codes = VX_TRY(simd::CodeSpace::make(space, kind));
   void *mem = vx_alloc_large(sizeof(DiskAnn), 0);
   if (!mem) return Errno::nomem;
   return new (mem) DiskAnn(space, codes, params);
@@ -49,7 +54,9 @@ Result<IndexPtr> diskann_create(const simd::Space &space, const IndexParams &par
 
 Result<IndexPtr> diskann_open(const simd::Space &space, Bytes header, const BlobSource &blobs) {
   const LearntHeader *h = VX_TRY(learnt_header(IndexKind::diskann, header));
-  DiskAnn *index = VX_TRY(diskann_impl::make(space, IndexParams{.kind = IndexKind::diskann}));
+  if (h->codes && !simd::valid(simd::CodeKind{u8{h->codes}})) return Errno::corrupt;
+  DiskAnn *index = VX_TRY(
+      diskann_impl::make(space, IndexParams{.kind = IndexKind::diskann, .codes = h->codes ? h->codes + 1u : 0}));
   IndexPtr owner(index);
   VX_TRY(index->start());
   VX_TRY(index->adopt(*h, blobs));
@@ -102,10 +109,8 @@ Status DiskAnn::learn(RowView &rows, u32 slots, Scratch &scratch, bool (*interru
   u32 best = 0, least = ~u32{0};
   for (u32 i = 0; i < n; i++) {
     codes_.encode(row[i], aux[i], work, code);
-    simd::CodeHead head;
-    memcpy(&head, code, sizeof head);
     // Under l2 the square of how far it lies from the centre; else less the more it points where the centre does.
-    const u32 key = simd::key_from_f32(head.off);
+    const u32 key = simd::key_from_f32(codes_.off(code));
     if (key < least) {
       least = key;
       best = sample[i];
@@ -131,6 +136,30 @@ const void *DiskAnn::code_of(u32 slot) const {
   return w && w[0].load(std::memory_order_acquire) <= record_value_max ? static_cast<const void *>(w + 1) : nullptr;
 }
 
+u32 DiskAnn::word_of(u32 slot) const {
+  const SlotRecords::Word *w = slot <= slot_max ? records_.peek(slot) : nullptr;
+  return w ? w[0].load(std::memory_order_acquire) : record_none;
+}
+
+bool DiskAnn::leaving(u32 slot) const {
+  const u32 word = word_of(slot);
+  return word != 0 && word <= record_value_max;
+}
+
+// A node that leaves may be reached by no walk any more.
+bool DiskAnn::contains(u32 slot) {
+  if (must_learn() || !ready().ok()) return false;
+  Reading reading(*this);
+  return word_of(slot) == 0;
+}
+
+bool DiskAnn::may_contain(u32 slot) {
+  if (must_learn()) return false;
+  if (!ready().ok()) return true;
+  Reading reading(*this);
+  return records_.present(slot);
+}
+
 // ------------------------------------------------------------------------------------------------------------- records
 void DiskAnn::save_record(const SlotRecords::Word *words, u8 *out) const {
   reinterpret_cast<le32 *>(out)->set(0);
@@ -147,6 +176,7 @@ Status DiskAnn::load_record(u32, const u8 *in, SlotRecords::Word *words) {
 void DiskAnn::put_header(u32 covered, LearntHeader *out) const {
   out->m = static_cast<u16>(params_.m);
   out->ef_construction = params_.ef_construction;
+  out->codes = codes_.kind() == simd::CodeKind::sq4 ? 0 : static_cast<u8>(codes_.kind());
   u32 e = entry();
   if (e != slot_none && e >= covered)  // then any node within
     for (e = 0; e < covered && !records_.present(e);) e++;

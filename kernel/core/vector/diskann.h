@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // A graph on disk as an Index (DiskANN: Subramanya et al., NeurIPS 2019; inserting in place: Singh et al., 2021): for
-// collections larger than memory. In memory is a code of 4 bits an element for each row. A node's list lies on disk beside a
+// collections larger than memory. In memory is a code of each row, of 4 bits an element if nothing else was asked for. A node's list lies on disk beside a
 // copy of its row, in one aligned unit, so that the read which tells where to go next gives the exact distance as well;
 // several such reads are in flight at once. The graph is flat, of lists pruned with slack (alpha) so that few hops lead far.
+//
+// Dead rows leave in passes (diskann_mend.cc; FreshDiskANN's consolidation): those that are dead now are *leaving*, nobody links
+// to them from then on; nodes that do are given the live ones behind them; then they are no more. What they were is known in
+// memory alone: after a crash the pass begins anew. A slot's first word: 0, or of one that leaves where its list is, plus 1.
 //
 // What a checkpoint does not have yet is kept in memory (diskann_nodes.h) until the next one. A checkpoint writes blobs of
 // which some list changed, with their rows.
@@ -28,14 +32,23 @@ class DiskAnn final : public LearntIndex {
   u32 learn_min() const override { return 512; }
   Status learn(RowView &rows, u32 slots, Scratch &scratch, bool (*interrupted)(void *), void *ctx) override;
   bool outgrown(u32) const override { return false; }
+  Status insert(RowView &rows, u32 slot, Scratch &scratch) override;
+  bool contains(u32 slot) override;
+  bool may_contain(u32 slot) override;
+  bool mends() const override { return true; }
+  Result<bool> mend(RowView &rows, const MendParams &params, Scratch &scratch) override;
+  bool mending() const override { return mending_.load(std::memory_order_acquire); }
+  u64 departures() const override { return departures_.load(std::memory_order_acquire); }
   Result<u32> search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch, Hit *out,
                      SearchStats *stats) override;
   void saved(u32 covered, const BlobSource &blobs) override;
-  bool wants_saving() const override;
-  Status verify(VerifyReport *out, Scratch &scratch) override;
+  usize unsaved_bytes() const override { return nodes_kept_.nodes_bytes(); }
+  bool wants_saving() const override { return rid_.load(std::memory_order_relaxed); }
+  Status verify(VerifyReport *out, Scratch &scratch, bool (*interrupted)(void *ctx), void *ctx) override;
   void print(const TextSink &sink) const override;
   usize memory_bytes() const override {
-    return LearntIndex::memory_bytes() + nodes_kept_.memory_bytes() + cache_.memory_bytes();
+    return LearntIndex::memory_bytes() + nodes_kept_.memory_bytes() + cache_.memory_bytes() +
+           mend_bytes_.load(std::memory_order_relaxed);
   }
   IndexCounts counts() const override;
   void destroy() override;
@@ -44,6 +57,8 @@ class DiskAnn final : public LearntIndex {
   class Walk;
   struct Edit;
   class Reading;
+  struct Mend;
+  class Traversal;
   static constexpr u32 width = 4;  // nodes read at once by a walk
   static_assert(width <= blob_parts_max);
 
@@ -65,6 +80,8 @@ class DiskAnn final : public LearntIndex {
   static usize row_at() { return sizeof(DiskRecordHeader); }
   const void *code_of(u32 slot) const;   // null: the slot is not in the index
   const void *raw_code(u32 slot) const;  // of one that may be on its way into it
+  u32 word_of(u32 slot) const;           // the first of its words; record_none: it has none
+  bool leaving(u32 slot) const;
 
   Status link_in(const Beam &near, u32 slot, Scratch &scratch);
   Status link_back(const u32 *targets, u32 n, u32 slot, bool must, bool *linked, Edit &e, Scratch &scratch);
@@ -75,12 +92,26 @@ class DiskAnn final : public LearntIndex {
   u32 storable(u32 slot, u32 covered, u32 *links, u32 n, bool *left_out) const;
   void put_record(u32 slot, const u8 *record, u8 *blob) const;
   Status save_node(u32 slot, u32 covered, Vec<u8> &before, Vec<u8> &record, u8 *out, RowView &rows, bool *left_out);
-  Status verify_blob(u32 number, u64 *led_to, VerifyReport *out, Vec<u8> &buf, u32 *links);
+
+  // diskann_mend.cc
+  Result<bool> mend_piece(Mend &m, RowView &rows, const MendParams &params, Scratch &scratch);
+  Status begin_mend(RowView &rows, Scratch &scratch);
+  void end_mend();
+  Status new_entry(RowView &rows, Scratch &scratch);
+  Status gather(Mend &m, u32 number, RowView &rows, const MendParams &params);
+  Status mend_lists(Mend &m, u32 number, const MendParams &params, Scratch &scratch);
+  Status mend_list(Mend &m, u32 slot, const u8 *record, Edit &e, Scratch &scratch);
+  Status choose_behind(Mend &m, u32 slot, u32 n, Edit &e, Scratch &scratch);
+  Status link_again(Mend &m, u32 number, RowView &rows, Scratch &scratch);
+  Status forget(Mend &m, u32 number);
+  Status walk_in(RowView &rows, const simd::CodeQuery &q, u32 slot, Scratch &scratch);
+  void release_segments(u32 covered, Vec<void *> &out);
 
   bool plausible() const override { return params_.m >= hnsw_m_min && params_.m <= hnsw_m_max; }
   usize model_bytes() const override { return codes_.centre_bytes(); }
   Status begin() override;
-  Status place(const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first, Scratch &scratch) override;
+  Status place(RowView &rows, const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first,
+               Scratch &scratch) override;
   u32 record_words() const override { return 1 + codes_.bytes() / 4; }
   u32 record_bytes() const override { return 4 + codes_.bytes(); }
   void save_record(const SlotRecords::Word *words, u8 *out) const override;
@@ -103,6 +134,12 @@ class DiskAnn final : public LearntIndex {
   std::atomic<u32> entry_{slot_none};   // the first node there was
   std::atomic<u32> middle_{slot_none};  // a row near the centre: where walks begin as soon as it is in the graph
   std::atomic<u64> drops_{0};           // how often lists were taken out of nodes_kept_
+  Box<Mend> mend_;                      // who mends alone
+  std::atomic<bool> mending_{false};
+  std::atomic<bool> rid_{false};  // slots were forgotten that a checkpoint has
+  std::atomic<u64> departures_{0};
+  std::atomic<usize> mend_bytes_{0};
+  u32 settled_ = 0;  // by the last pass; who mends or saves
   vx_epoch epoch_;
   bool epoch_made_ = false;
   Mutex edit_{"vexfs_diskann_edit"};

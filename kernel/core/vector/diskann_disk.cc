@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
-// Graphs on disk: reading nodes, writing blobs, checking them. Everything read is checked: a list cannot lead where no row
-// is, or be longer than a list is.
-#include "../base/bits.h"
-#include "diskann_walk.h"
+// Graphs on disk: reading nodes, writing blobs. Everything read is checked: a list cannot lead where no row is, or be
+// longer than a list is.
+#include "diskann_mend.h"
 
 namespace vexfs::vector {
 namespace diskann_disk_impl {
 namespace {
 
 constexpr u32 tries = 4;  // of a read that gives what a checkpoint has just replaced
-// Kept for the next checkpoint, beside an eighth of the rows.
-constexpr usize kept_min = usize{64} << 20;
-constexpr u32 kept_share = 8;
 // Of rows for which there is a byte of units in the cache.
 constexpr u32 cache_share = 32;
 constexpr usize cache_min = usize{512} << 10, cache_max = usize{64} << 20;
@@ -22,11 +18,6 @@ bool unit_good(u64 seed, u32 number, const u8 *unit) {
   memcpy(&h, unit, sizeof h);
   return h.number == number && h.crc == disk_unit_crc(seed, unit);
 }
-
-struct SlotBits {
-  u64 *words;
-  void set(u32 i) { words[i >> 6] |= u64{1} << (i & 63); }
-};
 
 }  // namespace
 }  // namespace diskann_disk_impl
@@ -81,7 +72,7 @@ void DiskAnn::make_cache() {
   using namespace diskann_disk_impl;
   const usize rows = usize{stored_.load(std::memory_order_relaxed)} * shape_.row_bytes;
   if (shape_.node_bytes() <= cached_node_max)
-    cache_.make(min_of(max_of(rows / cache_share, cache_min), cache_max), shape_.node_bytes());
+    cache_.make(min_of(min_of(max_of(rows / cache_share, cache_min), cache_max), source_.memory), shape_.node_bytes());
 }
 
 Status DiskAnn::fetch(const u32 *slots, u32 n, u8 *buf, const u8 **records) {
@@ -168,16 +159,20 @@ u32 DiskAnn::storable(u32 slot, u32 covered, u32 *links, u32 n, bool *left_out) 
 
 Status DiskAnn::save_node(u32 slot, u32 covered, Vec<u8> &before, Vec<u8> &record, u8 *out, RowView &rows,
                           bool *left_out) {
-  const DiskNode *node = nodes_kept_.peek(slot);
+  DiskNode *node = nodes_kept_.peek(slot);
   if (!records_.present(slot) || slot >= covered) {
     *left_out |= node != nullptr;
     return {};
   }
+  if (node) nodes_kept_.unchanged(node);
   const u8 *old = VX_TRY(stored_record(slot, before));
   memset(record.data(), 0, record.size());
   auto *links = reinterpret_cast<u32 *>(record.data() + shape_.links_at());
   u32 n = node ? list_of(node, links) : old ? list_of(old, links) : 0;
-  n = storable(slot, covered, links, n, left_out);
+  bool some_left_out = false;
+  n = storable(slot, covered, links, n, &some_left_out);
+  if (some_left_out && node) nodes_kept_.changed(slot);
+  *left_out |= some_left_out;
   memset(links + n, 0, usize{4} * (shape_.cap - n));
   auto *to = reinterpret_cast<le32 *>(links);
   for (u32 i = 0; i < n; i++) to[i] = links[i];
@@ -219,7 +214,7 @@ Status DiskAnn::save_own_blob(u32 number, u32 covered, MutBytes out, RowView &ro
     h.crc = disk_unit_crc(params_.seed, unit);
     memcpy(unit, &h, sizeof h);
   }
-  if (left_out || !s.ok()) nodes_kept_.mark_dirty(first);  // a later checkpoint, covering more, has more to store
+  if (left_out || !s.ok()) nodes_kept_.mark_dirty(number);  // a later checkpoint, covering more, has more to store
   return s;
 }
 
@@ -228,74 +223,20 @@ void DiskAnn::saved(u32 covered, const BlobSource &blobs) {
   if (!source_.read) source_ = blobs;
   stored_.store(covered, std::memory_order_release);
   DiskNode *gone;
+  Vec<void *> segments;
   {
     Guard g(edit_);
-    drops_.fetch_add(1, std::memory_order_release);
     cache_.forget();  // first: who misses a list in memory reads the one that was stored now
     gone = nodes_kept_.take_clean();
+    // Last: who has the new number has seen that they are gone.
+    drops_.fetch_add(1, std::memory_order_release);
+    release_segments(covered, segments);
   }
+  rid_.store(false, std::memory_order_relaxed);
   make_cache();
   vx_epoch_synchronize(&epoch_);
   nodes_kept_.free(gone);
-}
-
-bool DiskAnn::wants_saving() const {
-  using namespace diskann_disk_impl;
-  const usize rows = usize{stored_.load(std::memory_order_relaxed)} * shape_.row_bytes;
-  return nodes_kept_.nodes_bytes() > kept_min + rows / kept_share;
-}
-
-// ------------------------------------------------------------------------------------------------------------ checking
-Status DiskAnn::verify_blob(u32 number, u64 *led_to, VerifyReport *out, Vec<u8> &buf, u32 *links) {
-  diskann_disk_impl::SlotBits seen{led_to};
-  VX_TRY(read_stored_blob(number, buf));
-  for (u32 i = 0; i < shape_.slots(); i++) {
-    const u32 slot = (number << shape_.shift) + i;
-    const u8 *record = VX_TRY(stored_record(slot, buf));
-    if (!records_.present(slot)) continue;
-    const DiskNode *node = nodes_kept_.peek(slot);
-    out->nodes++;
-    if (!node && !record) {
-      out->bad_links++;
-      continue;
-    }
-    if (!node && reinterpret_cast<const DiskRecordHeader *>(record)->degree > shape_.cap) out->bad_links++;
-    const u32 n = node ? list_of(node, links) : list_of(record, links);
-    out->links += n;
-    for (u32 j = 0; j < n; j++) {
-      bool bad = links[j] == slot || !records_.present(links[j]);
-      for (u32 k = 0; k < j && !bad; k++) bad = links[k] == links[j];
-      out->bad_links += bad;
-      if (!bad) seen.set(links[j]);
-    }
-  }
-  return {};
-}
-
-// A node that no list has counts as one that is not reached; to follow all lists would take memory for them.
-Status DiskAnn::verify(VerifyReport *out, Scratch &scratch) {
-  *out = VerifyReport{};
-  if (must_learn()) return {};
-  VX_TRY(ready());
-  Reading reading(*this);
-  const u32 limit = records_.limit();
-  u64 *led_to = VX_TRY(scratch.array<u64>(Scratch::visited, limit / 64 + 1));
-  memset(led_to, 0, (usize{limit} / 64 + 1) * 8);
-  u32 *links = VX_TRY(scratch.array<u32>(Scratch::select, shape_.cap));
-  Vec<u8> buf;
-  for (u32 b = 0; b < limit >> shape_.shift; b++) {
-    VX_TRY(verify_blob(b, led_to, out, buf, links));
-    vx_yield();
-  }
-  const u32 from = entry();
-  out->levels = 1;
-  out->bad_entry = from == slot_none ? out->nodes != 0 : !records_.present(from);
-  diskann_disk_impl::SlotBits seen{led_to};
-  if (!out->bad_entry && from != slot_none) seen.set(from);
-  u64 reached = 0;
-  for (u32 i = 0; i <= limit / 64; i++) reached += popcount(led_to[i]);
-  out->unreachable = out->nodes > reached ? out->nodes - reached : 0;
-  return {};
+  for (void *s : segments) records_.release(s);
 }
 
 }  // namespace vexfs::vector

@@ -19,20 +19,6 @@ u32 with_slack(u32 key, bool l2) {
 }  // namespace
 }  // namespace diskann_insert_impl
 
-// Lists being made.
-struct DiskAnn::Edit {
-  static constexpr u32 cap = 3 * hnsw_m_max;
-  u32 n;  // chosen
-  u32 chosen[cap];
-  const void *code[cap];
-  u32 key[cap];
-  u32 ntargets, target[cap];  // nodes to link back from
-  u32 before[cap + 1];        // a list as it was
-  const void *item[cap + 1];
-  Entry near[cap + 2];
-  u8 *units;  // blob_parts_max nodes
-};
-
 const void *DiskAnn::raw_code(u32 slot) const {
   const SlotRecords::Word *w = slot <= slot_max ? records_.peek(slot) : nullptr;
   return w ? static_cast<const void *>(w + 1) : nullptr;
@@ -81,7 +67,7 @@ Status DiskAnn::connect(u32 from, u32 to, bool must, bool *linked, Edit &e, Scra
     if (e.before[i] == to) return {};
   if (n < shape_.cap) {
     node->link[n].store(to, std::memory_order_release);
-    nodes_kept_.mark_dirty(from);
+    nodes_kept_.changed(from);
     return {};
   }
   e.before[n] = to;
@@ -107,7 +93,7 @@ Status DiskAnn::connect(u32 from, u32 to, bool must, bool *linked, Edit &e, Scra
     in = true;
   }
   set_list(node, e.chosen, e.n);
-  nodes_kept_.mark_dirty(from);
+  nodes_kept_.changed(from);
   *linked = in;
   return {};
 }
@@ -152,10 +138,12 @@ Status DiskAnn::link_in(const Beam &near, u32 slot, Scratch &scratch) {
   {
     Guard g(edit_);
     DiskNode *own = nodes_kept_.peek(slot);  // of an insert that failed
-    if (own)
+    if (own) {
       set_list(own, e.target, e.ntargets);
-    else
+      nodes_kept_.changed(slot);
+    } else {
       VX_TRY(nodes_kept_.add(slot, e.target, e.ntargets));
+    }
   }
   bool linked = false;
   for (u32 i = 0; i < e.ntargets; i += blob_parts_max)
@@ -164,7 +152,30 @@ Status DiskAnn::link_in(const Beam &near, u32 slot, Scratch &scratch) {
   return linked ? Status() : link_back(e.target, 1, slot, true, &linked, e, scratch);
 }
 
-Status DiskAnn::place(const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first, Scratch &scratch) {
+// Links a node, of which q was prepared, to the nearest that live.
+Status DiskAnn::walk_in(RowView &rows, const simd::CodeQuery &q, u32 slot, Scratch &scratch) {
+  Walk walk(*this, scratch);
+  Beam live;
+  const bool any_dead = rows.any_dead || mending();
+  if (any_dead) {
+    const u32 ef = params_.ef_construction;
+    live.reset(VX_TRY(scratch.array<Entry>(Scratch::heap_spare, usize{ef} + 1)), ef);
+    walk.want_live(&rows, &live);
+  }
+  VX_TRY(walk.begin(q, entry(), params_.ef_construction));
+  VX_TRY(walk.run());
+  return link_in(any_dead ? live : walk.beam, slot, scratch);
+}
+
+// All of it is a reader: a pass that says which nodes leave waits until nobody is left who may not know.
+Status DiskAnn::insert(RowView &rows, u32 slot, Scratch &scratch) {
+  VX_TRY(ready());
+  Reading reading(*this);
+  return LearntIndex::insert(rows, slot, scratch);
+}
+
+Status DiskAnn::place(RowView &rows, const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first,
+                      Scratch &scratch) {
   void *code = static_cast<void *>(words + 1);
   void *work = VX_TRY(scratch.array<u8>(Scratch::scan, codes_.work_bytes()));
   codes_.encode(row, aux, work, code);
@@ -178,14 +189,12 @@ Status DiskAnn::place(const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words
     }
   }
   simd::CodeQuery q;
-  codes_.prepare_code(code, VX_TRY(scratch.array<u8>(Scratch::query, codes_.query_bytes())), &q);
-  Walk walk(*this, scratch);
-  {
-    Reading reading(*this);
-    VX_TRY(walk.begin(q, entry(), params_.ef_construction));
-    VX_TRY(walk.run());
-  }
-  return link_in(walk.beam, slot, scratch);
+  u8 *query = VX_TRY(scratch.array<u8>(Scratch::query, codes_.query_bytes()));
+  if (codes_.has_bound())  // so short that two of them had better not be compared where a row is at hand
+    codes_.prepare(space_.row_query(row, aux), work, query, &q);
+  else
+    codes_.prepare_code(code, query, &q);
+  return walk_in(rows, q, slot, scratch);
 }
 
 }  // namespace vexfs::vector

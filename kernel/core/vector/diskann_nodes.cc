@@ -68,6 +68,7 @@ Result<DiskNode *> DiskNodes::add(u32 slot, const u32 *links, u32 n) {
   auto *node = static_cast<DiskNode *>(vx_alloc(node_bytes(), 0));
   if (!node) return Errno::nomem;
   node->next = nullptr;
+  new (&node->changed) std::atomic<u32>(1);
   for (u32 i = 0; i < shape_.cap; i++) new (&node->link[i]) Link(i < n ? links[i] : slot_none);
   nodes_bytes_.fetch_add(node_bytes(), std::memory_order_relaxed);
   at.store(node, std::memory_order_release);
@@ -78,16 +79,23 @@ Result<DiskNode *> DiskNodes::add(u32 slot, const u32 *links, u32 n) {
 DiskNode *DiskNodes::take_clean() {
   DiskNode *chain = nullptr;
   each_leaf([&](Leaf *l) {
-    if (l->dirty.load(std::memory_order_acquire)) return;
     for (u32 i = 0; i < shape_.slots(); i++) {
       DiskNode *n = l->at[i].load(std::memory_order_relaxed);
-      if (!n) continue;
+      if (!n || n->changed.load(std::memory_order_acquire)) continue;
       l->at[i].store(nullptr, std::memory_order_release);
       n->next = chain;
       chain = n;
     }
   });
   return chain;
+}
+
+void DiskNodes::take(u32 slot, DiskNode **chain) {
+  Leaf *l = leaf(slot >> shape_.shift);
+  DiskNode *n = l ? l->at[slot & shape_.mask()].exchange(nullptr, std::memory_order_acq_rel) : nullptr;
+  if (!n) return;
+  n->next = *chain;
+  *chain = n;
 }
 
 void DiskNodes::free(DiskNode *chain) {

@@ -11,8 +11,9 @@
 namespace vexfs::vector {
 
 struct DiskNode {
-  DiskNode *next;  // of those to be freed
-  Link link[1];    // `cap` of them; a list that is not full ends at slot_none
+  DiskNode *next;            // of those to be freed
+  std::atomic<u32> changed;  // since it was stored as it is
+  Link link[1];              // `cap` of them; a list that is not full ends at slot_none
 };
 
 class DiskNodes : Pinned {
@@ -28,9 +29,21 @@ class DiskNodes : Pinned {
   }
   // A node with that list, which is nowhere to be seen before it is there whole; dirty. Not if there is one. nomem.
   Result<DiskNode *> add(u32 slot, const u32 *links, u32 n);
-  // After the change, as in Graph.
-  void mark_dirty(u32 slot) {
-    if (Leaf *l = leaf(slot >> shape_.shift)) l->dirty.store(1, std::memory_order_release);
+  // After the change of its list.
+  void changed(u32 slot) {
+    if (DiskNode *n = peek(slot)) n->changed.store(1, std::memory_order_release);
+    mark_dirty(slot >> shape_.shift);
+  }
+  // Before it is read in order to be stored: what changes from then on counts as not stored.
+  static void unchanged(DiskNode *n) { n->changed.exchange(0, std::memory_order_acq_rel); }
+  void mark_dirty(u32 blob) {
+    if (Leaf *l = leaf(blob)) l->dirty.store(1, std::memory_order_release);
+  }
+  // The same of a blob of which nothing may be in memory. nomem.
+  Status touch(u32 blob) {
+    VX_TRY(bring(blob));
+    mark_dirty(blob);
+    return {};
   }
   bool dirty(u32 blob) const {
     Leaf *l = leaf(blob);
@@ -39,8 +52,10 @@ class DiskNodes : Pinned {
   void clear_dirty(u32 blob) {
     if (Leaf *l = leaf(blob)) l->dirty.exchange(0, std::memory_order_acq_rel);
   }
-  // Takes out the nodes of all blobs that are not dirty; free() them when no reader can have them.
+  // Takes out the nodes that are stored as they are; free() them when no reader can have them.
   DiskNode *take_clean();
+  // The same with the one of that slot, if there is one, whatever it is.
+  void take(u32 slot, DiskNode **chain);
   void free(DiskNode *chain);
   usize memory_bytes() const { return bytes_.load(std::memory_order_relaxed) + nodes_bytes(); }
   usize nodes_bytes() const { return nodes_bytes_.load(std::memory_order_relaxed); }  // what take_clean() can free

@@ -25,8 +25,14 @@ Status DiskAnn::Walk::begin(const simd::CodeQuery &q, u32 from, u32 ef) {
   u32 key;
   index_.codes_.score(code_, &code, 1, &key);
   stats.distances++;
-  beam.add(entry_of(key, from));
+  add(key, from);
   return {};
+}
+
+void DiskAnn::Walk::add(u32 key, u32 slot) {
+  const Entry e = entry_of(key, slot);
+  beam.add(e);
+  if (live_ && e < live_->limit() && !index_.leaving(slot) && !alive_->dead(slot)) live_->add(e);
 }
 
 Status DiskAnn::Walk::breathe() {
@@ -123,7 +129,7 @@ Status DiskAnn::Walk::expand(u32 i) {
   if (b.n == 0) return {};
   index_.codes_.score(code_, b.item, b.n, b.key);
   stats.distances += b.n;
-  for (u32 j = 0; j < b.n; j++) beam.add(entry_of(b.key[j], b.slot[j]));
+  for (u32 j = 0; j < b.n; j++) add(b.key[j], b.slot[j]);
   return {};
 }
 
@@ -131,8 +137,6 @@ Result<u32> DiskAnn::search(RowView &rows, const simd::Query &q, const SearchPar
                             SearchStats *stats) {
   if (params.k == 0 || must_learn()) return u32{0};
   VX_TRY(ready());
-  const u32 from = entry();
-  if (from == slot_none || !code_of(from)) return u32{0};
   const usize query = align_up<usize>(codes_.query_bytes(), 64);
   u8 *buf = VX_TRY(scratch.array<u8>(Scratch::code, query + codes_.work_bytes()));
   simd::CodeQuery code;
@@ -144,6 +148,8 @@ Result<u32> DiskAnn::search(RowView &rows, const simd::Query &q, const SearchPar
   Status s;
   {
     Reading reading(*this);
+    const u32 from = entry();
+    if (from == slot_none || !code_of(from)) return u32{0};
     s = walk.begin(code, from, max_of(params.ef, params.k));
     if (s.ok()) s = walk.run();
   }

@@ -26,6 +26,11 @@ class DiskAnn::Walk : vexfs::Pinned {
   Status begin(const simd::CodeQuery &q, u32 from, u32 ef);
   // To the end. With rows: what was read and may be returned is scored, and the nearest k are in `found`.
   Status run();
+  // Beside the beam: the nearest that live, and stay.
+  void want_live(RowView *rows, Beam *live) {
+    alive_ = rows;
+    live_ = live;
+  }
   void want(RowView *rows, const simd::Query *q, const SearchParams *params, Beam *found) {
     rows_ = rows;
     q_ = q;
@@ -45,6 +50,7 @@ class DiskAnn::Walk : vexfs::Pinned {
   Status score_rows(u32 n);
   Status expand(u32 i);
   Status breathe();
+  void add(u32 key, u32 slot);
 
   DiskAnn &index_;
   Scratch &scratch_;
@@ -57,6 +63,22 @@ class DiskAnn::Walk : vexfs::Pinned {
   const simd::Query *q_ = nullptr;
   const SearchParams *params_ = nullptr;
   Beam *found_ = nullptr;
+  RowView *alive_ = nullptr;
+  Beam *live_ = nullptr;
+};
+
+// Lists being made.
+struct DiskAnn::Edit {
+  static constexpr u32 cap = 3 * hnsw_m_max;
+  u32 n;  // chosen
+  u32 chosen[cap];
+  const void *code[cap];
+  u32 key[cap];
+  u32 ntargets, target[cap];  // nodes to link back from
+  u32 before[cap + 1];        // a list as it was; candidates
+  const void *item[cap + 1];
+  Entry near[cap + 2];
+  u8 *units;  // blob_parts_max nodes
 };
 
 }  // namespace vexfs::vector

@@ -10,6 +10,7 @@ constexpr u32 ancestors_max = 4096;
 constexpr u32 backlog_max = 8192;          // rows not indexed that background threads may be behind
 constexpr u32 catch_up = 64;               // rows of others that a caller indexes beside its own
 constexpr u64 unmount_ns = 2'000'000'000;  // that an unmount indexes rows that threads have not come to yet
+constexpr u64 wait_ms = 5000;              // of a thread for work, at most
 
 Engine &of(store::Participant *p) { return *static_cast<Engine *>(p->ctx); }
 Status freeze(store::Participant *p, u64 txn, Vec<vx_io> &ios) {
@@ -95,7 +96,7 @@ void Engine::save_indexes() {
     cursor = c->cid();
     if (c->dropped()) continue;
     // What is not done in time stays in the tail, which the next mount scans as this one did.
-    if (c->index().backlog()) (void)c->index().work(~u32{0}, late, &deadline).ok();
+    if (c->index().backlog()) (void)c->index().work(~u32{0}, true, late, &deadline).ok();
     if (c->index().checkpoint_wanted_at_unmount()) (void)checkpoint(*c).ok();
   }
 }
@@ -314,8 +315,8 @@ Status Engine::checkpoint(Collection &c) {
   return s;
 }
 
-// One turn over one collection. True: there is more to do.
-bool Engine::background_round(u32 *cursor) {
+// One turn over one collection. True: there is more to do. *again: when there will be, if that is known (else 0).
+bool Engine::background_round(u32 *cursor, u64 *again) {
   if (*cursor == 0) relax_in_background();
   cache_.relax();
   CollectionRef c = next_open(*cursor);
@@ -334,10 +335,13 @@ bool Engine::background_round(u32 *cursor) {
     auto *t = static_cast<Turn *>(p);
     return t->engine->stop_.load(std::memory_order_relaxed) || t->collection->dropped();
   };
-  Result<u32> n = c->index().work(256, stopped, &turn);
+  Result<u32> n = c->index().work(256, false, stopped, &turn);
   if (n.ok()) stats_.indexed.fetch_add(*n, std::memory_order_relaxed);
   if (n.ok() && *n == 256) *cursor = c->cid() - 1;
-  (void)c->index().renew(stopped, &turn).ok();  // what fails is tried again when the collection has grown further
+  (void)c->index()
+      .renew(true, stopped, &turn)
+      .ok();  // what fails is tried again later, or when the collection has grown
+  if (const u64 at = c->index().renew_again_ns()) *again = *again ? min_of(*again, at) : at;
   if (c->index().measure_recall(false, stopped, &turn)) *cursor = c->cid() - 1;
   trim(*c);
   SharedGuard g(quiet_lock_);
@@ -352,16 +356,20 @@ void Engine::quiesce(bool on) {
 
 void Engine::thread_main(void *arg) {
   auto *e = static_cast<Engine *>(arg);
-  u64 seen = ~u64{0};
+  u64 seen = ~u64{0}, again = 0;
   while (!e->stop_.load(std::memory_order_acquire)) {
     u64 now = e->kicks_.load(std::memory_order_acquire);
     if (now == seen) {
-      e->work_.wait([&] { return e->stop_.load() || e->kicks_.load() != seen; }, 5000);
+      const u64 time = vx_clock_mono_ns();
+      const u64 ms = again ? (again > time ? (again - time) / 1'000'000 + 1 : 1) : engine_impl::wait_ms;
+      e->work_.wait([&] { return e->stop_.load() || e->kicks_.load() != seen; },
+                    static_cast<s64>(min_of(ms, engine_impl::wait_ms)));
       now = e->kicks_.load(std::memory_order_acquire);
     }
     seen = now;
     u32 cursor = 0;
-    while (!e->stop_.load(std::memory_order_acquire) && e->background_round(&cursor)) vx_yield();
+    again = 0;
+    while (!e->stop_.load(std::memory_order_acquire) && e->background_round(&cursor, &again)) vx_yield();
   }
 }
 
@@ -375,9 +383,9 @@ void Engine::rows_added(Collection &c, u32 n, bool (*interrupted)(void *), void 
     if (backlog <= engine_impl::backlog_max) return;
   }
   // What fails here stays in the tail, which searches scan.
-  Result<u32> done = c.index().work(n + engine_impl::catch_up, interrupted, ctx);
+  Result<u32> done = c.index().work(n + engine_impl::catch_up, true, interrupted, ctx);
   if (done.ok()) stats_.indexed.fetch_add(*done, std::memory_order_relaxed);
-  if (!nthreads_) (void)c.index().renew(interrupted, ctx).ok();
+  if (!nthreads_) (void)c.index().renew(false, interrupted, ctx).ok();
   if (!nthreads_) measure_recall(c, true, interrupted, ctx);
   if (!nthreads_ && !volume_.read_only() && c.index().checkpoint_due()) (void)checkpoint(c).ok();
 }

@@ -156,7 +156,7 @@ class Engine : Pinned {
   void throttle();
   void kick();
   static void thread_main(void *arg);
-  bool background_round(u32 *cursor);
+  bool background_round(u32 *cursor, u64 *again);
   CollectionRef next_open(u32 after);
 
   fs::Filesystem &fs_;

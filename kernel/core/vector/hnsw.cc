@@ -64,7 +64,7 @@ void Hnsw::print(const TextSink &sink) const {
   char text[200];
   Printer line(text);
   line.str("hnsw m=").dec(params_.m).str(" ef_construction=").dec(params_.ef_construction);
-  constexpr const char *names[] = {"rows", "sq8", "sq4"};
+  constexpr const char *names[] = {"rows", "sq8", "sq4", "rabitq1", "rabitq2"};
   line.str(" on=")
       .str(names[static_cast<u32>(measure_.kind())])
       .str(" dim=")
@@ -107,7 +107,7 @@ void Hnsw::verify_node(u8 *segment, u32 slot, VerifyReport *out) const {
   }
 }
 
-Status Hnsw::verify(VerifyReport *out, Scratch &scratch) {
+Status Hnsw::verify(VerifyReport *out, Scratch &scratch, bool (*interrupted)(void *), void *ctx) {
   *out = VerifyReport{};
   VX_TRY(measure_.load());
   const EntryPoint e = entry();
@@ -125,6 +125,7 @@ Status Hnsw::verify(VerifyReport *out, Scratch &scratch) {
       out->nodes++;
       verify_node(segment, slot, out);
     }
+    if (interrupted && interrupted(ctx)) return Errno::intr;
     vx_yield();
   }
   out->levels = e.empty() ? 0 : e.level() + 1;
@@ -133,11 +134,12 @@ Status Hnsw::verify(VerifyReport *out, Scratch &scratch) {
     out->unreachable = out->nodes;
     return {};
   }
-  return count_unreachable(e, out, scratch);
+  return count_unreachable(e, out, scratch, interrupted, ctx);
 }
 
 // Breadth-first over the links of all levels.
-Status Hnsw::count_unreachable(EntryPoint e, VerifyReport *out, Scratch &scratch) {
+Status Hnsw::count_unreachable(EntryPoint e, VerifyReport *out, Scratch &scratch, bool (*interrupted)(void *),
+                               void *ctx) {
   const u32 limit = segment_end();
   hnsw_impl::Bitmap seen{VX_TRY(scratch.array<u64>(Scratch::visited, limit / 64 + 1)), limit};
   memset(seen.words, 0, (usize{limit} / 64 + 1) * 8);
@@ -162,7 +164,9 @@ Status Hnsw::count_unreachable(EntryPoint e, VerifyReport *out, Scratch &scratch
         queue[tail++] = s;
       }
     }
-    if (head % 4096 == 0) vx_yield();
+    if (head % 4096) continue;
+    if (interrupted && interrupted(ctx)) return Errno::intr;
+    vx_yield();
   }
   out->unreachable = out->nodes - min_of(out->nodes, reached);
   return {};

@@ -53,8 +53,8 @@ class Walk : Pinned {
   // Level 0 with results apart from the candidates: only live, accepted rows count towards ef. Ascending entries in
   // *results, at most max(ef, k).
   Status widen_accepted(u32 ef, const Entry **results, u32 *n);
-  // The distances of found[0..n) on the rows: the nearest `keep` of them, ascending, in *results. What cannot be read
-  // any more, or died meanwhile, is left out.
+  // The distances of found[0..n), ascending, on the rows: the nearest `keep` of them, ascending, in *results. What cannot be
+  // read any more, or died meanwhile, is left out; where codes say how wrong they may be, what would be too far as well.
   Status rescore(const simd::Query &q, const Entry *found, u32 n, u32 keep, const Entry **results, u32 *kept);
 
  private:
@@ -67,12 +67,15 @@ class Walk : Pinned {
   void gather_code(const GraphShape &shape, const u8 *there, u32 next, u32 lines) {
     const u8 *code = there + shape.codes_at + usize{next & shape.mask()} * shape.code_bytes;
     for (u32 l = 0; l < lines; l++) __builtin_prefetch(code + usize{64} * l);
+    __builtin_prefetch(code + shape.code_bytes - 1);
     batch_->slot[batch_->n] = next;
     batch_->item[batch_->n++] = code;
   }
   u32 item_lines() const { return min_of((measure_.item_bytes() + 63) / 64, item_lines_ahead); }
   Status collect(u32 slot, u32 level, FpuHold &fpu);
   Status bring_absent();
+  Status bound(const Entry *found, u32 n);
+  Status gather_rows(const Entry *found, u32 n, bool bounded, u32 limit);
   void score(FpuHold &fpu);
   void score() {
     FpuHold fpu;
@@ -119,7 +122,7 @@ class Hnsw final : public Index {
   Hnsw(const simd::Space &space, const simd::CodeSpace &codes, const HnswParams &params, const BlobSource *source,
        u32 covered, EntryPoint entry)
       : params_(params),
-        graph_(params, codes.kind() == simd::CodeKind::none ? 0 : codes.bytes(), source, covered),
+        graph_(params, codes, source, covered),
         measure_(graph_, space, codes),
         entry_(entry.word),
         decided_(params.codes != HnswParams::Codes::automatic || codes.kind() == simd::CodeKind::none) {}
@@ -146,7 +149,7 @@ class Hnsw final : public Index {
   Status save_blob(u32 blob, u32 covered, MutBytes out, RowView &rows) override;
   bool blob_dirty(u32 blob) const override;
 
-  Status verify(VerifyReport *out, Scratch &scratch) override;
+  Status verify(VerifyReport *out, Scratch &scratch, bool (*interrupted)(void *ctx), void *ctx) override;
   void print(const TextSink &sink) const override;
   usize memory_bytes() const override {
     return must_learn() ? sizeof(*this) : sizeof(*this) + graph_.memory_bytes() + measure_.memory_bytes();
@@ -196,7 +199,7 @@ class Hnsw final : public Index {
   Result<bool> walk_matching(Walk &walk, const simd::Query &q, const Probe &probe, EntryPoint from, u32 ef,
                              const Entry **found, u32 *n);
   void verify_node(u8 *segment, u32 slot, VerifyReport *out) const;
-  Status count_unreachable(EntryPoint e, VerifyReport *out, Scratch &scratch);
+  Status count_unreachable(EntryPoint e, VerifyReport *out, Scratch &scratch, bool (*interrupted)(void *), void *ctx);
   u32 segment_end() const { return graph_.segment_count() << graph_.shape.shift; }
   EntryPoint entry() const { return {entry_.load(std::memory_order_acquire)}; }
   Status insert_claimed(RowView &rows, u8 *segment, u32 slot, Scratch &scratch);

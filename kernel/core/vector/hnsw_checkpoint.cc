@@ -79,7 +79,7 @@ Result<const HnswHeader *> check_header(Bytes bytes) {
   const HnswHeader *h = reinterpret_cast<const HnswHeader *>(bytes.data());
   const bool coded = h->codes != static_cast<u8>(HnswParams::Codes::none);
   if (h->magic != hnsw_header_magic || h->version != (coded ? hnsw_version_coded : hnsw_version) ||
-      h->codes > static_cast<u8>(HnswParams::Codes::sq4))
+      (coded && !simd::valid(simd::CodeKind{u8{h->codes}})))
     return damaged("hnsw: the checkpoint header is not one, or of an unknown version").error();
   if (h->m < hnsw_m_min || h->m > hnsw_m_max || h->ef_construction == 0 || h->ef_construction > 65536 ||
       h->covered > slot_max)
@@ -266,7 +266,7 @@ Result<IndexPtr> hnsw_open(const simd::Space &space, Bytes header, const BlobSou
   params.seed = h->seed;
   params.codes = HnswParams::Codes{u8{h->codes}};
   const simd::CodeSpace codes = VX_TRY(hnsw_code_space(space, params.codes));
-  if (h->shift != GraphShape(params.m, codes.kind() == simd::CodeKind::none ? 0 : codes.bytes()).shift)
+  if (h->shift != GraphShape(params.m, codes).shift)
     return hnsw_checkpoint_impl::damaged("hnsw: the checkpoint header has a segment size out of range").error();
   EntryPoint entry;
   if (h->entry_slot != slot_none) entry = EntryPoint::of(h->entry_slot, h->entry_level);

@@ -19,8 +19,8 @@ u64 mix(u64 x) {
 
 constinit Graph::Table Graph::empty_table_{nullptr, 0, nullptr};
 
-Graph::Graph(const HnswParams &params, u32 code_bytes, const BlobSource *source, u32 source_slots)
-    : shape(params.m, code_bytes), seed_(params.seed), source_slots_(source_slots), table_(&empty_table_) {
+Graph::Graph(const HnswParams &params, const simd::CodeSpace &codes, const BlobSource *source, u32 source_slots)
+    : shape(params.m, codes), seed_(params.seed), source_slots_(source_slots), table_(&empty_table_) {
   // P(level > l) = m^-(l + 1), Malkov & Yashunin's choice 1 / ln(m) of the level multiplier, in integers.
   u64 t = ~u64{0};
   for (u64 &limit : threshold_) {

@@ -26,10 +26,12 @@ struct GraphShape {
   u32 list_bytes = 0;  // of a level-0 list, a multiple of 64
   u32 code_bytes = 0;  // of a code, 0: there are none
   usize codes_at = 0;  // where in a segment they begin
-  explicit GraphShape(u32 links, u32 code = 0) : m(links), code_bytes(code) {
+  GraphShape(u32 links, const simd::CodeSpace &codes)
+      : m(links), code_bytes(codes.kind() == simd::CodeKind::none ? 0 : codes.bytes()) {
     list_bytes = align_up<u32>(m * 8, 64);
     shift = 6;
-    const u64 most = code ? coded_segment_bytes : segment_bytes;
+    // The last segment is not full: where every byte counts, they are smaller.
+    const u64 most = code_bytes && !simd::rotated(codes.kind()) ? coded_segment_bytes : segment_bytes;
     while ((u64{2} << shift) * (list_bytes + code_bytes) <= most) shift++;
     codes_at = dirty_off() + 64;
   }
@@ -58,7 +60,7 @@ struct NodeWord {
 
 class Graph : Pinned {
  public:
-  Graph(const HnswParams &params, u32 code_bytes, const BlobSource *source, u32 source_slots);
+  Graph(const HnswParams &params, const simd::CodeSpace &codes, const BlobSource *source, u32 source_slots);
   ~Graph();
 
   const GraphShape shape;

@@ -14,6 +14,11 @@ constexpr u32 queries = 64;            // of the sample
 constexpr u32 wanted = 10, kept = 20;  // neighbours that must be among so many nearest by code
 constexpr u32 share_percent = 97;      // of them
 
+// Kinds that are tried, shortest first, before the longer codes are taken. Where rows are in memory anyway, codes of 4 bits
+// are the fastest; where they are not, what counts is how short codes are.
+constexpr simd::CodeKind tried[] = {simd::CodeKind::rabitq1, simd::CodeKind::rabitq2, simd::CodeKind::sq4};
+constexpr bool worth_trying(simd::CodeKind kind, bool compact) { return compact || !simd::rotated(kind); }
+
 struct Trial {
   u32 n = 0;
   const void *row[sampled];
@@ -40,6 +45,17 @@ struct TrialMemory : Pinned {
     return {};
   }
 };
+
+// For the trial of any kind: its centre, first of all, a query, and the sample's codes.
+Result<usize> trial_bytes(const simd::Space &space) {
+  usize most = 0;
+  for (const simd::CodeKind kind : tried) {
+    const simd::CodeSpace codes = VX_TRY(simd::CodeSpace::make(space, kind));
+    most = max_of(most, codes.centre_bytes() + codes.work_bytes() + align_up<usize>(codes.query_bytes(), 64) +
+                            usize{sampled} * codes.bytes());
+  }
+  return most;
+}
 
 Status take_sample(RowView &rows, u32 slots, Trial &t) {
   const u32 apart = slots / blocks;
@@ -112,14 +128,18 @@ Status Hnsw::learn(RowView &rows, u32 slots, Scratch &, bool (*interrupted)(void
     decide(slots);
     return {};
   }
-  simd::CodeSpace codes = VX_TRY(simd::CodeSpace::make(space, simd::CodeKind::sq4));
   hnsw_learn_impl::TrialMemory memory;
-  VX_TRY(memory.make(codes.centre_bytes() + codes.work_bytes() + align_up<usize>(codes.query_bytes(), 64) +
-                     usize{hnsw_learn_impl::sampled} * codes.bytes()));
+  const usize bytes = VX_TRY(hnsw_learn_impl::trial_bytes(space));
+  VX_TRY(memory.make(bytes));
   VX_TRY(hnsw_learn_impl::take_sample(rows, slots, *memory.trial));
   if (memory.trial->n == 0) return Errno::again;
-  if (VX_TRY(hnsw_learn_impl::ranks_well(space, codes, *memory.trial, memory.bytes, interrupted, ctx)))
-    start_over(VX_TRY(simd::CodeSpace::make(space, simd::CodeKind::sq4)));
+  for (const simd::CodeKind kind : hnsw_learn_impl::tried) {
+    if (!hnsw_learn_impl::worth_trying(kind, params_.compact)) continue;
+    simd::CodeSpace codes = VX_TRY(simd::CodeSpace::make(space, kind));
+    if (!VX_TRY(hnsw_learn_impl::ranks_well(space, codes, *memory.trial, memory.bytes, interrupted, ctx))) continue;
+    start_over(VX_TRY(simd::CodeSpace::make(space, kind)));
+    break;
+  }
   VX_TRY(measure_.adopt(memory.bytes));  // the centre they were judged by
   decide(slots);
   return {};
@@ -137,7 +157,7 @@ void Hnsw::start_over(const simd::CodeSpace &codes) {
   const simd::Space space = measure_.space();
   measure_.~Measure();
   graph_.~Graph();
-  new (&graph_) Graph(params_, codes.bytes(), nullptr, 0);
+  new (&graph_) Graph(params_, codes, nullptr, 0);
   new (&measure_) Measure(graph_, space, codes);
 }
 

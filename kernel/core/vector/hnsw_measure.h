@@ -57,6 +57,12 @@ class Measure : Pinned {
       space_.score(q.row, items, aux, n, keys, fpu);
   }
 
+  // Of codes that say how wrong they may be: CodeSpace::lower().
+  bool has_bound() const { return coded() && codes_.has_bound(); }
+  void lower(const Probe &q, const void *const *items, u32 n, u32 sixteenths, u32 *keys) const {
+    codes_.lower(q.code, items, n, sixteenths, keys);
+  }
+
   // The stored form of the centre.
   usize centre_blob_bytes() const;
   void save_centre(MutBytes out);

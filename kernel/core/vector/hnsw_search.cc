@@ -9,6 +9,11 @@ namespace {
 constexpr u32 few_dead_share = 16;      // live rows for each dead one that may take a place in a beam
 constexpr u32 batches_per_breath = 32;  // between checks for a kill and for the CPU being wanted
 
+// Where codes know how wrong they are: rows read whatever they say, and the sixteenths of a standard error by which a row
+// must be farther than the last of those that are kept to be left out.
+constexpr u32 first_rows(u32 keep) { return max_of<u32>(2 * keep, 32); }
+constexpr u32 hopeless = 32;
+
 }  // namespace
 }  // namespace hnsw_search_impl
 
@@ -285,25 +290,47 @@ Status Walk::bring_absent() {
   return {};
 }
 
+// What the distances of found[0..n) cannot be less than, but by chance, into the batch's keys.
+Status Walk::bound(const Entry *found, u32 n) {
+  Batch &b = *batch_;
+  for (u32 i = 0; i < n; i++) {
+    b.item[i] = VX_TRY(item(entry_slot(found[i]))).bytes;
+    b.key[i] = entry_key(found[i]);
+  }
+  measure_.lower(query_, b.item, n, hnsw_search_impl::hopeless, b.key);
+  return {};
+}
+
+// Their rows into the batch, but for those that are bounded and beyond the limit.
+Status Walk::gather_rows(const Entry *found, u32 n, bool bounded, u32 limit) {
+  Batch &b = *batch_;
+  bool absent = false;
+  b.n = 0;
+  for (u32 i = 0; i < n; i++) {
+    const u32 slot = entry_slot(found[i]);
+    if ((bounded && b.key[i] > limit) || (rows_.any_dead && rows_.dead(slot))) continue;
+    const u8 *r = rows_.peek(slot);
+    if (!r) [[unlikely]] {
+      absent = true;
+      gather_item(slot, Item{nullptr, 0});
+      continue;
+    }
+    simd::prefetch(r, measure_.space().row_bytes(), item_lines_ahead);
+    gather_item(slot, Item{r, rows_.aux(r, slot)});
+  }
+  return absent ? bring_absent() : Status();
+}
+
 Status Walk::rescore(const simd::Query &q, const Entry *found, u32 n, u32 keep, const Entry **results, u32 *kept) {
   Beam best;
   best.reset(VX_TRY(scratch_.array<Entry>(Scratch::heap_spare, usize{keep} + 1)), keep);
   Batch &b = *batch_;
-  for (u32 i = 0; i < n;) {
-    bool absent = false;
-    for (b.n = 0; i < n && b.n < Batch::capacity; i++) {
-      const u32 slot = entry_slot(found[i]);
-      const u8 *r = rows_.peek(slot);
-      if (rows_.any_dead && rows_.dead(slot)) continue;
-      if (!r) [[unlikely]] {
-        absent = true;
-        gather_item(slot, Item{nullptr, 0});
-        continue;
-      }
-      simd::prefetch(r, measure_.space().row_bytes(), item_lines_ahead);
-      gather_item(slot, Item{r, rows_.aux(r, slot)});
-    }
-    if (absent) VX_TRY(bring_absent());
+  u32 some = measure_.has_bound() ? min_of(hnsw_search_impl::first_rows(keep), Batch::capacity) : Batch::capacity;
+  for (u32 i = 0; i < n; i += some, some = Batch::capacity) {
+    const u32 now = min_of(some, n - i);
+    const bool bounded = measure_.has_bound() && best.full();
+    if (bounded) VX_TRY(bound(found + i, now));
+    VX_TRY(gather_rows(found + i, now, bounded, entry_key(best.limit())));
     measure_.space().score(q, b.item, b.aux, b.n, b.key);
     stats.distances += b.n;
     offer(best);

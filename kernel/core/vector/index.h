@@ -57,6 +57,14 @@ struct SearchParams {
 
 struct BlobSource;
 
+// What an index may do when it mends itself (Index::mend).
+struct MendParams {
+  u32 settled = 0;   // slots below are in the index, or dead: nobody inserts them any more
+  usize memory = 0;  // that it may take for as long as that goes on, about
+  bool (*interrupted)(void *ctx) = nullptr;
+  void *ctx = nullptr;
+};
+
 struct SearchStats {
   u64 distances = 0;       // distance evaluations
   u64 hops = 0;            // graph nodes expanded, or lists and buckets looked into
@@ -123,9 +131,19 @@ class Index : Pinned {
   // intr, nomem, or what the row view's fault gave.
   virtual Result<u32> search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch,
                              Hit *out, SearchStats *stats) = 0;
+  // Can a search find the slot?
   virtual bool contains(u32 slot) = 0;
-  // The same, but true also where what would tell cannot be read now.
+  // May anything in the index refer to it? True also where what would tell cannot be read now.
   virtual bool may_contain(u32 slot) { return contains(slot); }
+
+  // ---- dead rows, in place. Does the index get rid of them by itself? Else it is built anew when there are many.
+  virtual bool mends() const { return false; }
+  // Begins with it, or goes on: some milliseconds of work. True: there is more to do. Searches and inserts may run, but
+  // no checkpoint, and no other call of this. After an error it begins anew. again: not now, with these rows.
+  virtual Result<bool> mend(RowView & /*rows*/, const MendParams & /*params*/, Scratch & /*scratch*/) { return false; }
+  virtual bool mending() const { return false; }  // it has begun, and not ended
+  // Grows when dead slots that contains() says no of are about to be found no more.
+  virtual u64 departures() const { return 0; }
 
   // ---- checkpoint: a header and blobs of sizes known before, each self-contained, that the owner stores with a
   // checksum of its own. Taken while inserts go on: a checkpoint of `covered` slots holds every node below it whose
@@ -140,10 +158,14 @@ class Index : Pinned {
   virtual bool blob_dirty(u32 blob) const = 0;
   // A checkpoint of so many slots is complete, and can be read from there: what was kept for it may go.
   virtual void saved(u32 /*covered*/, const BlobSource & /*blobs*/) {}
-  // Is so much kept for the next checkpoint that there should be one?
+  // Memory kept until the next checkpoint alone: where it gets too much, there should be one before anything is inserted.
+  virtual usize unsaved_bytes() const { return 0; }
+  // Should there be one for another reason?
   virtual bool wants_saving() const { return false; }
 
-  virtual Status verify(VerifyReport *out, Scratch &scratch) = 0;
+  // interrupted: null, or asked now and then; intr.
+  virtual Status verify(VerifyReport *out, Scratch &scratch, bool (*interrupted)(void *ctx), void *ctx) = 0;
+  Status verify(VerifyReport *out, Scratch &scratch) { return verify(out, scratch, nullptr, nullptr); }
   virtual void print(const TextSink &sink) const = 0;
   virtual usize memory_bytes() const = 0;
   virtual IndexCounts counts() const = 0;
@@ -197,6 +219,7 @@ struct BlobSource {
   // Null, or: reads parts of blobs, all at once, as they are on the device: nothing but the index itself can tell whether
   // they are good. May give what has just been replaced, or anything, while a checkpoint is written: ask again.
   Status (*read_parts)(void *ctx, const BlobPart *parts, u32 n) = nullptr;
+  usize memory = ~usize{0};  // at most, for keeping what was read
 };
 constexpr u32 blob_parts_max = 8;  // read at once
 
@@ -205,7 +228,9 @@ struct HnswParams {
   u32 ef_construction = 200;  // 1..65536
   u64 seed = 0;               // of the levels; the same seed and slots give the same levels
   // What the graph is built and walked on; automatic: learn() decides, by the rows. Hits are always scored on the rows.
-  enum class Codes : u8 { none = 0, sq8 = 1, sq4 = 2, automatic = 255 } codes = Codes::automatic;
+  enum class Codes : u8 { none = 0, sq8 = 1, sq4 = 2, rabitq1 = 3, rabitq2 = 4, automatic = 255 };
+  Codes codes = Codes::automatic;
+  bool compact = false;  // rows are not kept in memory: learn() takes shorter codes where they will do
 };
 constexpr u32 hnsw_m_min = 2, hnsw_m_max = 128;
 

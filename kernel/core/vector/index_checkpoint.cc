@@ -14,6 +14,9 @@ namespace index_checkpoint_impl {
 namespace {
 
 constexpr u32 blobs_per_handle = 4;
+constexpr u64 retry_ns = 60'000'000'000;  // after a checkpoint for which there was no room
+constexpr u64 freed_min = 64;             // blocks, that are worth another before
+constexpr usize kept_share = 16;          // of the memory limit: for what an index keeps of what it has read
 
 store::Key blob_key(u32 cid, u32 blob, u64 generation) {
   return item_key(cid, VectorItem::index_blob, disk::blob_off(blob, generation));
@@ -71,7 +74,7 @@ Result<LiveIndex *> IndexKeeper::open_checkpoint(bool first) {
   l->table = &table_;
   l->generation.store(head.generation, std::memory_order_relaxed);
   l->stored_as = head.generation;
-  const BlobSource source{.ctx = l, .read = read_blob, .read_parts = read_parts};
+  const BlobSource source{.ctx = l, .read = read_blob, .read_parts = read_parts, .memory = kept_for_reads()};
   Result<IndexPtr> index = index_open(kind, table_.space(), own, source);
   if (!index.ok()) {
     l->~LiveIndex();
@@ -161,10 +164,11 @@ Status IndexKeeper::read_parts(void *ctx, const BlobPart *parts, u32 n) {
 
 // ------------------------------------------------------------------------------------------------------------ writing
 bool IndexKeeper::checkpoint_due() {
+  if (save_later()) return false;
   Guard g(lock_);
   if (!live_) return false;
   u32 have = covered_.load(std::memory_order_relaxed), upto = live_->upto.load(std::memory_order_relaxed);
-  if (live_->index->wants_saving()) return true;
+  if (live_->index->wants_saving() || full(*live_)) return true;
   return upto > have && upto - have >= max_of<u32>(16384, have / 4);
 }
 
@@ -172,7 +176,15 @@ bool IndexKeeper::checkpoint_wanted_at_unmount() {
   Guard g(lock_);
   if (!live_) return false;
   u32 have = covered_.load(std::memory_order_relaxed), upto = live_->upto.load(std::memory_order_relaxed);
-  return upto >= walked_slots_min && upto > have;
+  return upto >= walked_slots_min && (upto > have || live_->index->wants_saving());
+}
+
+Result<store::Extent> IndexKeeper::take_blocks(u64 goal, u64 n) {
+  Result<store::Extent> e = volume_.alloc(goal, n, n, false);
+  // What checkpoints before have left is free after a commit.
+  const bool again = e.code() == Errno::nospc && volume_.space().pinned >= n && volume_.commit().ok();
+  if (again) return volume_.alloc(goal, n, n, false);
+  return e;
 }
 
 // Writes one blob to blocks of its own.
@@ -188,7 +200,7 @@ Status IndexKeeper::save_blob(LiveIndex &l, u32 blob, u32 covered, SavedBlobs &o
     s = l.index->save_blob(blob, covered, {buf, n}, view.rows());
   }
   if (s.ok()) {
-    Result<store::Extent> e = volume_.alloc(out.goal, padded / bs, padded / bs, false);
+    Result<store::Extent> e = take_blocks(out.goal, padded / bs);
     s = e.ok() ? volume_.write_blocks(e->start, {buf, padded}) : Status(e.error());
     if (e.ok() && !s.ok()) volume_.cancel(*e);
     if (s.ok()) {
@@ -231,13 +243,15 @@ Status IndexKeeper::publish_blobs(SavedBlobs &saved, Status s) {
 // Writes the blobs that the checkpoint on disk does not have as they are.
 Status IndexKeeper::save_blobs(LiveIndex &l, u32 covered, u64 generation) {
   const u32 count = l.index->blob_count(covered);
-  const bool whole = !header_on_disk_ || l.stored_as != generation_;
+  const bool beside = aside_.of == &l && l.stored_as == aside_.generation;
+  const bool whole = l.stored_as == 0 || (!beside && (!header_on_disk_ || l.stored_as != generation_));
+  const u32 stored = beside ? aside_.nblobs : nblobs_;
   l.stored_as = 0;  // what is saved counts as clean, whatever becomes of this checkpoint
   auto saved = VX_TRY(Box<SavedBlobs>::make());
   saved->generation = generation;
   Status s;
   for (u32 blob = 0; blob < count && s.ok(); blob++) {
-    if (!whole && blob < nblobs_ && !l.index->blob_dirty(blob)) continue;
+    if (!whole && blob < stored && !l.index->blob_dirty(blob)) continue;
     s = save_blob(l, blob, covered, *saved);
     if (s.ok() && saved->n == index_checkpoint_impl::blobs_per_handle) s = publish_blobs(*saved, s);
     vx_yield();
@@ -265,15 +279,25 @@ Status IndexKeeper::save_header(LiveIndex &l, u32 covered, u64 generation, u32 n
       .upsert(h, item_key(table_.cid(), VectorItem::index_header), {buf.data(), buf.size()});
 }
 
-// Frees the blobs that do not count in a checkpoint of that generation and so many blobs (0, 0: all).
-Status IndexKeeper::purge_blobs(u64 generation, u32 nblobs) {
+// Does the item at `off` count in a checkpoint of that generation and so many blobs?
+Result<bool> IndexKeeper::counts_for(u32 blob, u64 off, u64 generation, u32 nblobs) {
+  if (blob >= nblobs || disk::blob_generation(off) > generation) return false;
+  disk::BlobItem counts;
+  auto last = index_checkpoint_impl::find_blob(volume_.tree(store::TreeId::collections), table_.cid(), blob, generation,
+                                               &counts);
+  if (!last.ok()) return last.error();
+  return last->key.off == off;
+}
+
+// Frees the blobs that count neither in the checkpoint, if there is one, nor for what is built aside.
+Status IndexKeeper::purge_blobs() {
   store::Tree &tree = volume_.tree(store::TreeId::collections);
   const u32 cid = table_.cid();
   u64 from = 0;
   for (;; vx_yield()) {
     store::Handle h = VX_TRY(volume_.begin({.items = 16, .freeing = true}));
     for (u32 done = 0; done < 16; done++) {
-      disk::BlobItem item, counts;
+      disk::BlobItem item;
       Result<store::Tree::Found> f = tree.seek(item_key(cid, VectorItem::index_blob, from),
                                                item_key(cid, VectorItem::index_blob, ~u64{0}), mut_bytes_of(item));
       if (f.code() == Errno::noent) {
@@ -282,13 +306,10 @@ Status IndexKeeper::purge_blobs(u64 generation, u32 nblobs) {
       }
       if (!f.ok()) return f.error();
       const u32 blob = disk::blob_number(f->key.off);
-      if (blob < nblobs && disk::blob_generation(f->key.off) <= generation) {
-        auto last = index_checkpoint_impl::find_blob(tree, cid, blob, generation, &counts);
-        if (!last.ok()) return last.error();
-        if (last->key.off == f->key.off) {
-          from = f->key.off + 1;
-          continue;
-        }
+      if ((header_on_disk_ && VX_TRY(counts_for(blob, f->key.off, generation_, nblobs_))) ||
+          (aside_.of && VX_TRY(counts_for(blob, f->key.off, aside_.generation, aside_.nblobs)))) {
+        from = f->key.off + 1;
+        continue;
       }
       const char *bad = disk::verify_blob({bytes_of(item).data(), f->len}, limits_of(volume_));
       VX_TRY(tree.erase(h, f->key));
@@ -299,30 +320,67 @@ Status IndexKeeper::purge_blobs(u64 generation, u32 nblobs) {
   }
 }
 
+// What was built aside is given up.
+void IndexKeeper::drop_aside() {
+  if (!aside_.of) return;
+  aside_ = {};
+  tidy_ = false;
+  (void)purge_blobs().ok();  // else before the next checkpoint
+}
+
+// Of an index that is built aside all but the header is written: it can let go of what it keeps, and a checkpoint of it has
+// little left to write once it is the collection's.
 Status IndexKeeper::save(LiveIndex &l, u32 covered) {
-  if (!tidy_) VX_TRY(header_on_disk_ ? purge_blobs(generation_, nblobs_) : purge_blobs(0, 0));
-  const u64 generation = generation_ + 1;
+  if (aside_.of != &l) aside_ = {};
+  if (!tidy_) VX_TRY(purge_blobs());
+  const u64 generation = max_of(generation_, aside_.generation) + 1;
   if (generation > disk::kGenerationMax) return Errno::overflow;
   tidy_ = false;
   Status saved = save_blobs(l, covered, generation);
   const u32 nblobs = l.index->blob_count(covered);
   u64 bytes = 0;
   for (u32 blob = 0; blob < nblobs; blob++) bytes += align_up<usize>(l.index->blob_bytes(blob), volume_.block_size());
-  if (saved.ok()) saved = save_header(l, covered, generation, nblobs, bytes);
+  if (saved.ok() && !l.aside) saved = save_header(l, covered, generation, nblobs, bytes);
   if (!saved.ok()) {  // perhaps there is no room: then what was written takes none
-    (void)(header_on_disk_ ? purge_blobs(generation_, nblobs_) : purge_blobs(0, 0)).ok();
+    (void)purge_blobs().ok();
     return saved;
   }
-  header_on_disk_ = true;
-  generation_ = l.stored_as = generation;
-  nblobs_ = nblobs;
+  l.stored_as = generation;
+  if (l.aside) {
+    aside_ = {.of = &l, .generation = generation, .nblobs = nblobs};
+  } else {
+    aside_ = {};
+    header_on_disk_ = true;
+    generation_ = generation;
+    nblobs_ = nblobs;
+    covered_.store(covered, std::memory_order_relaxed);
+    checkpoint_bytes_.store(bytes, std::memory_order_relaxed);
+  }
   // What is still on disk alone is clean, and its item the same in both checkpoints.
   l.generation.store(generation, std::memory_order_release);
-  covered_.store(covered, std::memory_order_relaxed);
-  checkpoint_bytes_.store(bytes, std::memory_order_relaxed);
-  l.index->saved(covered, BlobSource{.ctx = &l, .read = read_blob, .read_parts = read_parts});
+  l.index->saved(covered,
+                 BlobSource{.ctx = &l, .read = read_blob, .read_parts = read_parts, .memory = kept_for_reads()});
   account(l);
-  return purge_blobs(generation, nblobs);
+  return purge_blobs();
+}
+
+usize IndexKeeper::kept_for_reads() const {
+  return static_cast<usize>(table_.cache().limit() / index_checkpoint_impl::kept_share);
+}
+
+// Is another checkpoint to wait, since there was no room for the last one? Until there is more, or time has passed.
+bool IndexKeeper::save_later() {
+  const u64 after = save_after_.load(std::memory_order_relaxed);
+  if (!after || vx_clock_mono_ns() >= after) return false;
+  const store::SpaceInfo now = volume_.space();
+  return now.avail + now.pinned <= save_with_.load(std::memory_order_relaxed) + index_checkpoint_impl::freed_min;
+}
+
+void IndexKeeper::save_failed(const Status &s) {
+  const bool full = s.code() == Errno::nospc;
+  const store::SpaceInfo now = volume_.space();
+  save_with_.store(now.avail + now.pinned, std::memory_order_relaxed);
+  save_after_.store(full ? vx_clock_mono_ns() + index_checkpoint_impl::retry_ns : 0, std::memory_order_relaxed);
 }
 
 Status IndexKeeper::checkpoint() {
@@ -335,6 +393,7 @@ Status IndexKeeper::checkpoint_locked() {
   if (!l) return {};
   u32 covered = l->upto.load(std::memory_order_acquire);
   Status s = covered ? save(*l, covered) : Status();
+  save_failed(s);
   if (!s.ok()) blame(l, s.error());
   release(l);
   return s;
@@ -350,7 +409,8 @@ Status IndexKeeper::drop_checkpoint() {
   header_on_disk_ = false;
   covered_.store(0, std::memory_order_relaxed);
   checkpoint_bytes_.store(0, std::memory_order_relaxed);
-  return purge_blobs(0, 0);
+  aside_ = {};
+  return purge_blobs();
 }
 
 }  // namespace vexfs::vector

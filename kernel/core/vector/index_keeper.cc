@@ -11,6 +11,13 @@ constexpr u32 run_rows = 16;  // claimed at a time
 // An index is built anew when it has more dead rows than this and a share of the live ones: walks still pass through
 // them, so a search costs that share more. Each row is inserted again at most once for so many that died.
 constexpr u32 dead_min = 512, dead_share = 4;
+// One that mends itself does so earlier: of its searches dead rows take a share of what they may read.
+constexpr u32 mended_share = 8;
+constexpr u64 mend_retry_ns = 60'000'000'000;  // after it failed
+constexpr u64 mend_save_ns = 50'000'000;       // when a checkpoint has to come first
+constexpr usize lists_share = 8;               // of the memory limit: for the lists of dead rows while mending
+// Of the memory limit: what an index may keep for its next checkpoint.
+constexpr usize unsaved_share = 4, unsaved_min = usize{256} << 10;
 
 constexpr s64 wait_ms = 20;  // between looks whether the caller was killed
 
@@ -86,7 +93,9 @@ Result<LiveIndex *> IndexKeeper::make_empty(const IndexParams &params) {
   if (!p) return Errno::nomem;
   auto *l = new (p) LiveIndex;
   l->table = &table_;
-  Result<IndexPtr> index = index_create(table_.space(), params);
+  IndexParams wanted = params;
+  wanted.compact = table_.compact();
+  Result<IndexPtr> index = index_create(table_.space(), wanted);
   if (!index.ok()) {
     l->~LiveIndex();
     vx_free(l);
@@ -237,12 +246,17 @@ Status IndexKeeper::insert_run(LiveIndex &l, u32 lo, u32 hi, Scratch &scratch, b
   return {};
 }
 
-Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, bool (*interrupted)(void *), void *ctx) {
+Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, bool saves, bool (*interrupted)(void *), void *ctx) {
   Scratch scratch(false);
   u32 done = 0;
   if (!VX_TRY(learnt(l, interrupted, ctx))) return 0u;
   while (done < budget) {
     u32 lo, hi, stopped = 0;
+    if (full(l)) {
+      if (!saves) break;
+      VX_TRY(relieve(l));
+      if (interrupted(ctx)) return Errno::intr;
+    }
     if (!claim(l, min_of(index_keeper_impl::run_rows, budget - done), &lo, &hi)) break;
     Status s = insert_run(l, lo, hi, scratch, interrupted, ctx, &stopped);
     finish(l, lo, stopped);
@@ -258,10 +272,10 @@ Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, bool (*interrupted)(v
   return done;
 }
 
-Result<u32> IndexKeeper::work(u32 budget, bool (*interrupted)(void *), void *ctx) {
+Result<u32> IndexKeeper::work(u32 budget, bool saves, bool (*interrupted)(void *), void *ctx) {
   LiveIndex *l = backlog() ? hold_open() : nullptr;
   if (!l) return 0u;
-  Result<u32> r = work_on(*l, budget, interrupted ? interrupted : index_keeper_impl::never, ctx);
+  Result<u32> r = work_on(*l, budget, saves, interrupted ? interrupted : index_keeper_impl::never, ctx);
   if (!r.ok()) blame(l, r.error());
   release(l);
   return r;
@@ -285,7 +299,7 @@ struct IndexKeeper::Job {
   static bool stopped(void *p) { return static_cast<Job *>(p)->stop.load(std::memory_order_relaxed); }
   static void run(void *p) {
     auto *j = static_cast<Job *>(p);
-    Result<u32> r = j->keeper->work_on(*j->live, ~u32{0}, stopped, j);
+    Result<u32> r = j->keeper->work_on(*j->live, ~u32{0}, true, stopped, j);
     if (!r.ok() && r.code() != Errno::intr) j->err.store(r.error().negative(), std::memory_order_relaxed);
   }
 };
@@ -307,7 +321,7 @@ Status IndexKeeper::build_all(LiveIndex &l, u32 threads, bool (*interrupted)(voi
     if (!helpers.reserve(helpers.size() + 1).ok() || vx_thread_start(&t, "vexfs-build", Job::run, &job) != 0) break;
     VX_ASSERT(helpers.push(t).ok());
   }
-  Result<u32> mine = work_on(l, ~u32{0}, interrupted, ctx);
+  Result<u32> mine = work_on(l, ~u32{0}, true, interrupted, ctx);
   if (!mine.ok()) job.stop.store(true, std::memory_order_relaxed);
   for (vx_thread *t : helpers) vx_thread_join(t);
   if (!mine.ok()) return mine.error();
@@ -320,7 +334,7 @@ Status IndexKeeper::build_all(LiveIndex &l, u32 threads, bool (*interrupted)(voi
 Status IndexKeeper::settle(LiveIndex &l, bool (*interrupted)(void *), void *ctx) {
   const u32 n = table_.slots();
   for (;;) {
-    Result<u32> done = work_on(l, ~u32{0}, interrupted, ctx);
+    Result<u32> done = work_on(l, ~u32{0}, true, interrupted, ctx);
     if (!done.ok()) return done.error();
     if (l.upto.load(std::memory_order_acquire) >= n || waits_for_rows(l)) return {};
     if (interrupted(ctx)) return Errno::intr;
@@ -350,14 +364,19 @@ Status IndexKeeper::build(u32 threads, bool (*interrupted)(void *), void *ctx) {
 Status IndexKeeper::replace(const IndexParams &wanted, bool build_first, u32 threads, bool (*interrupted)(void *),
                             void *ctx) {
   Guard g(job_);
+  if (aside_.of) VX_TRY(checkpoint_locked());  // of the index that is there
+  aside_ = {};
   LiveIndex *fresh = nullptr;
   IndexParams p = wanted;
   p.seed = params().seed;
   if (p.kind != IndexKind::flat) {
     fresh = VX_TRY(make_empty(p));
+    fresh->aside = true;
     Status s = build_first ? build_on(*fresh, threads, interrupted, ctx) : Status();
+    fresh->aside = false;
     if (!s.ok()) {
       release(fresh);
+      drop_aside();
       return s;
     }
   }
@@ -377,21 +396,94 @@ Status IndexKeeper::replace(const IndexParams &wanted, bool build_first, u32 thr
 bool IndexKeeper::worn(LiveIndex &l, u32 slots) {
   const u32 live = table_.live();
   const u64 nodes = l.index->counts().nodes, kept = u64{live} + dead_kept_.load(std::memory_order_relaxed);
-  const u32 most = max_of(index_keeper_impl::dead_min, live / index_keeper_impl::dead_share);
+  const u32 share = l.index->mends() ? index_keeper_impl::mended_share : index_keeper_impl::dead_share;
+  const u32 most = max_of(index_keeper_impl::dead_min, live / share);
   return nodes > kept + most || l.index->outgrown(slots);
 }
 
-Status IndexKeeper::renew(bool (*interrupted)(void *), void *ctx) {
+Status IndexKeeper::renew(bool pieces, bool (*interrupted)(void *), void *ctx) {
   if (renewing_.exchange(true, std::memory_order_acquire)) return {};
   LiveIndex *l = hold();
   const u32 slots = table_.slots();
   Status s;
-  if (l && slots >= renew_after_.load(std::memory_order_relaxed) && worn(*l, slots))
+  if (l && l->index->mends()) {
+    s = mend(*l, pieces, interrupted, ctx);
+    if (!s.ok()) blame(l, s.error());
+  } else if (l && slots >= renew_after_.load(std::memory_order_relaxed) && worn(*l, slots))
     s = renew_from(*l, interrupted, ctx);
   if (!s.ok() && s.code() != Errno::intr) renew_after_.store(slots + slots / 8, std::memory_order_relaxed);
   release(l);
   renewing_.store(false, std::memory_order_release);
   return s;
+}
+
+// What may be kept in memory for the next checkpoint.
+usize IndexKeeper::unsaved_max() const {
+  using namespace index_keeper_impl;
+  return max_of(static_cast<usize>(table_.cache().limit() / unsaved_share), unsaved_min);
+}
+
+bool IndexKeeper::full(LiveIndex &l) const { return l.index->unsaved_bytes() > unsaved_max() && !volume_.read_only(); }
+
+// Saves what is full, unless somebody else does so first.
+Status IndexKeeper::relieve(LiveIndex &l) {
+  if (l.aside) {
+    Guard g(relief_);
+    return full(l) ? save(l, l.upto.load(std::memory_order_acquire)) : Status();
+  }
+  Guard g(job_);
+  if (!full(l)) return {};
+  if (save_later()) return Errno::nospc;
+  return checkpoint_locked();
+}
+
+Status IndexKeeper::mend(LiveIndex &l, bool pieces, bool (*interrupted)(void *), void *ctx) {
+  using namespace index_keeper_impl;
+  const u64 began = vx_clock_mono_ns();
+  if (volume_.read_only() || (pieces && began < mend_again_.load(std::memory_order_relaxed))) return {};
+  mend_again_.store(0, std::memory_order_relaxed);
+  if (!interrupted) interrupted = never;
+  while (l.index->mending() || worn(l, table_.slots())) {
+    if (full(l)) {
+      mend_again_.store(pieces ? began + mend_save_ns : 0, std::memory_order_relaxed);
+      if (pieces) return {};  // that is the caller's work
+      VX_TRY(checkpoint());
+    }
+    Result<bool> more = mend_piece(l, pieces, interrupted, ctx);
+    account(l);
+    table_.cache().relax();
+    const u64 now = vx_clock_mono_ns();
+    if (more.code() == Errno::intr) return more.error();
+    if (!more.ok()) {
+      mend_again_.store(now + mend_retry_ns, std::memory_order_relaxed);
+      return more.error();
+    }
+    if (pieces) {
+      mend_again_.store(now + (now - began), std::memory_order_relaxed);
+      return {};
+    }
+    vx_yield();
+  }
+  return {};
+}
+
+// Under job_, so that no checkpoint is taken meanwhile. Nothing, if others are not to be waited for.
+Result<bool> IndexKeeper::mend_piece(LiveIndex &l, bool now, bool (*interrupted)(void *), void *ctx) {
+  if (!now) job_.lock();
+  if (now && !job_.try_lock()) return true;
+  Result<bool> more = mend_locked(l, interrupted, ctx);
+  job_.unlock();
+  return more;
+}
+
+Result<bool> IndexKeeper::mend_locked(LiveIndex &l, bool (*interrupted)(void *), void *ctx) {
+  Scratch scratch(false);
+  View view(table_);
+  const MendParams params{.settled = l.upto.load(std::memory_order_acquire),
+                          .memory = static_cast<usize>(table_.cache().limit() / index_keeper_impl::lists_share),
+                          .interrupted = interrupted,
+                          .ctx = ctx};
+  return l.index->mend(view.rows(), params, scratch);
 }
 
 // Built without job_, which others wait for and must get soon: if the index was replaced meanwhile, that counts.

@@ -40,6 +40,7 @@ struct LiveIndex : Pinned {
   // where blobs come from
   Table *table = nullptr;
   std::atomic<u64> generation{0};  // of the checkpoint that it was opened from, or last saved as
+  bool aside = false;              // it is being built by replace(), and saved aside
   u64 stored_as = 0;  // job_: what is clean lies in the checkpoint of this generation; 0: not all does, or nothing
 };
 
@@ -69,7 +70,9 @@ class IndexKeeper : Pinned {
 
   // Inserts up to `budget` rows that are not indexed yet. Returns how many were done; errors of memory or I/O leave the
   // rows for later.
-  Result<u32> work(u32 budget, bool (*interrupted)(void *), void *ctx);
+  // What keeps too much for its next checkpoint is not inserted into: if it `saves`, the caller writes one, or waits for who
+  // does; else that ends the work.
+  Result<u32> work(u32 budget, bool saves, bool (*interrupted)(void *), void *ctx);
   u32 backlog();  // rows not indexed yet; of a parked index, if they are worth opening it
   // Is somebody working through all rows, to learn from them or to insert them?
   bool building() const { return building_.load(std::memory_order_relaxed) != 0; }
@@ -80,8 +83,11 @@ class IndexKeeper : Pinned {
   // A new index with these parameters (the seed stays), built aside, then put in place. flat: drops the index.
   Status replace(const IndexParams &params, bool build_first, u32 threads, bool (*interrupted)(void *), void *ctx);
   // If the collection has outgrown what the index has learnt, or much of the index is dead rows: builds a new one aside,
-  // and puts it in place. Takes long, and holds up nobody; background work. One thread at a time: others return.
-  Status renew(bool (*interrupted)(void *), void *ctx);
+  // and puts it in place. Takes long, and holds up nobody; background work. One thread at a time: others return. An index
+  // that mends itself does instead: a piece in each call, while `pieces`, and half of the time at most; else all of it.
+  Status renew(bool pieces, bool (*interrupted)(void *), void *ctx);
+  // When renew() is to be called again because there is more to mend; 0: whenever it suits.
+  u64 renew_again_ns() const { return mend_again_.load(std::memory_order_relaxed); }
   Status checkpoint();
   bool checkpoint_due();  // by policy, while mounted
   // Is the graph ahead of its checkpoint, so that the next mount would search another one?
@@ -126,6 +132,10 @@ class IndexKeeper : Pinned {
   bool waits_for_rows(LiveIndex &l);
   bool worn(LiveIndex &l, u32 slots);
   Status renew_from(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
+  Status mend(LiveIndex &l, bool pieces, bool (*interrupted)(void *), void *ctx);
+  Result<bool> mend_piece(LiveIndex &l, bool now, bool (*interrupted)(void *), void *ctx);
+  Result<bool> mend_locked(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
+  usize unsaved_max() const;
   Result<LiveIndex *> open_checkpoint(bool first);
   void install(LiveIndex *l);
   static void destroy(LiveIndex *l, ChunkCache &cache);
@@ -137,7 +147,11 @@ class IndexKeeper : Pinned {
   static void retire(LiveIndex &l, u32 lo, u32 resume_at);  // lock_ held
   Status insert_run(LiveIndex &l, u32 lo, u32 hi, Scratch &scratch, bool (*interrupted)(void *), void *ctx,
                     u32 *stopped);
-  Result<u32> work_on(LiveIndex &l, u32 budget, bool (*interrupted)(void *), void *ctx);
+  Result<u32> work_on(LiveIndex &l, u32 budget, bool saves, bool (*interrupted)(void *), void *ctx);
+  bool full(LiveIndex &l) const;
+  Status relieve(LiveIndex &l);
+  bool save_later();
+  void save_failed(const Status &s);
   Status build_all(LiveIndex &l, u32 threads, bool (*interrupted)(void *), void *ctx);
   Status build_on(LiveIndex &l, u32 threads, bool (*interrupted)(void *), void *ctx);
   Status settle(LiveIndex &l, bool (*interrupted)(void *), void *ctx);
@@ -148,7 +162,11 @@ class IndexKeeper : Pinned {
   Status publish_blobs(SavedBlobs &saved, Status s);
   Status save_blobs(LiveIndex &l, u32 covered, u64 generation);
   Status save_header(LiveIndex &l, u32 covered, u64 generation, u32 nblobs, u64 bytes);
-  Status purge_blobs(u64 generation, u32 nblobs);
+  Status purge_blobs();
+  Result<bool> counts_for(u32 blob, u64 off, u64 generation, u32 nblobs);
+  void drop_aside();
+  Result<store::Extent> take_blocks(u64 goal, u64 n);
+  usize kept_for_reads() const;
   Result<usize> read_header(Vec<u8> &buf);
 
   Table &table_;
@@ -166,6 +184,7 @@ class IndexKeeper : Pinned {
   std::atomic<u32> building_{0};
   std::atomic<u32> renew_after_{0};  // slots from which on renewing is tried again, after it failed
   std::atomic<u32> dead_kept_{0};    // dead rows that the last one left
+  std::atomic<u64> mend_again_{0};   // vx_clock_mono_ns() from which on mending goes on; 0: none has begun
   std::atomic<u32> covered_{0};
   std::atomic<u64> checkpoint_bytes_{0};
   // job_: the header on disk, and whether there may be blobs that do not count.
@@ -173,6 +192,15 @@ class IndexKeeper : Pinned {
   u32 nblobs_ = 0;
   bool header_on_disk_ = false;
   bool tidy_ = false;
+  // Blobs that no header tells of: of an index that is being built, or was, and has no checkpoint yet.
+  struct Aside {
+    LiveIndex *of = nullptr;
+    u64 generation = 0;
+    u32 nblobs = 0;
+  } aside_;
+  Mutex relief_{"vexfs_index_relief"};  // who saves what is built aside
+  // After a checkpoint for which there was no room: when another is tried, or with how many free blocks.
+  std::atomic<u64> save_after_{0}, save_with_{0};
 };
 
 }  // namespace vexfs::vector

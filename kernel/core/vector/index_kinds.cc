@@ -24,7 +24,8 @@ Result<IndexPtr> index_create(const simd::Space &space, const IndexParams &p) {
                                            .ef_construction = p.ef_construction,
                                            .seed = p.seed,
                                            .codes = p.codes ? HnswParams::Codes{static_cast<u8>(p.codes - 1)}
-                                                            : HnswParams::Codes::automatic});
+                                                            : HnswParams::Codes::automatic,
+                                           .compact = p.compact});
     case IndexKind::ivf_flat:
     case IndexKind::ivf_pq:
       return ivf_create(space, p);

@@ -16,7 +16,8 @@ struct IndexParams {
   u32 pq_m = 0;    // IVF-PQ: parts that a vector is cut into, each a code of 4 bits; up to pq_m_max
   u32 tables = 0;  // LSH
   u32 bits = 0;    // LSH: hash functions of a table
-  u32 codes = 0;   // HNSW: enum vexfs_codes
+  u32 codes = 0;   // HNSW, DiskANN: enum vexfs_codes
+  bool compact = false;  // HNSW: what it is for is a small memory
 };
 
 constexpr u32 ivf_lists_max = disk::kIvfListsMax, probes_max = disk::kProbesMax, pq_m_max = disk::kPqMax;

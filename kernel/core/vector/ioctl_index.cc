@@ -22,6 +22,8 @@ IndexParams changed(const IndexParams &old, const vexfs_index &x) {
   if (x.pq_m) p.pq_m = x.pq_m;
   if (x.tables) p.tables = x.tables;
   if (x.bits) p.bits = x.bits;
+  // What is right for one kind need not be for another.
+  if (p.kind != old.kind && old.kind != IndexKind::flat) p.codes = VEXFS_CODES_AUTO;
   if (x.codes) p.codes = x.codes;
   return p;
 }
@@ -37,7 +39,7 @@ bool differ(const IndexParams &a, const IndexParams &b) {
     case IndexKind::ivf_pq:
       return a.lists != b.lists || a.probes != b.probes || a.pq_m != b.pq_m;
     case IndexKind::diskann:
-      return a.m != b.m || a.ef_construction != b.ef_construction;
+      return a.m != b.m || a.ef_construction != b.ef_construction || a.codes != b.codes;
     case IndexKind::lsh:
       return a.tables != b.tables || a.bits != b.bits || a.probes != b.probes;
     case IndexKind::flat:

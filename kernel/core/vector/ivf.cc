@@ -49,7 +49,7 @@ Status Ivf::begin() {
 }
 
 // --------------------------------------------------------------------------------------------------------------- rows
-Status Ivf::place(const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first, Scratch &scratch) {
+Status Ivf::place(RowView &, const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first, Scratch &scratch) {
   const u32 dim = space_.dim();
   u32 *v = VX_TRY(scratch.array<u32>(Scratch::query, usize{2} * dim));
   u32 *keys = VX_TRY(scratch.array<u32>(Scratch::scan, params_.lists));

@@ -56,7 +56,8 @@ class Ivf final : public LearntIndex {
   bool plausible() const override;
   usize model_bytes() const override;
   Status begin() override;
-  Status place(const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first, Scratch &scratch) override;
+  Status place(RowView &rows, const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first,
+               Scratch &scratch) override;
   u32 record_words() const override { return 2; }  // list, number in it
   u32 record_bytes() const override { return coded() ? 8 + align_up<u32>(pq_.code_bytes(), 4) : 4; }
   void save_record(const SlotRecords::Word *words, u8 *out) const override;

@@ -43,7 +43,8 @@ struct LearntHeader {
   le64 seed;
   le32 ef_construction;  // DiskANN
   le16 m;                // DiskANN
-  le16 reserved;
+  u8 codes;              // DiskANN: HnswParams::Codes; 0: sq4
+  u8 reserved;
 };
 static_assert(sizeof(LearntHeader) == 64 && offsetof(LearntHeader, dim) == 12 && offsetof(LearntHeader, seed) == 48);
 

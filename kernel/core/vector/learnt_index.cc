@@ -42,7 +42,7 @@ Status LearntIndex::insert(RowView &rows, u32 slot, Scratch &scratch) {
   u32 none = record_none;
   if (!words[0].compare_exchange_strong(none, record_claimed, std::memory_order_acq_rel)) return Errno::exist;
   u32 first = 0;
-  Status s = place(row, rows.aux_off ? rows.aux(row, slot) : 0, slot, words, &first, scratch);
+  Status s = place(rows, row, rows.aux_off ? rows.aux(row, slot) : 0, slot, words, &first, scratch);
   if (s.ok()) nodes_.fetch_add(1, std::memory_order_relaxed);
   words[0].store(s.ok() ? first : record_none, std::memory_order_release);
   if (s.ok()) records_.set_dirty(slot >> SlotRecords::shift, true);
@@ -63,14 +63,16 @@ usize LearntIndex::memory_bytes() const {
   return sizeof(*this) + model_.capacity() * 4 + lists_.memory_bytes() + records_.memory_bytes();
 }
 
-Status LearntIndex::verify(VerifyReport *out, Scratch &) {
+Status LearntIndex::verify(VerifyReport *out, Scratch &, bool (*interrupted)(void *), void *ctx) {
   *out = VerifyReport{};
   if (state() == State::unlearnt) return {};
   VX_TRY(ready());
   const u32 limit = records_.limit();
   for (u32 slot = 0; slot < limit; slot++) {
     out->nodes += records_.present(slot);
-    if (slot % 65536 == 0) vx_yield();
+    if (slot % 65536) continue;
+    if (interrupted && interrupted(ctx)) return Errno::intr;
+    vx_yield();
   }
   u64 right = 0;
   for (u32 l = 0; l < lists_.count(); l++) {
@@ -84,7 +86,9 @@ Status LearntIndex::verify(VerifyReport *out, Scratch &) {
       }
       out->links += used;
     }
-    if (l % 256 == 0) vx_yield();
+    if (l % 256) continue;
+    if (interrupted && interrupted(ctx)) return Errno::intr;
+    vx_yield();
   }
   const u64 want = out->nodes * lists_per_slot();
   out->unreachable = want > right ? want - right : 0;

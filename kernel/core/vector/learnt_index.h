@@ -32,7 +32,7 @@ class LearntIndex : public Index {
   Status save_blob(u32 blob, u32 covered, MutBytes out, RowView &rows) override;
   bool blob_dirty(u32 blob) const override;
 
-  Status verify(VerifyReport *out, Scratch &scratch) override;
+  Status verify(VerifyReport *out, Scratch &scratch, bool (*interrupted)(void *ctx), void *ctx) override;
   usize memory_bytes() const override;
   IndexCounts counts() const override { return {nodes_.load(std::memory_order_relaxed), 0}; }
 
@@ -55,7 +55,8 @@ class LearntIndex : public Index {
   virtual Status begin() = 0;
   // Puts a row into the lists. The first word is record_claimed, and is stored by the caller, to *first. After an error
   // the same call may come again.
-  virtual Status place(const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first, Scratch &scratch) = 0;
+  virtual Status place(RowView &rows, const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first,
+                       Scratch &scratch) = 0;
   virtual u32 record_bytes() const = 0;  // on disk, of a slot
   virtual void save_record(const SlotRecords::Word *words, u8 *out) const = 0;
   // Puts a slot into the lists as its record says. corrupt, nomem.

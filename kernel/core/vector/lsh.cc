@@ -150,7 +150,7 @@ Result<Lsh::Hashes> Lsh::hash(const u32 *v, Scratch &scratch) const {
 
 // From the last table to the first, so that what an error leaves behind is met again, and not added twice, by the next
 // attempt.
-Status Lsh::place(const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first, Scratch &scratch) {
+Status Lsh::place(RowView &, const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first, Scratch &scratch) {
   u32 *v = VX_TRY(scratch.array<u32>(Scratch::query, space_.dim()));
   simd::widen_row(space_, row, aux, v);
   const Hashes h = VX_TRY(hash(v, scratch));

@@ -45,7 +45,8 @@ class Lsh final : public LearntIndex {
   bool plausible() const override;
   usize model_bytes() const override { return (usize{functions()} * (space_.dim() + 1) + 1) * 4; }
   Status begin() override;
-  Status place(const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first, Scratch &scratch) override;
+  Status place(RowView &rows, const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first,
+               Scratch &scratch) override;
   u32 record_words() const override { return params_.tables; }
   u32 record_bytes() const override { return 4 * params_.tables; }
   void save_record(const SlotRecords::Word *words, u8 *out) const override;

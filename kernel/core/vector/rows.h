@@ -57,8 +57,8 @@ struct RowView {
       return p;
     return fault_in(slot);
   }
-  // Finds rows[i] and aux_words[i] of slot[i] wherever rows[i] is null; what exists no more stays null. When memory is short they
-  // are read one by one, all at once, and are there until the next call of this or a pause.
+  // Finds rows[i] and aux_words[i] of slot[i] wherever rows[i] is null; what exists no more stays null. Few of a
+  // chunk are read one by one, all at once, and are there until the next call of this or a pause.
   Status fetch_absent(const u32 *slot, const void **rows, u32 *aux_words, u32 n) {
     if (fetch) return fetch(*this, slot, rows, aux_words, n);
     return fault_each(slot, rows, aux_words, n);

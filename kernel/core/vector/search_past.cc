@@ -58,7 +58,7 @@ bool Searcher::only_then(u32 slot) const {
 
 bool Searcher::seen_then(u32 slot) {
   if (c_.table().hidden(slot)) return false;
-  if (walking_ && !walk_dead_ && std::binary_search(slots_.begin(), slots_.end(), slot)) return false;  // scored apart
+  if (walking_ && std::binary_search(slots_.begin(), slots_.end(), slot)) return false;  // scored apart
   Table &now = present_->table();
   return !now.damaged_count() || !now.is_damaged(slot);
 }
@@ -72,10 +72,10 @@ Result<const RowMeta *> Searcher::meta(u32 slot) {
   return row_meta(c_.table(), slot);
 }
 
-// When memory is short, the chunk does not come in for it.
+// When memory is short, the chunk does not come in for it, nor else for the first few.
 Result<const RowMeta *> Searcher::row_meta(Table &t, u32 slot) {
   if (const RowMeta *m = t.resident_meta(slot >> t.shift())) return m + (slot & (t.chunk_rows() - 1));
-  if (t.sparse() && !t.chunk_all_dead(slot >> t.shift())) return groups_.get(t, slot);
+  if (!t.chunk_all_dead(slot >> t.shift()) && (t.sparse() || !t.worth_chunk(slot))) return groups_.get(t, slot);
   return t.meta(slot);
 }
 
@@ -152,6 +152,7 @@ u64 Searcher::all_past(u32 upto, bool filtered) const {
 // False: the snapshot's own index is to be asked.
 Result<bool> Searcher::walk_past(View &then, View &now, const simd::Query *q, u32 nq, LiveIndex &l) {
   const u32 n = then.slots(), upto = min_of(n, l.upto.load(std::memory_order_acquire));
+  const u64 departures = l.index->departures();
   if (!VX_TRY(find_apart(l, upto))) return false;
   const u32 live = c_.table().live(), nodes = l.index->counts().nodes;
   const bool filtered = need_accept(n, n);
@@ -165,6 +166,7 @@ Result<bool> Searcher::walk_past(View &then, View &now, const simd::Query *q, u3
   walking_ = false;
   limit_ = n;
   upto_ = upto;
+  if (l.index->departures() != departures) return false;  // what has left meanwhile was neither scored nor to be met
   if (thin) {  // filters, or what came since, hide most of what the walk meets
     engine_.stats().exact_fallbacks.fetch_add(1, std::memory_order_relaxed);
     for (u32 j = 0; j < nq; j++) tops_[j].n = 0;

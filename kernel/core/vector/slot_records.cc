@@ -46,6 +46,22 @@ Status SlotRecords::bring(u32 number) {
   return {};
 }
 
+void *SlotRecords::take_empty(u32 number) {
+  Guard g(grow_lock_);
+  Segment *s = segment(number);
+  if (!s || s->dirty.load(std::memory_order_acquire)) return nullptr;
+  for (u32 i = 0; i < segment_slots; i++)
+    if (s->words()[usize{i} * words_].load(std::memory_order_acquire) != record_none) return nullptr;
+  Leaf *l = top_[number >> leaf_bits].load(std::memory_order_relaxed);
+  l->at[number & ((1u << leaf_bits) - 1)].store(nullptr, std::memory_order_release);
+  return s;
+}
+
+void SlotRecords::release(void *taken) {
+  vx_free_large(taken, segment_bytes());
+  bytes_.fetch_sub(segment_bytes(), std::memory_order_relaxed);
+}
+
 Result<SlotRecords::Word *> SlotRecords::get(u32 slot) {
   if (Word *w = peek(slot)) return w;
   VX_TRY(bring(slot >> shift));

@@ -51,6 +51,10 @@ class SlotRecords : Pinned {
     // Exchanged, so that who clears it sees the records that it was set for.
     if (Segment *s = segment(number)) s->dirty.exchange(on, std::memory_order_acq_rel);
   }
+  // Takes out a segment in which no slot is, or null where there is none, or one with slots or with changes; release() it
+  // when no reader can have it. Nobody may insert a slot of it any more.
+  void *take_empty(u32 number);
+  void release(void *taken);
   usize memory_bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
  private:

@@ -3,6 +3,13 @@
 #include "table.h"
 
 namespace vexfs::vector {
+namespace table_impl {
+namespace {
+
+constexpr u32 roomy_share = 64;  // of a chunk's blocks; read row by row before it is read as a whole, if there is room
+
+}  // namespace
+}  // namespace table_impl
 
 Error damaged(store::Volume &v, u64 cid, const char *item, u64 off, const char *field) {
   v.log(VX_LOG_ERR)
@@ -162,7 +169,10 @@ bool Table::worth_chunk(u32 slot) {
   Result<Chunk *> c = chunk(slot >> shift_);
   if (!c.ok()) return true;
   const u32 blocks = max_of<u32>(static_cast<u32>(u64{chunk_rows()} * stride_ / volume_.block_size()), 1);
-  return (*c)->single_reads.fetch_add(1, std::memory_order_relaxed) >= blocks;
+  // Where there is room, little is needed: the first search after a mount scores a few dozen rows of any chunks, and should
+  // not have to read them all; but what goes on being searched should be in memory soon.
+  const u32 singles = sparse() ? blocks : blocks / table_impl::roomy_share;
+  return (*c)->single_reads.fetch_add(1, std::memory_order_relaxed) >= singles;
 }
 
 // ---------------------------------------------------------------------------------------------------------- dead rows
@@ -295,8 +305,6 @@ Status View::fault(RowView &v, u32 number) {
 Status View::fetch(RowView &v, const u32 *slots, const void **rows, u32 *aux, u32 n) {
   auto *self = static_cast<View *>(v.ctx);
   Table &t = self->t_;
-  for (u32 i = 0; i < n && !t.sparse(); i++)
-    if (!rows[i]) VX_TRY(v.fault_each(slots + i, rows + i, aux + i, 1));
   for (u32 i = 0; i < n; i++)
     if (!rows[i] && !v.peek(slots[i]) && t.worth_chunk(slots[i])) VX_TRY(v.fault_each(slots + i, rows + i, aux + i, 1));
   bool absent = false;

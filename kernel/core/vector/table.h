@@ -58,7 +58,7 @@ class Table : Pinned {
   // The bitmap of the chunk's dead rows; null: none is.
   const std::atomic<u64> *dead_bits(u32 number) const;
 
-  // Is memory so short that single rows had better be read without their chunks?
+  // Is memory so short that single rows are long read without their chunks?
   bool sparse() const { return compact() || cache_.tight(usize{chunk_rows()} * (stride_ + sizeof(RowMeta))); }
   // Rows are not kept in memory, but for those of the last chunk, and those that no commit has written.
   bool compact() const { return compact_.load(std::memory_order_relaxed); }
