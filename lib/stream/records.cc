@@ -6,6 +6,7 @@
 #include "../../include/uapi/vexfs.h"
 #include "../../kernel/core/base/utf8.h"
 #include "../../kernel/core/disk/snapshot_items.h"
+#include "../../kernel/core/disk/vector_items.h"
 #include "../../kernel/core/platform.h"
 #include "../client/commands.h"
 #include "format.h"
@@ -227,7 +228,7 @@ void decode_collection(Decoder &d, Record &r) {
   r.codes = d.u16();
   r.recall = d.u16();
   r.flags = d.u32();
-  if (r.recall > VEXFS_RECALL_ALL || (r.flags & ~collection_flags) || r.codes > VEXFS_CODES_RABITQ2)
+  if (r.recall > VEXFS_RECALL_ALL || (r.flags & ~collection_flags) || r.codes > disk::kCodesMax)
     bad(r.type, "a collection of a kind that is not known here");
 }
 

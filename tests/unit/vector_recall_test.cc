@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // A recall that is asked for instead of a breadth: what searches reach of it, when an index is measured and by what, and
 // what is refused.
+// Thread sanitizer: RecallHnsw.AThreadMeasuresWhatSearchesAskFor
 #include <algorithm>
 #include <chrono>
 #include <thread>

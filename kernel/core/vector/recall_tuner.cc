@@ -165,7 +165,7 @@ Status RecallTuner::begin(u32 upto) {
   for (u32 &own : j.own) own = slot_none;
   if (sample_.count() >= enough()) {
     j.n = sample_.copy(n, j.data.data(), j.query.data());
-    j.curve.by = VEXFS_RECALL_BY_QUERIES;
+    if (j.n) j.curve.by = VEXFS_RECALL_BY_QUERIES;
   }
   if (!j.n && slots > upto && slots - upto >= queries_min) {
     VX_TRY(take_rows(j, upto, slots));

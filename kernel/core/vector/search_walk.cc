@@ -27,7 +27,11 @@ void Searcher::choose_breadth() {
   o_.ef = curve_.measured() ? choice.ef : max_of(choice.ef, o_.ef);
 }
 
-u32 Searcher::breadth(u32 k) const { return max_of(o_.recall && k > k_ ? curve_.choose(k, o_.recall).ef : o_.ef, k); }
+u32 Searcher::breadth(u32 k) const {
+  if (!o_.recall || k <= k_) return max_of(o_.ef, k);
+  const RecallChoice wider = curve_.choose(k, o_.recall);
+  return max_of(max_of(o_.ef, wider.exact ? recall_breadth_max : wider.ef), k);
+}
 
 // Where a recall is wanted it is measured with queries such as these. A row of the collection is not one of them.
 void Searcher::remember(const simd::Query *queries, u32 n) {
