@@ -396,7 +396,8 @@ class Receiver {
     if (with_params && !(a.flags & VEXFS_COLLECTION_COMPACT)) a.flags = VEXFS_COLLECTION_RESIDENT;
     if (with_params && !a.recall) a.recall = VEXFS_RECALL_OFF;
     const bool compact = c.flags & VEXFS_COLLECTION_COMPACT,
-               stays = with_params ? compact == (a.flags == VEXFS_COLLECTION_COMPACT) && c.recall == wanted.recall : true;
+               stays =
+                   with_params ? compact == (a.flags == VEXFS_COLLECTION_COMPACT) && c.recall == wanted.recall : true;
     if (c.m != wanted.m || c.ef_construction != wanted.ef_construction || other_params(c, wanted)) {
       vexfs_index x{};
       x.op = VEXFS_INDEX_REBUILD;

@@ -186,7 +186,8 @@ class Sender {
   // ------------------------------------------------------------------ contents
   // Does it have what the first readers of streams did not know of?
   static bool has_params(const vexfs_collection &c) {
-    return c.lists || c.probes || c.pq_m || c.tables || c.bits || c.codes || c.recall || (c.flags & VEXFS_COLLECTION_COMPACT);
+    return c.lists || c.probes || c.pq_m || c.tables || c.bits || c.codes || c.recall ||
+           (c.flags & VEXFS_COLLECTION_COMPACT);
   }
   void send_collections() {
     collections_ = client::collection_list(*s_.now->target(""));

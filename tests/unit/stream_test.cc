@@ -65,8 +65,7 @@ std::vector<std::string> describe(Tree &tree) {
                     std::to_string(c.rows) + " " + c.name + " " + c.model + " lists " + std::to_string(c.lists) +
                     " probes " + std::to_string(c.probes) + " pq_m " + std::to_string(c.pq_m) + " tables " +
                     std::to_string(c.tables) + " bits " + std::to_string(c.bits) + " codes " + std::to_string(c.codes) +
-                    " recall " + std::to_string(c.recall) +
-                    " flags " + std::to_string(c.flags));
+                    " recall " + std::to_string(c.recall) + " flags " + std::to_string(c.flags));
     std::vector<vexfs_snapshot_row> rows(100000);
     vexfs_snapshot_rows v{};
     v.size = sizeof v;
