@@ -6,6 +6,7 @@
 #include "../../include/uapi/vexfs.h"
 #include "../../kernel/core/base/utf8.h"
 #include "../../kernel/core/disk/snapshot_items.h"
+#include "../../kernel/core/disk/vector_items.h"
 #include "../../kernel/core/platform.h"
 #include "../client/commands.h"
 #include "format.h"
@@ -227,7 +228,7 @@ void decode_collection(Decoder &d, Record &r) {
   r.codes = d.u16();
   const bool more = d.u16() != 0;
   r.flags = d.u32();
-  if (more || (r.flags & ~collection_flags) || r.codes > VEXFS_CODES_SQ4)
+  if (more || (r.flags & ~collection_flags) || r.codes > disk::kCodesMax)
     bad(r.type, "a collection of a kind that is not known here");
 }
 
