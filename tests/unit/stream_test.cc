@@ -620,8 +620,7 @@ TEST(Stream, CollectionsKeepTheirParameters) {
   resident.recall = VEXFS_RECALL_OFF;
   client::collection_alter(*t->target("c"), resident);
   resident.recall = 0;
-  resident.flags = VEXFS_COLLECTION_COMPACT;
-  resident.id = carried(a, "plain").id;
+  resident.flags = VEXFS_COLLECTION_COMPACT, resident.id = carried(a, "plain").id;
   client::collection_alter(*t->target("plain"), resident);
   a.keep("two");
   take(b, a.send("two", "one"));

@@ -21,13 +21,19 @@ inline bool finite(float x) { return magnitude(x) <= finite_max; }  // false for
 inline s32 nearest(float x) { return static_cast<s32>(bits_of(x + 12582912.0f) - 0x4b400000u); }
 inline s32 bounded(s32 v, s32 lo, s32 hi) { return v < lo ? lo : v > hi ? hi : v; }
 
+// The greatest magnitude. Without their signs floats are in the order of their bits, with NaNs beyond infinity.
 inline float greatest(const float *r, u32 dim) {
-  float m = 0;
-  for (u32 i = 0; i < dim; i++) {
-    const float a = magnitude(r[i]);
-    m = a <= m ? m : a;  // a NaN is kept
-  }
-  return m;
+  s32 m[4] = {0, 0, 0, 0};
+  const auto take = [](s32 *to, float x) {
+    const s32 a = static_cast<s32>(bits_of(x) & 0x7fffffffu);
+    *to = a > *to ? a : *to;
+  };
+  u32 i = 0;
+  for (; i + 4 <= dim; i += 4)
+    for (u32 j = 0; j < 4; j++) take(&m[j], r[i + j]);
+  for (; i < dim; i++) take(&m[0], r[i]);
+  for (u32 j = 1; j < 4; j++) m[0] = m[j] > m[0] ? m[j] : m[0];
+  return f32_of(static_cast<u32>(m[0]));
 }
 
 // Sums in double: 8192 squares of the largest floats do not fit a float, and order hardly matters.

@@ -47,6 +47,19 @@ void put_head(void *code, float off, float scale) {
   __builtin_memcpy(code, &head, sizeof head);
 }
 
+// The elements of a query, with zeros behind; gives their sum. x * per_unit is within most, but for rounding.
+template <class T>
+s32 fill_query(const float *x, u32 dim, u32 padded, float per_unit, s32 most, T *to) {
+  s32 sum = 0;
+  for (u32 i = 0; i < dim; i++) {
+    const s32 v = bounded(nearest(x[i] * per_unit), -most, most);
+    to[i] = static_cast<T>(v);
+    sum += v;
+  }
+  memset(to + dim, 0, usize{padded - dim} * sizeof(T));
+  return sum;
+}
+
 // Writes the elements; gives the value of a unit before correction, and the product of residual and code in it.
 float fill_sq8(const float *r, u32 dim, float top, u8 *to, double *with) {
   const float per_unit = 127.0f / top;
@@ -145,15 +158,9 @@ void prepare(const Space &space, CodeKind kind, const void *r, const void *centr
   float top = greatest(x, dim);
   if (!(top > top_min) || !finite(top)) top = 0;
   const float per_unit = top > 0 ? static_cast<float>(most) / top : 0;
-  s32 sum = 0;
-  for (u32 i = 0; i < padded; i++) {
-    const s32 v = i < dim && top > 0 ? bounded(nearest(x[i] * per_unit), -most, most) : 0;
-    if (kind == CodeKind::sq8)
-      static_cast<s16 *>(buf)[i] = static_cast<s16>(v);
-    else
-      static_cast<s8 *>(buf)[i] = static_cast<s8>(v);
-    sum += v;
-  }
+  const u32 own = top > 0 ? dim : 0;
+  const s32 sum = kind == CodeKind::sq8 ? fill_query(x, own, padded, per_unit, most, static_cast<s16 *>(buf))
+                                        : fill_query(x, own, padded, per_unit, most, static_cast<s8 *>(buf));
   const float both = both_ways(space.metric());
   out->data = buf;
   out->base = bits_of(f32_of(base) + own_part(space.metric(), x, static_cast<const float *>(centre), dim));

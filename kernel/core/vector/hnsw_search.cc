@@ -13,6 +13,9 @@ constexpr u32 batches_per_breath = 32;  // between checks for a kill and for the
 // must be farther than the last of those that are kept to be left out.
 constexpr u32 first_rows(u32 keep) { return max_of<u32>(2 * keep, 32); }
 constexpr u32 hopeless = 32;
+// Where they do not, how many of those found by a wide walk are scored on their rows: by 8 and 4 bits the nearest k are well
+// within the nearest 2 k by code, which is what these were chosen for (hnsw_learn.cc).
+constexpr u32 rescored(u32 k, u32 found) { return 3 * k + found / 4; }
 
 }  // namespace
 }  // namespace hnsw_search_impl
@@ -352,6 +355,7 @@ Status Hnsw::on_rows(Walk &walk, const simd::Query &q, const Entry **found, u32 
   if (!measure_.coded()) return {};
   const u64 most = walk.params->distances_max;  // this many more are few beside those
   if (most) *n = static_cast<u32>(min_of<u64>(*n, max_of<u64>(walk.params->k, most / 8)));
+  if (!measure_.has_bound()) *n = min_of(*n, hnsw_search_impl::rescored(walk.params->k, *n));
   return walk.rescore(q, *found, *n, walk.params->k, found, n);
 }
 
