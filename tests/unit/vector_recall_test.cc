@@ -393,6 +393,81 @@ TEST_F(RecallHnsw, ByRowsThatTheIndexDoesNotHold) {
   EXPECT_EQ(measure(m, 1980, ~0ull).by, VEXFS_RECALL_BY_ROWS) << "too few";
 }
 
+// Passes searches on to another index, and notes what they ask for.
+class Noting final : public Index {
+ public:
+  explicit Noting(Index &index) : index_(index) {}
+  std::set<std::pair<uint32_t, uint32_t>> asked;  // k, ef
+  uint32_t searches = 0;
+
+  Result<u32> search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch, Hit *out,
+                     SearchStats *stats) override {
+    asked.emplace(params.k, params.ef);
+    searches++;
+    return index_.search(rows, q, params, scratch, out, stats);
+  }
+  IndexKind kind() const override { return index_.kind(); }
+  const simd::Space &space() const override { return index_.space(); }
+  Status insert(RowView &, u32, Scratch &) override { return Errno::inval; }
+  Status remove(RowView &, u32, Scratch &) override { return Errno::inval; }
+  bool contains(u32 slot) override { return index_.contains(slot); }
+  usize header_bytes() const override { return 0; }
+  u32 blob_count(u32) const override { return 0; }
+  usize blob_bytes(u32) const override { return 0; }
+  Status save_header(u32, MutBytes) const override { return Errno::inval; }
+  Status save_blob(u32, u32, MutBytes, RowView &) override { return Errno::inval; }
+  bool blob_dirty(u32) const override { return false; }
+  Status verify(VerifyReport *, Scratch &, bool (*)(void *), void *) override { return Errno::inval; }
+  void print(const TextSink &) const override {}
+  usize memory_bytes() const override { return 0; }
+  IndexCounts counts() const override { return index_.counts(); }
+  void destroy() override {}
+
+ private:
+  Index &index_;
+};
+
+void step_to_the_end(RecallTuner &t, Index &index, uint32_t upto) {
+  for (bool more = true; more;) {
+    Result<bool> s = t.step(index, upto, false, never, nullptr);
+    ASSERT_TRUE(s.ok());
+    more = *s;
+  }
+}
+
+// Of a large collection, of which not all queries that are known can be tried: it is not begun again for ever.
+TEST_F(RecallHnsw, ManyQueriesAreNoReasonToMeasureAgain) {
+  constexpr uint32_t n = 1000;
+  Mount m;
+  fill(m, n, 0);
+  Result<CollectionRef> r = m.fs()->engine->find(1);
+  ASSERT_TRUE(r.ok());
+  Collection &c = **r;
+  LiveIndex *l = c.index().acquire();
+  ASSERT_NE(l, nullptr);
+  Noting index(*l->index.get());
+  RecallTuner t(c.table());
+  t.set_pairs_max(64 * n);
+  t.want();
+  const std::vector<float> data = clustered(2000, 5);
+  for (size_t i = 0; i < 2000; i++) {
+    const simd::Query q{.data = &data[i * dim], .aux = 0, .wide = false};
+    t.remember(&q, 1);
+  }
+  step_to_the_end(t, index, n);
+  EXPECT_EQ(t.curve().by, VEXFS_RECALL_BY_QUERIES);
+  EXPECT_EQ(t.curve().queries, 64u);
+  const uint32_t searches = index.searches;
+  EXPECT_GE(searches, 64u);
+  step_to_the_end(t, index, n);
+  EXPECT_EQ(index.searches, searches);
+  t.set_pairs_max(256 * n);  // now more of them can be
+  step_to_the_end(t, index, n);
+  EXPECT_GT(index.searches, searches);
+  EXPECT_GE(t.curve().queries, 128u);
+  c.index().release(l);
+}
+
 // A sample of the chunks tells nearly the same.
 TEST_F(RecallHnsw, ASampleOfMany) {
   constexpr uint32_t wide = 2048, n = 1300, latent = 12;  // 256 rows to a chunk; most of a row is zero

@@ -97,12 +97,19 @@ void RecallTuner::index_changed(bool other) {
 // Queries of searches from which on these are what is measured by.
 u32 RecallTuner::enough() const { return min_of(recall_tuner_impl::queries_min, max_of<u32>(sample_.places() / 2, 1)); }
 
+// With how many an index of so many slots is measured, if there are as many.
+u32 RecallTuner::queries_for(u32 upto) const {
+  using namespace recall_tuner_impl;
+  const u32 n = static_cast<u32>(min_of<usize>(queries_max, query_bytes_max / sample_.query_bytes()));
+  return static_cast<u32>(min_of<u64>(n, max_of<u64>(queries_min, pairs_max_ / upto)));
+}
+
 bool RecallTuner::due(u32 upto) {
   using namespace recall_tuner_impl;
   const u32 slots = table_.slots(), live = table_.live(), dead = slots - min_of(slots, live);
   if (upto < walked_slots_min || live == 0 || slots - min_of(slots, upto) > upto / backlog_share) return false;
   if (vx_clock_mono_ns() < retry_at_) return false;
-  const u32 asked = sample_.count();
+  const u32 asked = min_of(sample_.count(), queries_for(upto));  // that it would be measured with now
   Guard g(lock_);
   const RecallCurve &c = curve_;
   if (again_ || !c.measured() || upto - min_of(upto, c.slots) >= c.slots / grown_share) return true;
@@ -155,8 +162,7 @@ Status RecallTuner::begin(u32 upto) {
   j.curve.slots = upto;
   j.curve.dead = slots - min_of(slots, live);
   const usize stride = sample_.query_bytes();
-  u32 n = static_cast<u32>(min_of<usize>(queries_max, query_bytes_max / stride));
-  n = static_cast<u32>(min_of<u64>(n, max_of<u64>(queries_min, pairs_max_ / upto)));
+  const u32 n = queries_for(upto);
   j.every = static_cast<u32>(max_of<u64>(div_up<u64>(u64{upto} * n, pairs_max_), 1));
   j.every = max_of<u32>(min_of(j.every, upto >> table_.shift()), 1);
   VX_TRY(j.data.resize(n * stride));

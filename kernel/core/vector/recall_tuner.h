@@ -53,6 +53,7 @@ class RecallTuner : Pinned {
 
  private:
   struct Job;
+  u32 queries_for(u32 upto) const;
   bool due(u32 upto);
   u32 enough() const;
   Result<bool> advance(Index &index, u32 upto, bool (*interrupted)(void *), void *ctx);
