@@ -468,6 +468,41 @@ TEST_F(RecallHnsw, ManyQueriesAreNoReasonToMeasureAgain) {
   c.index().release(l);
 }
 
+// A search for more neighbours does more work at the same breadth: what is measured of k is by searches for k.
+TEST_F(RecallHnsw, EachNumberOfNeighboursByItself) {
+  constexpr uint32_t n = 3000 / scale;
+  Mount m;
+  fill(m, n, 0);
+  Result<CollectionRef> r = m.fs()->engine->find(1);
+  ASSERT_TRUE(r.ok());
+  Collection &c = **r;
+  LiveIndex *l = c.index().acquire();
+  ASSERT_NE(l, nullptr);
+  Noting index(*l->index.get());
+  RecallTuner t(c.table());
+  step_to_the_end(t, index, n);
+  const RecallCurve curve = t.curve();
+  ASSERT_TRUE(curve.measured());
+  ASSERT_GT(curve.tried, 7u);  // 100 neighbours were tried
+  bool left_out = false;
+  for (uint32_t i = 0; i < curve.tried; i++)
+    for (uint32_t j = 0; j < RecallCurve::classes; j++) {
+      const uint32_t neighbours = RecallCurve::neighbours[j], ef = RecallCurve::breadth[i];
+      const bool known = i && curve.mean[j][i - 1] >= 9995;
+      EXPECT_EQ(index.asked.count({neighbours, ef}), ef >= neighbours && !known) << neighbours << " at " << ef;
+      left_out = left_out || known;
+      if (known) {
+        EXPECT_EQ(curve.mean[j][i], curve.mean[j][i - 1]);
+        EXPECT_EQ(curve.sure[j][i], curve.sure[j][i - 1]);
+      }
+    }
+  EXPECT_TRUE(left_out || scale > 1) << "what was found already";
+  for (const auto &[neighbours, ef] : index.asked)
+    EXPECT_TRUE(std::count(std::begin(RecallCurve::neighbours), std::end(RecallCurve::neighbours), neighbours))
+        << neighbours << " at " << ef;
+  c.index().release(l);
+}
+
 // A sample of the chunks tells nearly the same.
 TEST_F(RecallHnsw, ASampleOfMany) {
   constexpr uint32_t wide = 2048, n = 1300, latent = 12;  // 256 rows to a chunk; most of a row is zero

@@ -16,8 +16,8 @@ struct RecallChoice {
   u32 ef = 0;
 };
 
-// Recall of the nearest k, for some k, at some breadths. A walk is measured once for all of these k, since its nearest 10
-// are the first of its nearest 100; the k between them are interpolated.
+// Recall of the nearest k, for some k, at some breadths. Each of these k is measured by walks of its own: the nearest 10 of
+// a search for 100 are better than those of a search for 10. The k between them are interpolated.
 struct RecallCurve {
   static constexpr u32 points = 16, classes = 4;
   static constexpr u32 breadth[points] = {10,  14,  20,  28,  40,  56,  80,   112,

@@ -51,11 +51,12 @@ struct RecallTuner::Job {
   Vec<TopK> top;
   Vec<u32> bound;  // classes of each: the key that the k nearest are within
   // ---- where it is
-  u32 chunk = 0;    // to be scanned next
-  u32 bounded = 0;  // queries whose bounds are known
-  u32 point = 0, at = 0;
+  u32 chunk = 0;                  // to be scanned next
+  u32 bounded = 0;                // queries whose bounds are known
+  u32 point = 0, of = 0, at = 0;  // breadth, class, query
   bool done = false;
-  u64 walked = 0;
+  u64 walked = 0;  // by `walks`, of this breadth
+  u32 walks = 0;
   Vec<Hit> found;  // by a walk
   Vec<Hit> near;
   struct Sum {
@@ -206,24 +207,33 @@ Status RecallTuner::scan(Job &j, bool (*interrupted)(void *), void *ctx) {
                     min_of(j.limit, first + table_.chunk_rows()), p, j.scratch, j.top.data(), nullptr);
 }
 
-// A walk for the query that is next, into j.found.
-Result<u32> RecallTuner::ask(Job &j, Index &index, u32 ef, SearchStats *stats, bool (*interrupted)(void *), void *ctx) {
+// A search for the k nearest of the query that is next, into j.found: for that k and no more, since how many rows are
+// scored, lists looked into and codes believed depends on it.
+Result<u32> RecallTuner::ask(Job &j, Index &index, Wanted w, bool (*interrupted)(void *), void *ctx) {
   const u32 i = j.bounded < j.n ? j.bounded : j.at;
+  const u32 own = !recall_tuner_impl::is_graph(index) && j.own[i] < j.limit;  // itself takes a place
   SearchParams p;
   p.without = j.own[i];
-  p.ef = ef + (!recall_tuner_impl::is_graph(index) && j.own[i] < j.limit);  // itself takes a place
-  p.k = min_of(p.ef, recall_tuner_impl::found_max);
+  p.ef = w.ef + own;
+  p.k = w.k + own;
   p.ctx = ctx;
   p.interrupted = interrupted;
   View view(table_);
-  return index.search(view.rows(), j.query[i], p, j.scratch, j.found.data(), stats);
+  for (const u32 wanted = p.k;;) {
+    const u32 n = VX_TRY(index.search(view.rows(), j.query[i], p, j.scratch, j.found.data(), w.stats));
+    u32 since = 0;  // rows that came since the scan take places too
+    for (u32 h = 0; h < n; h++) since += j.found[h].slot >= j.limit && j.found[h].slot != j.own[i];
+    const u32 k = min_of(wanted + since, recall_tuner_impl::found_max);
+    if (n < p.k || k <= p.k) return n;
+    p.k = k;
+  }
 }
 
 // How far the k nearest of a query lie. If not all rows were scanned, a wide walk says where the others are.
 Status RecallTuner::bound(Job &j, Index &index, bool (*interrupted)(void *), void *ctx) {
   using namespace recall_tuner_impl;
   const u32 i = j.bounded;
-  const u32 nfound = j.every > 1 ? VX_TRY(ask(j, index, recall_breadth_max, nullptr, interrupted, ctx)) : 0;
+  const u32 nfound = j.every > 1 ? VX_TRY(ask(j, index, {top_k, recall_breadth_max}, interrupted, ctx)) : 0;
   TopK near{.hits = j.near.data(), .k = top_k};
   auto offer = [&](const Hit &h) {
     if (h.slot != j.own[i] && !table_.hidden(h.slot) && near.wants(h.key, h.slot)) near.add(h.key, h.slot);
@@ -240,43 +250,57 @@ Status RecallTuner::bound(Job &j, Index &index, bool (*interrupted)(void *), voi
 }
 
 // --------------------------------------------------------------------------------------------------------------- walks
-// What a walk found of a query's neighbours. Rows that are equally far count as each other.
-void RecallTuner::count(Job &j, u32 ef, u32 n) {
+// What a search for neighbours[c] found of them. Rows that are equally far count as each other.
+void RecallTuner::count(Job &j, u32 c, u32 n) {
   const u32 i = j.at;
   const Hit *found = j.found.data();
-  for (u32 c = 0; c < Job::classes && RecallCurve::neighbours[c] <= ef; c++) {
-    const u32 bound = j.bound[i * Job::classes + c];
-    u32 there = 0, seen = 0;
-    const TopK &top = j.top[i];
-    for (u32 h = 0; h < top.n && top.hits[h].key <= bound && there < RecallCurve::neighbours[c]; h++)
-      there += top.hits[h].slot != j.own[i] && !table_.hidden(top.hits[h].slot);
-    for (u32 h = 0; h < n && found[h].key <= bound; h++)
-      seen += found[h].slot != j.own[i] && j.scanned(found[h].slot, table_.shift());
-    if (!there) continue;
-    const u64 r = u64{min_of(seen, there)} * recall_tuner_impl::ratio / there;
-    j.sums[c].sum += r;
-    j.sums[c].squares += r * r;
-    j.sums[c].n++;
-  }
+  const u32 bound = j.bound[i * Job::classes + c];
+  u32 there = 0, seen = 0;
+  const TopK &top = j.top[i];
+  for (u32 h = 0; h < top.n && top.hits[h].key <= bound && there < RecallCurve::neighbours[c]; h++)
+    there += top.hits[h].slot != j.own[i] && !table_.hidden(top.hits[h].slot);
+  for (u32 h = 0; h < n && found[h].key <= bound; h++)
+    seen += found[h].slot != j.own[i] && j.scanned(found[h].slot, table_.shift());
+  if (!there) return;
+  const u64 r = u64{min_of(seen, there)} * recall_tuner_impl::ratio / there;
+  j.sums[c].sum += r;
+  j.sums[c].squares += r * r;
+  j.sums[c].n++;
 }
 
+// Was all of this class found at the breadth before? A wider walk finds it too.
+bool RecallTuner::complete(const Job &j, u32 c) {
+  return j.point && j.curve.mean[c][j.point - 1] >= recall_tuner_impl::complete;
+}
+
+// One query, or on to the next class, or breadth.
 Status RecallTuner::walk(Job &j, Index &index, bool (*interrupted)(void *), void *ctx) {
-  SearchStats stats;
-  const u32 ef = RecallCurve::breadth[j.point];
-  const u32 n = VX_TRY(ask(j, index, ef, &stats, interrupted, ctx));
-  j.walked += stats.distances;
-  count(j, ef, n);
-  if (++j.at == j.n) end_point(j, recall_tuner_impl::is_graph(index));
+  const u32 ef = RecallCurve::breadth[j.point], k = RecallCurve::neighbours[j.of];
+  if (k <= ef && !complete(j, j.of)) {
+    SearchStats stats;
+    const u32 n = VX_TRY(ask(j, index, {k, ef, &stats}, interrupted, ctx));
+    j.walked += stats.distances;
+    j.walks++;
+    count(j, j.of, n);
+    if (++j.at < j.n) return {};
+  }
+  j.at = 0;
+  if (++j.of == Job::classes) end_point(j, recall_tuner_impl::is_graph(index));
   return {};
 }
 
-// All queries were asked at one breadth.
+// All queries were asked for all classes at one breadth.
 void RecallTuner::end_point(Job &j, bool graph) {
   using namespace recall_tuner_impl;
   // Lists and tables were made of the rows themselves, and cannot be walked as if they had not been.
   const u32 errors = graph || j.curve.by == VEXFS_RECALL_BY_QUERIES ? 1 : rows_errors;
   bool all = true;
   for (u32 c = 0; c < Job::classes; c++) {
+    if (complete(j, c)) {
+      j.curve.mean[c][j.point] = j.curve.mean[c][j.point - 1];
+      j.curve.sure[c][j.point] = j.curve.sure[c][j.point - 1];
+      continue;
+    }
     const Job::Sum s = std::exchange(j.sums[c], {});
     u64 mean = 0, sure = 0;
     if (s.n) {
@@ -289,11 +313,12 @@ void RecallTuner::end_point(Job &j, bool graph) {
     }
     j.curve.mean[c][j.point] = static_cast<u16>(mean * recall_scale / ratio);
     j.curve.sure[c][j.point] = static_cast<u16>(sure * recall_scale / ratio);
-    all = all && j.curve.mean[c][j.point] >= complete;
+    all = all && j.curve.mean[c][j.point] >= recall_tuner_impl::complete;
   }
-  j.curve.walked = static_cast<u32>(min_of<u64>(j.walked / j.n, ~u32{0}));
+  if (j.walks) j.curve.walked = static_cast<u32>(min_of<u64>(j.walked / j.walks, ~u32{0}));
   j.walked = 0;
-  j.at = 0;
+  j.walks = 0;
+  j.of = 0;
   j.curve.tried = static_cast<u8>(++j.point);
   j.done = all || j.point == RecallCurve::points || j.curve.walked >= j.limit / 2;
 }

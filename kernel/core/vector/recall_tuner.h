@@ -2,7 +2,8 @@
 // Measures the recall of a collection's index, in the background, so that searches can be told a recall instead of a breadth.
 //
 // Up to 256 queries are answered by an exact scan, all in one pass over the rows, and then by walks of growing breadth
-// (RecallCurve::breadth) until nearly all neighbours are found, or walks look at half of the rows. Queries are, the best first:
+// (RecallCurve::breadth), for each of RecallCurve::neighbours by itself as searches for fewer do less work, until nearly
+// all are found, or walks look at half of the rows. Queries are, the best first:
 //   - queries of searches (QuerySample), when there are 64;
 //   - rows that the index does not hold yet;
 //   - rows that it holds, themselves left out of both answers. They are a bit easier to find the neighbours of than what
@@ -62,8 +63,13 @@ class RecallTuner : Pinned {
   Status scan(Job &j, bool (*interrupted)(void *), void *ctx);
   Status bound(Job &j, Index &index, bool (*interrupted)(void *), void *ctx);
   Status walk(Job &j, Index &index, bool (*interrupted)(void *), void *ctx);
-  Result<u32> ask(Job &j, Index &index, u32 ef, SearchStats *stats, bool (*interrupted)(void *), void *ctx);
-  void count(Job &j, u32 ef, u32 n);
+  struct Wanted {
+    u32 k, ef;
+    SearchStats *stats = nullptr;
+  };
+  Result<u32> ask(Job &j, Index &index, Wanted w, bool (*interrupted)(void *), void *ctx);
+  void count(Job &j, u32 c, u32 n);
+  static bool complete(const Job &j, u32 c);
   void end_point(Job &j, bool graph);
   void publish(Job &j);
 
