@@ -254,6 +254,19 @@ TEST_F(RecallHnsw, WhatIsRefused) {
   EXPECT_EQ(all.ef, 0u);
 }
 
+TEST_F(RecallHnsw, AScanNeedsNoMeasurement) {
+  Mount m;
+  fill(m, 1000, VEXFS_RECALL_ALL);
+  const std::vector<float> q = clustered(100, 9);
+  EXPECT_EQ(ask(m, q, 0).plan, VEXFS_PLAN_SCAN);
+  EXPECT_EQ(ask(m, q, VEXFS_RECALL_ALL).plan, VEXFS_PLAN_SCAN);
+  ASSERT_EQ(build(m), 0);
+  EXPECT_EQ(status(m).recall_by, VEXFS_RECALL_BY_NOTHING);
+  EXPECT_EQ(ask(m, q, 950).error, 0);
+  ASSERT_EQ(build(m), 0);
+  EXPECT_NE(status(m).recall_by, VEXFS_RECALL_BY_NOTHING) << "that one does";
+}
+
 TEST_F(RecallHnsw, ALTERKeepsItAndTakesItBack) {
   Mount m;
   fill(m, 1000, 940);

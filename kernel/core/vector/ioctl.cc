@@ -280,7 +280,7 @@ Status Call::collection_alter() {
     c->table().set_compact(k.flags & disk::kConfigCompact);
     if (v.recall == VEXFS_RECALL_OFF)
       c->index().recall().unwant();
-    else if (v.recall)
+    else if (v.recall && v.recall < recall_all)
       engine_.want_recall(*c);
   }
   engine_.measure_recall(*c, false, interrupted, this);

@@ -18,6 +18,10 @@ u32 deepest(u32 slots) { return min_of<u32>(VEXFS_EF_MAX, max_of<u32>(512, slots
 // The breadth for the recall that is wanted. Nothing is waited for: before it was measured what is likely to do counts.
 void Searcher::choose_breadth() {
   if (!o_.recall || o_.exact) return;
+  if (o_.recall >= recall_all) {  // nothing that is measured matters
+    o_.exact = true;
+    return;
+  }
   Engine &e = present_ ? *engine_.present() : engine_;
   Collection &c = present_ ? *present_ : c_;
   e.want_recall(c);
