@@ -157,7 +157,7 @@ Result<bool> Searcher::walk_past(View &then, View &now, const simd::Query *q, u3
   const u32 live = c_.table().live(), nodes = l.index->counts().nodes;
   const bool filtered = need_accept(n, n);
   const u64 all = all_past(upto, filtered);
-  auto ef = [&](u32 k) { return past_impl::ef_now(max_of(o_.ef, k), nodes, live, walk_dead_); };
+  auto ef = [&](u32 k) { return past_impl::ef_now(breadth(k), nodes, live, walk_dead_); };
   bool thin = false;
   limit_ = upto;
   walking_ = true;
