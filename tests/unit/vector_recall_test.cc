@@ -570,6 +570,24 @@ TEST(RecallCurve, ChoosesTheLeastBreadthThatIsEnough) {
     }
 }
 
+// Where nothing can be measured no queries are kept.
+TEST_F(RecallHnsw, QueriesAreKeptForAnIndexAlone) {
+  Mount m;
+  const std::vector<float> q = clustered(10, 9);
+  auto taken = [&] {
+    ChunkCache &cache = m.fs()->engine->cache();
+    const uint64_t before = cache.external();
+    EXPECT_EQ(ask(m, q, 950).error, 0);
+    return cache.external() - before;
+  };
+  fill(m, 10, 950, VEXFS_INDEX_FLAT);
+  EXPECT_EQ(taken(), 0u) << "no index";
+  ASSERT_EQ(add_rows(m, 990, 4), 0);
+  EXPECT_EQ(taken(), 0u) << "no index, of more rows";
+  ASSERT_EQ(m.index(m.root(), VEXFS_INDEX_BUILD, nullptr, VEXFS_INDEX_HNSW), 0);
+  EXPECT_GT(taken(), 0u);
+}
+
 TEST_F(RecallHnsw, QueriesAreKeptOnceAndHandedOut) {
   Mount m;
   fill(m, 10, 0);

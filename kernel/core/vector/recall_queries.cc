@@ -26,7 +26,7 @@ bool QuerySample::ready() {
   if (wait_ && --wait_) return false;
   wait_ = recall_queries_impl::calls_waited;
   if (!place_.resize(places_).ok()) return false;
-  data_ = static_cast<u8 *>(vx_alloc_large(places_ * stride_, 0));
+  data_ = static_cast<u8 *>(vx_alloc_large(places_ * stride_, VX_ALLOC_ACCOUNT));
   if (!data_) return false;
   wait_ = 0;
   cache_.set_external(static_cast<s64>(places_ * stride_));

@@ -37,9 +37,11 @@ u32 Searcher::breadth(u32 k) const {
   return max_of(max_of(o_.ef, wider.exact ? recall_breadth_max : wider.ef), k);
 }
 
-// Where a recall is wanted it is measured with queries such as these. A row of the collection is not one of them.
+// Where a recall is wanted it is measured with queries such as these; so not where no index, too small a one or a
+// snapshot's is searched. A row of the collection is not one of them.
 void Searcher::remember(const simd::Query *queries, u32 n) {
-  if (!o_.exclude_owner && !present_) c_.index().recall().remember(queries, n);
+  if (o_.exclude_owner || engine_.present() || !c_.index().recall().wanted()) return;
+  if (c_.index().reached() >= walked_slots_min) c_.index().recall().remember(queries, n);
 }
 
 // Walks until enough hits lie behind the last page, or are of different owners. True: the index does not bring as many.
