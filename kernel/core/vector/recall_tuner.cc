@@ -25,6 +25,13 @@ constexpr u32 found_max = top_k + top_k / 4;  // some of the hits may be of rows
 // Walked from link to link, around SearchParams::without.
 bool is_graph(const Index &i) { return i.kind() == IndexKind::hnsw || i.kind() == IndexKind::diskann; }
 
+// Queries that rows are scanned for together. Between two pauses are as many rows as scan_exact() takes without one, about
+// 2048, for all of them: some milliseconds.
+u32 at_once(u32 dim) {
+  constexpr u32 most = 32, components = 1 << 15;
+  return max_of<u32>(min_of(most, components / dim), 1);
+}
+
 u32 root(u64 v) {
   u64 r = 0;
   for (u64 bit = u64{1} << 31; bit; bit >>= 1)
@@ -203,8 +210,15 @@ Status RecallTuner::scan(Job &j, bool (*interrupted)(void *), void *ctx) {
   SearchParams p;
   p.ctx = ctx;
   p.interrupted = interrupted;
-  return scan_exact(view.rows(), table_.space(), j.query.data(), j.n, first,
-                    min_of(j.limit, first + table_.chunk_rows()), p, j.scratch, j.top.data(), nullptr);
+  const u32 end = min_of(j.limit, first + table_.chunk_rows());
+  const u32 some = recall_tuner_impl::at_once(table_.space().dim());
+  for (u32 q = 0; q < j.n; q += some) {
+    VX_TRY(scan_exact(view.rows(), table_.space(), j.query.data() + q, min_of(some, j.n - q), first, end, p, j.scratch,
+                      j.top.data() + q, nullptr));
+    if (interrupted(ctx)) return Errno::intr;
+    vx_yield();
+  }
+  return {};
 }
 
 // A search for the k nearest of the query that is next, into j.found: for that k and no more, since how many rows are
