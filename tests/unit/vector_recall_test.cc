@@ -384,6 +384,7 @@ RecallCurve measure(Mount &m, uint32_t upto, uint64_t pairs_max) {
   Collection &c = **r;
   RecallTuner t(c.table());
   t.set_pairs_max(pairs_max);
+  t.want();
   LiveIndex *l = c.index().acquire();
   EXPECT_NE(l, nullptr);
   for (bool more = true; more;) {
@@ -494,6 +495,9 @@ TEST_F(RecallHnsw, EachNumberOfNeighboursByItself) {
   Noting index(*l->index.get());
   RecallTuner t(c.table());
   step_to_the_end(t, index, n);
+  EXPECT_FALSE(t.curve().measured()) << "nobody wants it";
+  t.want();
+  step_to_the_end(t, index, n);
   const RecallCurve curve = t.curve();
   ASSERT_TRUE(curve.measured());
   ASSERT_GT(curve.tried, 7u);  // 100 neighbours were tried
@@ -597,19 +601,20 @@ TEST_F(RecallHnsw, QueriesAreKeptOnceAndHandedOut) {
   const uint64_t before = cache.external();
   {
     QuerySample sample((*r)->table().space(), cache);
+    std::atomic<bool> wanted{true};
     const std::vector<float> data = clustered(2000, 5);
     auto query = [&](size_t i) { return simd::Query{.data = &data[i * dim], .aux = 0, .wide = true}; };
     for (int times = 0; times < 3; times++)
       for (size_t i = 0; i < 10; i++) {
         const simd::Query q = query(i);
-        sample.remember(&q, 1);
+        sample.remember(&q, 1, wanted);
       }
     EXPECT_LE(sample.count(), 10u);
     EXPECT_GE(sample.count(), 8u) << "two may have one place";
     EXPECT_GT(cache.external(), before) << "it counts as memory of vectors";
     for (size_t i = 0; i < 2000; i++) {
       const simd::Query q = query(i);
-      sample.remember(&q, 1);
+      sample.remember(&q, 1, wanted);
     }
     EXPECT_GE(sample.count(), sample.places() / 2);
     std::vector<u8> bytes(100 * sample.query_bytes());
@@ -627,6 +632,10 @@ TEST_F(RecallHnsw, QueriesAreKeptOnceAndHandedOut) {
     sample.forget();
     EXPECT_EQ(sample.count(), 0u);
     EXPECT_EQ(cache.external(), before);
+    wanted = false;
+    const simd::Query late = query(0);
+    sample.remember(&late, 1, wanted);
+    EXPECT_EQ(cache.external(), before) << "nobody would forget it";
   }
 }
 

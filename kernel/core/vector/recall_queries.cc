@@ -46,9 +46,9 @@ void QuerySample::put(const simd::Query &q) {
   memcpy(data_ + at * stride_, q.data, n);
 }
 
-void QuerySample::remember(const simd::Query *q, u32 n) {
+void QuerySample::remember(const simd::Query *q, u32 n, const std::atomic<bool> &wanted) {
   if (!lock_.try_lock()) return;
-  if (ready())
+  if (wanted.load(std::memory_order_relaxed) && ready())
     for (u32 i = 0; i < n; i++) put(q[i]);
   lock_.unlock();
 }

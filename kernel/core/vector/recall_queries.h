@@ -16,7 +16,8 @@ class QuerySample : Pinned {
   static constexpr usize bytes_max = 512 << 10;  // of all
   QuerySample(const simd::Space &space, ChunkCache &cache);
   ~QuerySample() { forget(); }
-  void remember(const simd::Query *q, u32 n);
+  // wanted: looked at under the lock, so that nothing is kept once it was cleared and forget() has returned.
+  void remember(const simd::Query *q, u32 n, const std::atomic<bool> &wanted);
   void forget();
   u32 places() const { return places_; }
   u32 count() const { return count_.load(std::memory_order_relaxed); }

@@ -78,9 +78,12 @@ struct RecallTuner::Job {
 RecallTuner::RecallTuner(Table &t) : table_(t), sample_(t.space(), t.cache()) {}
 RecallTuner::~RecallTuner() = default;
 
+// Waits for a slice that is under way, as nobody would free after it what it has begun.
 void RecallTuner::unwant() {
   wanted_.store(false, std::memory_order_relaxed);
-  let_go();
+  sample_.forget();
+  Guard g(job_lock_);
+  job_.reset();
 }
 
 void RecallTuner::let_go() {
@@ -344,6 +347,7 @@ void RecallTuner::publish(Job &j) {
 
 // -------------------------------------------------------------------------------------------------------------- slices
 Result<bool> RecallTuner::advance(Index &index, u32 upto, bool (*interrupted)(void *), void *ctx) {
+  if (!wanted()) return false;
   if (!job_) {
     if (!due(upto)) return false;
     VX_TRY(begin(upto));

@@ -33,11 +33,12 @@ class RecallTuner : Pinned {
   // ---- what searches do
   // Has a recall been asked for, by the collection's configuration or a search? Nothing is measured or kept before.
   bool wanted() const { return wanted_.load(std::memory_order_relaxed); }
-  bool want() { return !wanted() && !wanted_.exchange(true, std::memory_order_relaxed); }  // true: it was not before
+  // True: it was not before.
+  bool want() { return !wanted() && !wanted_.exchange(true, std::memory_order_relaxed); }
   void unwant();
   RecallCurve curve();
   void remember(const simd::Query *q, u32 n) {
-    if (wanted()) sample_.remember(q, n);
+    if (wanted()) sample_.remember(q, n, wanted_);
   }
   // Memory is short: queries go, and what was measured in part.
   void let_go();
@@ -45,8 +46,8 @@ class RecallTuner : Pinned {
   // ---- what the keeper of the index does
   // Another index has taken the place of the last one; other: of another kind, or other parameters.
   void index_changed(bool other);
-  // One slice, of the index that holds slots below upto. False: there is nothing more to do now (or another thread is at it,
-  // unless `wait`). After any error, intr included, it begins anew another time: nomem, io, intr.
+  // If a recall is wanted: one slice, of the index that holds slots below upto. False: there is nothing more to do now (or
+  // another thread is at it, unless `wait`). After any error, intr included, it begins anew another time: nomem, io, intr.
   Result<bool> step(Index &index, u32 upto, bool wait, bool (*interrupted)(void *), void *ctx);
 
   // For tests: rows scanned times queries.
