@@ -107,7 +107,7 @@ struct vexfs_collection {
   __u8 bits;                                /* LSH: hash functions of a table */
   __u16 codes;                              /* HNSW, DISKANN: enum vexfs_codes */
   __u16 recall; /* that searches without one and without ef are to reach, per mille, 1..1000; 0: ef_search counts.
-                 * ALTER: 0 = as it is, VEXFS_RECALL_OFF = none any more. See vexfs_search */
+                 * ALTER: 0 = as it is, VEXFS_RECALL_OFF = none any more. INFO, DROP, in: 0. See vexfs_search */
   __u64 reserved[6];
 };
 
@@ -324,7 +324,7 @@ struct vexfs_index {
   __u16 codes;      /* in: 0 = as it is, be it automatic; out */
   __u16 codes_used; /* out: what an automatic choice came to; 0: none yet, or not HNSW */
   /* Recall of the nearest 10: */
-  __u16 recall;          /* STATUS, in: the one asked about, per mille; 0 = the collection's; out; 0: none */
+  __u16 recall;          /* in: STATUS: the one asked about, per mille, 0 = the collection's; else 0; out; 0: none */
   __u16 recall_measured; /* out: what was measured for recall_ef, per mille; 0: nothing was */
   __u32 recall_ef;       /* out: the breadth of a search for `recall`; 0: an exact scan, or recall is 0 */
   __u32 recall_slots;    /* out: slots that the index held when it was measured; 0: it was not */

@@ -61,6 +61,33 @@ TEST(VectorAbi, SmallerAndLargerStructs) {
   EXPECT_EQ(vx_ioctl(m.fs(), m.root(), VEXFS_IOCTL_GET_VECTOR_STATS, 0, &m.caller), -EFAULT);
 }
 
+// A recall means something to CREATE, ALTER and to STATUS of an index: elsewhere it is refused, and nothing changes.
+TEST(VectorAbi, RecallWhereItMeansNothing) {
+  Mount m;
+  ASSERT_EQ(m.create(m.root(), 4), 0);
+  vexfs_collection c{};
+  c.size = sizeof c;
+  for (const uint16_t bad : {1, 950, 1000, int{VEXFS_RECALL_OFF}}) {
+    for (const auto command : {VEXFS_IOCTL_COLLECTION_INFO, VEXFS_IOCTL_COLLECTION_DROP}) {
+      c.recall = bad;
+      EXPECT_EQ(m.ioctl(m.root(), command, &c), -EINVAL) << bad;
+    }
+    for (const uint16_t op :
+         {VEXFS_INDEX_BUILD, VEXFS_INDEX_REBUILD, VEXFS_INDEX_CHECKPOINT, VEXFS_INDEX_DROP, VEXFS_INDEX_STATUS}) {
+      vexfs_index x{};
+      x.size = sizeof x;
+      x.op = op;
+      x.recall = bad;
+      const bool fine = op == VEXFS_INDEX_STATUS && bad <= VEXFS_RECALL_ALL;
+      EXPECT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_MANAGE_INDEX, &x), fine ? 0 : -EINVAL) << op << " " << bad;
+      EXPECT_EQ(m.info(m.root()).index, VEXFS_INDEX_FLAT);
+    }
+  }
+  c.recall = 0;
+  EXPECT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_COLLECTION_INFO, &c), 0);
+  EXPECT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_COLLECTION_DROP, &c), 0);
+}
+
 TEST(VectorAbi, CreateRefusesNonsense) {
   Mount m;
   auto attempt = [&](auto change) {

@@ -292,7 +292,7 @@ Status Call::collection_alter() {
 Status Call::collection_drop() {
   vexfs_collection v;
   VX_TRY(read_arg(&v));
-  if (v.flags || v.reserved0 || !all_zero(v.reserved, 6)) return Errno::inval;
+  if (v.flags || v.reserved0 || v.recall || !all_zero(v.reserved, 6)) return Errno::inval;
   CollectionRef c = VX_TRY(target(v.id, true));
   describe(*c, &v);
   VX_TRY(engine_.drop_collection(std::move(c)));
@@ -302,7 +302,7 @@ Status Call::collection_drop() {
 Status Call::collection_info() {
   vexfs_collection v;
   VX_TRY(read_arg(&v));
-  if (v.flags || v.reserved0 || !all_zero(v.reserved, 6)) return Errno::inval;
+  if (v.flags || v.reserved0 || v.recall || !all_zero(v.reserved, 6)) return Errno::inval;
   CollectionRef c = VX_TRY(target(v.id, false));
   describe(*c, &v);
   return write_arg(v);

@@ -137,7 +137,7 @@ Status Call::manage_index() {
   if (x.kind && !disk::index_kind_known(static_cast<u8>(x.kind))) return Errno::inval;
   if (x.ef_search > VEXFS_EF_MAX) return Errno::inval;
   bool reads = x.op == VEXFS_INDEX_STATUS;
-  if (reads && x.recall > recall_all) return Errno::inval;
+  if (x.recall > (reads ? recall_all : 0)) return Errno::inval;
   CollectionRef c = VX_TRY(target(x.collection, !reads));
   if (!index_params_valid(ioctl_index_impl::changed(IndexParams{}, x), c->space().dim())) return Errno::inval;
   if (!reads && engine_.volume().read_only()) return Errno::rofs;
