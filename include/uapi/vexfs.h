@@ -65,9 +65,9 @@ enum vexfs_index_kind {
 
 /* What a graph is built and walked on; hits are scored on the rows all the same. */
 enum vexfs_codes {
-  VEXFS_CODES_AUTO =
-      0, /* decided by the rows there are: 4 bits an element where that ranks them well enough; in compact
-                              collections the fewest that do; DiskANN: 4 bits */
+  /* Decided by the rows there are: 4 bits an element where that ranks them well enough, from 512 elements on 2 bits; in
+   * compact collections the fewest that do; DiskANN: 4 bits. */
+  VEXFS_CODES_AUTO = 0,
   VEXFS_CODES_NONE = 1,    /* the rows; DiskANN: as AUTO */
   VEXFS_CODES_SQ8 = 2,     /* 8 bits an element */
   VEXFS_CODES_SQ4 = 3,     /* 4 bits */

@@ -263,6 +263,24 @@ u16 chosen(const MemoryRows &rows, u32 slots, bool *grows = nullptr, bool compac
   return index->counts().codes;
 }
 
+// Rows about a surface of few dimensions, as those of real data lie: near and far differ by much.
+std::unique_ptr<MemoryRows> about(u32 dimensions, u32 dim) {
+  std::mt19937 rng(9);
+  std::normal_distribution<float> gauss(0, 1);
+  std::vector<float> axes(dimensions * dim), v(dim);
+  for (float &f : axes) f = gauss(rng);
+  auto rows = std::make_unique<MemoryRows>(space_of(simd::Element::f32, simd::Metric::l2, dim), 2048);
+  for (u32 i = 0; i < 2048; i++) {
+    for (float &f : v) f = 0.1f * gauss(rng);
+    for (u32 a = 0; a < dimensions; a++) {
+      const float along = gauss(rng);
+      for (u32 j = 0; j < dim; j++) v[j] += along * axes[a * dim + j];
+    }
+    EXPECT_TRUE(rows->add_f32(v.data()));
+  }
+  return rows;
+}
+
 TEST(CodedGraphs, ChosenByTheRows) {
   std::mt19937 rng(9);
   std::normal_distribution<float> gauss(0, 1);
@@ -286,24 +304,10 @@ TEST(CodedGraphs, ChosenByTheRows) {
   // The shortest that will do, where that is what counts.
   EXPECT_EQ(chosen(even, 2048, &grows, true), VEXFS_CODES_SQ4) << "all as far as each other: 2 bits do not rank them";
   EXPECT_EQ(chosen(knots, 2048, &grows, true), VEXFS_CODES_SQ8);
-  // Rows about a surface of few dimensions, as those of real data lie: near and far differ by much.
-  const auto about = [&](u32 dimensions) {
-    std::vector<float> axes(dimensions * 64);
-    for (float &f : axes) f = gauss(rng);
-    MemoryRows rows(space, 2048);
-    for (u32 i = 0; i < 2048; i++) {
-      for (float &f : v) f = 0.1f * gauss(rng);
-      for (u32 a = 0; a < dimensions; a++) {
-        const float along = gauss(rng);
-        for (u32 j = 0; j < 64; j++) v[j] += along * axes[a * 64 + j];
-      }
-      EXPECT_TRUE(rows.add_f32(v.data()));
-    }
-    EXPECT_EQ(chosen(rows, 2048), VEXFS_CODES_SQ4);
-    return chosen(rows, 2048, nullptr, true);
-  };
-  EXPECT_EQ(about(4), VEXFS_CODES_RABITQ1);
-  EXPECT_EQ(about(12), VEXFS_CODES_RABITQ2);
+  EXPECT_EQ(chosen(*about(4, 64), 2048), VEXFS_CODES_SQ4);
+  EXPECT_EQ(chosen(*about(4, 64), 2048, nullptr, true), VEXFS_CODES_RABITQ1);
+  EXPECT_EQ(chosen(*about(12, 64), 2048, nullptr, true), VEXFS_CODES_RABITQ2);
+  EXPECT_EQ(chosen(*about(12, 512), 2048), VEXFS_CODES_RABITQ2) << "of many elements two bits are enough";
   EXPECT_EQ(chosen(even, 700, &grows), VEXFS_CODES_SQ8) << "too few to judge by";
   EXPECT_TRUE(grows) << "so it is judged when there are more";
 }

@@ -96,7 +96,7 @@ void Engine::save_indexes() {
     cursor = c->cid();
     if (c->dropped()) continue;
     // What is not done in time stays in the tail, which the next mount scans as this one did.
-    if (c->index().backlog()) (void)c->index().work(~u32{0}, true, late, &deadline).ok();
+    if (c->index().backlog()) (void)c->index().work(~u32{0}, IndexKeeper::Saves::if_free, late, &deadline).ok();
     if (c->index().checkpoint_wanted_at_unmount()) (void)checkpoint(*c).ok();
   }
 }
@@ -335,17 +335,19 @@ bool Engine::background_round(u32 *cursor, u64 *again) {
     auto *t = static_cast<Turn *>(p);
     return t->engine->stop_.load(std::memory_order_relaxed) || t->collection->dropped();
   };
-  Result<u32> n = c->index().work(256, false, stopped, &turn);
+  Result<u32> n = c->index().work(256, IndexKeeper::Saves::no, stopped, &turn);
   if (n.ok()) stats_.indexed.fetch_add(*n, std::memory_order_relaxed);
   if (n.ok() && *n == 256) *cursor = c->cid() - 1;
   (void)c->index()
       .renew(true, stopped, &turn)
       .ok();  // what fails is tried again later, or when the collection has grown
   if (const u64 at = c->index().renew_again_ns()) *again = *again ? min_of(*again, at) : at;
-  if (c->index().measure_recall(false, stopped, &turn)) *cursor = c->cid() - 1;
+  if (c->index().measure_recall(false, stopped, &turn)) *again = vx_clock_mono_ns();  // others come in between
   trim(*c);
   SharedGuard g(quiet_lock_);
-  if (!quiet_ && !volume_.read_only() && c->index().checkpoint_due()) (void)checkpoint(*c).ok();
+  // What waits for the checkpoint goes on at once.
+  if (!quiet_ && !volume_.read_only() && c->index().checkpoint_due() && checkpoint(*c).ok() && c->index().backlog())
+    *cursor = c->cid() - 1;
   return true;
 }
 
@@ -383,7 +385,7 @@ void Engine::rows_added(Collection &c, u32 n, bool (*interrupted)(void *), void 
     if (backlog <= engine_impl::backlog_max) return;
   }
   // What fails here stays in the tail, which searches scan.
-  Result<u32> done = c.index().work(n + engine_impl::catch_up, true, interrupted, ctx);
+  Result<u32> done = c.index().work(n + engine_impl::catch_up, IndexKeeper::Saves::if_free, interrupted, ctx);
   if (done.ok()) stats_.indexed.fetch_add(*done, std::memory_order_relaxed);
   if (!nthreads_) (void)c.index().renew(false, interrupted, ctx).ok();
   if (!nthreads_) measure_recall(c, true, interrupted, ctx);

@@ -15,9 +15,13 @@ constexpr u32 wanted = 10, kept = 20;  // neighbours that must be among so many 
 constexpr u32 share_percent = 97;      // of them
 
 // Kinds that are tried, shortest first, before the longer codes are taken. Where rows are in memory anyway, codes of 4 bits
-// are the fastest; where they are not, what counts is how short codes are.
+// are the fastest, up to some hundred elements; of many elements 2 bits are as fast, and half as large. Where rows are not in
+// memory, what counts is how short codes are.
+constexpr u32 many_elements = 512;
 constexpr simd::CodeKind tried[] = {simd::CodeKind::rabitq1, simd::CodeKind::rabitq2, simd::CodeKind::sq4};
-constexpr bool worth_trying(simd::CodeKind kind, bool compact) { return compact || !simd::rotated(kind); }
+constexpr bool worth_trying(simd::CodeKind kind, bool compact, u32 dim) {
+  return compact || !simd::rotated(kind) || (kind == simd::CodeKind::rabitq2 && dim >= many_elements);
+}
 
 struct Trial {
   u32 n = 0;
@@ -134,7 +138,7 @@ Status Hnsw::learn(RowView &rows, u32 slots, Scratch &, bool (*interrupted)(void
   VX_TRY(hnsw_learn_impl::take_sample(rows, slots, *memory.trial));
   if (memory.trial->n == 0) return Errno::again;
   for (const simd::CodeKind kind : hnsw_learn_impl::tried) {
-    if (!hnsw_learn_impl::worth_trying(kind, params_.compact)) continue;
+    if (!hnsw_learn_impl::worth_trying(kind, params_.compact, space.dim())) continue;
     simd::CodeSpace codes = VX_TRY(simd::CodeSpace::make(space, kind));
     if (!VX_TRY(hnsw_learn_impl::ranks_well(space, codes, *memory.trial, memory.bytes, interrupted, ctx))) continue;
     start_over(VX_TRY(simd::CodeSpace::make(space, kind)));

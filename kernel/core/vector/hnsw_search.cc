@@ -328,14 +328,17 @@ Status Walk::rescore(const simd::Query &q, const Entry *found, u32 n, u32 keep, 
   Beam best;
   best.reset(VX_TRY(scratch_.array<Entry>(Scratch::heap_spare, usize{keep} + 1)), keep);
   Batch &b = *batch_;
-  u32 some = measure_.has_bound() ? min_of(hnsw_search_impl::first_rows(keep), Batch::capacity) : Batch::capacity;
-  for (u32 i = 0; i < n; i += some, some = Batch::capacity) {
-    const u32 now = min_of(some, n - i);
-    const bool bounded = measure_.has_bound() && best.full();
+  const bool has_bound = measure_.has_bound();
+  u32 now, some = has_bound ? min_of(hnsw_search_impl::first_rows(keep), Batch::capacity) : Batch::capacity;
+  u32 wanted = has_bound ? n : hnsw_search_impl::rescored(keep, n);  // rows that live
+  for (u32 i = 0; i < n && wanted; i += now, some = Batch::capacity) {
+    now = min_of(min_of(some, wanted), n - i);
+    const bool bounded = has_bound && best.full();
     if (bounded) VX_TRY(bound(found + i, now));
     VX_TRY(gather_rows(found + i, now, bounded, entry_key(best.limit())));
     measure_.space().score(q, b.item, b.aux, b.n, b.key);
     stats.distances += b.n;
+    if (!has_bound) wanted -= b.n;
     offer(best);
     VX_TRY(breathe());
   }
@@ -355,7 +358,6 @@ Status Hnsw::on_rows(Walk &walk, const simd::Query &q, const Entry **found, u32 
   if (!measure_.coded()) return {};
   const u64 most = walk.params->distances_max;  // this many more are few beside those
   if (most) *n = static_cast<u32>(min_of<u64>(*n, max_of<u64>(walk.params->k, most / 8)));
-  if (!measure_.has_bound()) *n = min_of(*n, hnsw_search_impl::rescored(walk.params->k, *n));
   return walk.rescore(q, *found, *n, walk.params->k, found, n);
 }
 

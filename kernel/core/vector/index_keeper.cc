@@ -15,6 +15,7 @@ constexpr u32 dead_min = 512, dead_share = 4;
 constexpr u32 mended_share = 8;
 constexpr u64 mend_retry_ns = 60'000'000'000;  // after it failed
 constexpr u64 mend_save_ns = 50'000'000;       // when a checkpoint has to come first
+constexpr u64 mend_pause_min_ns = 5'000'000;   // also when somebody else is at work
 constexpr usize lists_share = 8;               // of the memory limit: for the lists of dead rows while mending
 // Of the memory limit: what an index may keep for its next checkpoint.
 constexpr usize unsaved_share = 4, unsaved_min = usize{256} << 10;
@@ -246,15 +247,14 @@ Status IndexKeeper::insert_run(LiveIndex &l, u32 lo, u32 hi, Scratch &scratch, b
   return {};
 }
 
-Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, bool saves, bool (*interrupted)(void *), void *ctx) {
+Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, Saves saves, bool (*interrupted)(void *), void *ctx) {
   Scratch scratch(false);
   u32 done = 0;
   if (!VX_TRY(learnt(l, interrupted, ctx))) return 0u;
   while (done < budget) {
     u32 lo, hi, stopped = 0;
     if (full(l)) {
-      if (!saves) break;
-      VX_TRY(relieve(l));
+      if (saves == Saves::no || !VX_TRY(relieve(l, saves, interrupted, ctx))) break;
       if (interrupted(ctx)) return Errno::intr;
     }
     if (!claim(l, min_of(index_keeper_impl::run_rows, budget - done), &lo, &hi)) break;
@@ -272,7 +272,7 @@ Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, bool saves, bool (*in
   return done;
 }
 
-Result<u32> IndexKeeper::work(u32 budget, bool saves, bool (*interrupted)(void *), void *ctx) {
+Result<u32> IndexKeeper::work(u32 budget, Saves saves, bool (*interrupted)(void *), void *ctx) {
   LiveIndex *l = backlog() ? hold_open() : nullptr;
   if (!l) return 0u;
   Result<u32> r = work_on(*l, budget, saves, interrupted ? interrupted : index_keeper_impl::never, ctx);
@@ -299,7 +299,7 @@ struct IndexKeeper::Job {
   static bool stopped(void *p) { return static_cast<Job *>(p)->stop.load(std::memory_order_relaxed); }
   static void run(void *p) {
     auto *j = static_cast<Job *>(p);
-    Result<u32> r = j->keeper->work_on(*j->live, ~u32{0}, true, stopped, j);
+    Result<u32> r = j->keeper->work_on(*j->live, ~u32{0}, Saves::must, stopped, j);
     if (!r.ok() && r.code() != Errno::intr) j->err.store(r.error().negative(), std::memory_order_relaxed);
   }
 };
@@ -321,7 +321,7 @@ Status IndexKeeper::build_all(LiveIndex &l, u32 threads, bool (*interrupted)(voi
     if (!helpers.reserve(helpers.size() + 1).ok() || vx_thread_start(&t, "vexfs-build", Job::run, &job) != 0) break;
     VX_ASSERT(helpers.push(t).ok());
   }
-  Result<u32> mine = work_on(l, ~u32{0}, true, interrupted, ctx);
+  Result<u32> mine = work_on(l, ~u32{0}, Saves::must, interrupted, ctx);
   if (!mine.ok()) job.stop.store(true, std::memory_order_relaxed);
   for (vx_thread *t : helpers) vx_thread_join(t);
   if (!mine.ok()) return mine.error();
@@ -334,7 +334,7 @@ Status IndexKeeper::build_all(LiveIndex &l, u32 threads, bool (*interrupted)(voi
 Status IndexKeeper::settle(LiveIndex &l, bool (*interrupted)(void *), void *ctx) {
   const u32 n = table_.slots();
   for (;;) {
-    Result<u32> done = work_on(l, ~u32{0}, true, interrupted, ctx);
+    Result<u32> done = work_on(l, ~u32{0}, Saves::must, interrupted, ctx);
     if (!done.ok()) return done.error();
     if (l.upto.load(std::memory_order_acquire) >= n || waits_for_rows(l)) return {};
     if (interrupted(ctx)) return Errno::intr;
@@ -364,7 +364,8 @@ Status IndexKeeper::build(u32 threads, bool (*interrupted)(void *), void *ctx) {
 Status IndexKeeper::replace(const IndexParams &wanted, bool build_first, u32 threads, bool (*interrupted)(void *),
                             void *ctx) {
   Guard g(job_);
-  if (aside_.of) VX_TRY(checkpoint_locked());  // of the index that is there
+  // Of the index that is there; what is to go needs no place on a disk that may be full.
+  if (aside_.of && wanted.kind != IndexKind::flat) VX_TRY(checkpoint_locked());
   aside_ = {};
   LiveIndex *fresh = nullptr;
   IndexParams p = wanted;
@@ -409,7 +410,8 @@ Status IndexKeeper::renew(bool pieces, bool (*interrupted)(void *), void *ctx) {
   if (l && l->index->mends()) {
     s = mend(*l, pieces, interrupted, ctx);
     if (!s.ok()) blame(l, s.error());
-  } else if (l && slots >= renew_after_.load(std::memory_order_relaxed) && worn(*l, slots))
+  } else if (mend_again_.store(0, std::memory_order_relaxed);
+             l && slots >= renew_after_.load(std::memory_order_relaxed) && worn(*l, slots))
     s = renew_from(*l, interrupted, ctx);
   if (!s.ok() && s.code() != Errno::intr) renew_after_.store(slots + slots / 8, std::memory_order_relaxed);
   release(l);
@@ -425,23 +427,41 @@ usize IndexKeeper::unsaved_max() const {
 
 bool IndexKeeper::full(LiveIndex &l) const { return l.index->unsaved_bytes() > unsaved_max() && !volume_.read_only(); }
 
-// Saves what is full, unless somebody else does so first.
-Status IndexKeeper::relieve(LiveIndex &l) {
+// Saves what is full, unless somebody else does so first. False: there is no more to do for this index now, as it is none
+// of the collection's any more, or somebody is at work who may be so for long (who must waits).
+Result<bool> IndexKeeper::relieve(LiveIndex &l, Saves saves, bool (*interrupted)(void *), void *ctx) {
   if (l.aside) {
     Guard g(relief_);
-    return full(l) ? save(l, l.upto.load(std::memory_order_acquire)) : Status();
+    if (full(l)) VX_TRY(save(l, l.upto.load(std::memory_order_acquire)));
+    return true;
   }
-  Guard g(job_);
-  if (!full(l)) return {};
+  while (!job_.try_lock()) {
+    if (saves != Saves::must) return false;
+    if (interrupted(ctx)) return Errno::intr;
+    finished_.wait([&] { return !full(l); }, index_keeper_impl::wait_ms);
+  }
+  Result<bool> r = relieve_locked(l);
+  job_.unlock();
+  return r;
+}
+
+Result<bool> IndexKeeper::relieve_locked(LiveIndex &l) {
+  {
+    Guard g(lock_);
+    if (live_ != &l) return false;
+  }
+  if (!full(l)) return true;
   if (save_later()) return Errno::nospc;
-  return checkpoint_locked();
+  VX_TRY(checkpoint_locked());
+  return true;
 }
 
 Status IndexKeeper::mend(LiveIndex &l, bool pieces, bool (*interrupted)(void *), void *ctx) {
   using namespace index_keeper_impl;
   const u64 began = vx_clock_mono_ns();
-  if (volume_.read_only() || (pieces && began < mend_again_.load(std::memory_order_relaxed))) return {};
+  if (pieces && began < mend_again_.load(std::memory_order_relaxed)) return {};
   mend_again_.store(0, std::memory_order_relaxed);
+  if (volume_.read_only()) return {};
   if (!interrupted) interrupted = never;
   while (l.index->mending() || worn(l, table_.slots())) {
     if (full(l)) {
@@ -459,7 +479,7 @@ Status IndexKeeper::mend(LiveIndex &l, bool pieces, bool (*interrupted)(void *),
       return more.error();
     }
     if (pieces) {
-      mend_again_.store(now + (now - began), std::memory_order_relaxed);
+      mend_again_.store(now + max_of(now - began, mend_pause_min_ns), std::memory_order_relaxed);
       return {};
     }
     vx_yield();

@@ -70,9 +70,10 @@ class IndexKeeper : Pinned {
 
   // Inserts up to `budget` rows that are not indexed yet. Returns how many were done; errors of memory or I/O leave the
   // rows for later.
-  // What keeps too much for its next checkpoint is not inserted into: if it `saves`, the caller writes one, or waits for who
-  // does; else that ends the work.
-  Result<u32> work(u32 budget, bool saves, bool (*interrupted)(void *), void *ctx);
+  // What keeps too much for its next checkpoint is not inserted into: the caller writes one, or that ends the work. Whether
+  // it does: no; if nobody else has the index in hand, who may be long about it; or as soon as nobody has.
+  enum class Saves : u8 { no, if_free, must };
+  Result<u32> work(u32 budget, Saves saves, bool (*interrupted)(void *), void *ctx);
   u32 backlog();  // rows not indexed yet; of a parked index, if they are worth opening it
   // Is somebody working through all rows, to learn from them or to insert them?
   bool building() const { return building_.load(std::memory_order_relaxed) != 0; }
@@ -147,9 +148,10 @@ class IndexKeeper : Pinned {
   static void retire(LiveIndex &l, u32 lo, u32 resume_at);  // lock_ held
   Status insert_run(LiveIndex &l, u32 lo, u32 hi, Scratch &scratch, bool (*interrupted)(void *), void *ctx,
                     u32 *stopped);
-  Result<u32> work_on(LiveIndex &l, u32 budget, bool saves, bool (*interrupted)(void *), void *ctx);
+  Result<u32> work_on(LiveIndex &l, u32 budget, Saves saves, bool (*interrupted)(void *), void *ctx);
   bool full(LiveIndex &l) const;
-  Status relieve(LiveIndex &l);
+  Result<bool> relieve(LiveIndex &l, Saves saves, bool (*interrupted)(void *), void *ctx);
+  Result<bool> relieve_locked(LiveIndex &l);
   bool save_later();
   void save_failed(const Status &s);
   Status build_all(LiveIndex &l, u32 threads, bool (*interrupted)(void *), void *ctx);

@@ -37,7 +37,7 @@ usize IndexKeeper::evictable_bytes() {
 
 usize IndexKeeper::evict(bool write) {
   if (!job_.try_lock()) return 0;  // a checkpoint or a change of the index is under way
-  if (write && unsaved() && evictable_bytes()) (void)checkpoint_locked().ok();
+  if (write && !save_later() && unsaved() && evictable_bytes()) (void)checkpoint_locked().ok();
   const usize freed = park();
   job_.unlock();
   return freed;

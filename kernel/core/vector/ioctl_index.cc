@@ -22,8 +22,6 @@ IndexParams changed(const IndexParams &old, const vexfs_index &x) {
   if (x.pq_m) p.pq_m = x.pq_m;
   if (x.tables) p.tables = x.tables;
   if (x.bits) p.bits = x.bits;
-  // What is right for one kind need not be for another.
-  if (p.kind != old.kind && old.kind != IndexKind::flat) p.codes = VEXFS_CODES_AUTO;
   if (x.codes) p.codes = x.codes;
   return p;
 }
