@@ -42,7 +42,7 @@ IndexParams index_params_of(const disk::ConfigItem &c) {
 
 IndexKeeper::IndexKeeper(Table &t, const disk::ConfigItem &config)
     : table_(t), volume_(t.volume()), params_(index_params_of(config)), recall_(t) {
-  if (config.recall) recall_.want();
+  if (config.recall && config.recall < recall_all) recall_.want();
 }
 
 IndexKeeper::~IndexKeeper() { install(nullptr); }
