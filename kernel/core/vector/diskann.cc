@@ -179,8 +179,10 @@ void DiskAnn::put_header(u32 covered, LearntHeader *out) const {
   out->codes = codes_.kind() == simd::CodeKind::sq4 ? 0 : static_cast<u8>(codes_.kind());
   out->torn = torn_.load(std::memory_order_acquire);
   u32 e = entry();
-  if (e != slot_none && e >= covered)  // then any node within
-    for (e = 0; e < covered && !records_.present(e);) e++;
+  if (e != slot_none && e >= covered) {  // then any node within, best one that stays
+    for (e = 0; e < covered && word_of(e) != 0;) e++;
+    for (e = e < covered ? e : 0; e < covered && !records_.present(e);) e++;
+  }
   out->entry = e != slot_none && e < covered ? e : slot_none;
 }
 
