@@ -146,11 +146,11 @@ bool DiskAnn::leaving(u32 slot) const {
   return word != 0 && word <= record_value_max;
 }
 
-// A node that leaves may be reached by no walk any more.
+// A node that leaves may be reached by no walk any more; nor may one that was to leave by a pass that came to no end.
 bool DiskAnn::contains(u32 slot) {
   if (must_learn() || !ready().ok()) return false;
   Reading reading(*this);
-  return word_of(slot) == 0;
+  return word_of(slot) == 0 && !torn_.load(std::memory_order_acquire);
 }
 
 bool DiskAnn::may_contain(u32 slot) {
@@ -177,9 +177,12 @@ void DiskAnn::put_header(u32 covered, LearntHeader *out) const {
   out->m = static_cast<u16>(params_.m);
   out->ef_construction = params_.ef_construction;
   out->codes = codes_.kind() == simd::CodeKind::sq4 ? 0 : static_cast<u8>(codes_.kind());
+  out->torn = torn_.load(std::memory_order_acquire);
   u32 e = entry();
-  if (e != slot_none && e >= covered)  // then any node within
-    for (e = 0; e < covered && !records_.present(e);) e++;
+  if (e != slot_none && e >= covered) {  // then any node within, best one that stays
+    for (e = 0; e < covered && word_of(e) != 0;) e++;
+    for (e = e < covered ? e : 0; e < covered && !records_.present(e);) e++;
+  }
   out->entry = e != slot_none && e < covered ? e : slot_none;
 }
 
@@ -188,6 +191,8 @@ bool DiskAnn::take_header(const LearntHeader &h) {
   params_.ef_construction = h.ef_construction;
   if (!plausible() || params_.ef_construction == 0 || (h.entry != slot_none && h.entry >= h.covered)) return false;
   shape_ = DiskShape(space_.row_bytes(), params_.m);
+  if (h.torn > 1) return false;
+  torn_.store(h.torn, std::memory_order_relaxed);
   entry_.store(h.entry, std::memory_order_relaxed);
   stored_.store(h.covered, std::memory_order_release);
   return true;

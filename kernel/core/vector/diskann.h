@@ -5,8 +5,8 @@
 // several such reads are in flight at once. The graph is flat, of lists pruned with slack (alpha) so that few hops lead far.
 //
 // Dead rows leave in passes (diskann_mend.cc; FreshDiskANN's consolidation): those that are dead now are *leaving*, nobody links
-// to them from then on; nodes that do are given the live ones behind them; then they are no more. What they were is known in
-// memory alone: after a crash the pass begins anew. A slot's first word: 0, or of one that leaves where its list is, plus 1.
+// to them from then on; nodes that do are given the live ones behind them; then they are no more. Which they were is known in
+// memory alone, that a pass was on is stored: after a crash it begins anew. A slot's first word: 0, or of one that leaves where its list is, plus 1.
 //
 // What a checkpoint does not have yet is kept in memory (diskann_nodes.h) until the next one. A checkpoint writes blobs of
 // which some list changed, with their rows.
@@ -31,13 +31,15 @@ class DiskAnn final : public LearntIndex {
 
   u32 learn_min() const override { return 512; }
   Status learn(RowView &rows, u32 slots, Scratch &scratch, bool (*interrupted)(void *), void *ctx) override;
-  bool outgrown(u32) const override { return false; }
+  bool outgrown(u32) const override { return stuck_.load(std::memory_order_acquire); }
   Status insert(RowView &rows, u32 slot, Scratch &scratch) override;
   bool contains(u32 slot) override;
   bool may_contain(u32 slot) override;
-  bool mends() const override { return true; }
+  bool mends() const override { return !stuck_.load(std::memory_order_acquire); }
   Result<bool> mend(RowView &rows, const MendParams &params, Scratch &scratch) override;
-  bool mending() const override { return mending_.load(std::memory_order_acquire); }
+  bool mending() const override {
+    return mending_.load(std::memory_order_acquire) || torn_.load(std::memory_order_acquire);
+  }
   u64 departures() const override { return departures_.load(std::memory_order_acquire); }
   Result<u32> search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch, Hit *out,
                      SearchStats *stats) override;
@@ -103,7 +105,15 @@ class DiskAnn final : public LearntIndex {
   Status mend_list(Mend &m, u32 slot, const u8 *record, Edit &e, Scratch &scratch);
   Status choose_behind(Mend &m, u32 slot, u32 n, Edit &e, Scratch &scratch);
   Status link_again(Mend &m, u32 number, RowView &rows, Scratch &scratch);
-  Status forget(Mend &m, u32 number);
+  Result<bool> next_phase(Mend &m, bool all, const MendParams &params);
+  Status begin_round(Mend &m);
+  Result<bool> reach_piece(Mend &m, Scratch &scratch);
+  Status join_blob(Mend &m, u32 number, Scratch &scratch, bool *any);
+  Status join(Mend &m, u32 slot, Scratch &scratch);
+  Status put_between(u32 from, u32 slot, const simd::CodeQuery &q, Edit &e, Scratch &scratch);
+  Status bring_lists(const u32 *slots, u32 n, Edit &e);
+  Status keep_lists(const u32 *slots, u32 n, const u8 *const *records, Edit &e);
+  Status forget(Mend &m);
   Status walk_in(RowView &rows, const simd::CodeQuery &q, u32 slot, Scratch &scratch);
   void release_segments(u32 covered, Vec<void *> &out);
 
@@ -136,7 +146,9 @@ class DiskAnn final : public LearntIndex {
   std::atomic<u64> drops_{0};           // how often lists were taken out of nodes_kept_
   Box<Mend> mend_;                      // who mends alone
   std::atomic<bool> mending_{false};
-  std::atomic<bool> rid_{false};  // slots were forgotten that a checkpoint has
+  std::atomic<bool> torn_{false};   // a pass took links away, and none has ended since; stored
+  std::atomic<bool> stuck_{false};  // passes do not help: only building anew does
+  std::atomic<bool> rid_{false};    // slots were forgotten that a checkpoint has
   std::atomic<u64> departures_{0};
   std::atomic<usize> mend_bytes_{0};
   u32 settled_ = 0;  // by the last pass; who mends or saves

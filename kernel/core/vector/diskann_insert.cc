@@ -98,6 +98,16 @@ Status DiskAnn::connect(u32 from, u32 to, bool must, bool *linked, Edit &e, Scra
   return {};
 }
 
+// Keeps lists that were read, where there is none in memory; edit_ held.
+Status DiskAnn::keep_lists(const u32 *slots, u32 n, const u8 *const *records, Edit &e) {
+  for (u32 i = 0; i < n; i++) {
+    if (nodes_kept_.peek(slots[i])) continue;
+    const u32 degree = records[i] ? list_of(records[i], e.before) : 0;
+    VX_TRY(nodes_kept_.add(slots[i], e.before, degree));
+  }
+  return {};
+}
+
 // Brings the lists of so many targets into memory, and lets them link back; must: whatever else they would have to drop.
 Status DiskAnn::link_back(const u32 *targets, u32 n, u32 slot, bool must, bool *linked, Edit &e, Scratch &scratch) {
   u32 wanted[blob_parts_max] = {}, m = 0;
@@ -114,11 +124,7 @@ Status DiskAnn::link_back(const u32 *targets, u32 n, u32 slot, bool must, bool *
       if (!nodes_kept_.peek(targets[i])) wanted[m++] = targets[i];
     VX_TRY(fetch(wanted, m, e.units, record));
   }
-  for (u32 i = 0; i < m; i++) {
-    if (nodes_kept_.peek(wanted[i])) continue;
-    const u32 degree = record[i] ? list_of(record[i], e.before) : 0;
-    VX_TRY(nodes_kept_.add(wanted[i], e.before, degree));
-  }
+  VX_TRY(keep_lists(wanted, m, record, e));
   for (u32 i = 0; i < n; i++) {
     bool in = false;
     VX_TRY(connect(targets[i], slot, must, &in, e, scratch));

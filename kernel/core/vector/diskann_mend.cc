@@ -4,7 +4,13 @@
 // A pass: (1) Dead nodes are marked as leaving, and their lists kept, as many as memory allows; blobs are read in order.
 // Once every insert that began before has ended, nobody makes a link to them. (2) Every list with such a link is made
 // anew of what lives in it and behind those that leave. (3) A node that nothing leads to now is linked again as if it came.
+// That is not all that may have been lost: rows may have been led to through those that leave alone, and lists made anew
+// drop links. So paths from the entry are followed, and what they do not lead to is joined, such that nothing else is lost
+// by it, until they lead to all. Where that has no end the pass is given up, and the index built anew aside instead.
 // (4) Nothing refers to those that leave: they are taken out, and the next checkpoint has them no more.
+//
+// From (2) on the graph is torn until a pass has ended: dead rows are in it that no walk may find, and maybe others. That
+// is stored with it, and passes are made until it is whole again.
 #include "diskann_mend.h"
 
 namespace vexfs::vector {
@@ -12,6 +18,8 @@ namespace diskann_mend_impl {
 namespace {
 
 constexpr u32 behind_max = 64;  // nodes that leave whose lists are looked into for one list
+constexpr u32 rounds_max = 8, ways_in_max = 3;
+constexpr u32 idle_blobs = 4096;  // looked at in a piece of which there is nothing to follow
 constexpr usize lists_min = usize{64} << 10, lists_max = usize{4} << 30;
 
 // Slots met so far, few of them.
@@ -41,6 +49,7 @@ struct Met {
 
 Result<bool> DiskAnn::mend(RowView &rows, const MendParams &params, Scratch &scratch) {
   if (must_learn()) return false;
+  if (stuck_.load(std::memory_order_relaxed)) return Errno::again;
   VX_TRY(ready());
   if (!mend_) VX_TRY(begin_mend(rows, scratch));
   Result<bool> more = mend_piece(*mend_, rows, params, scratch);
@@ -51,12 +60,13 @@ Result<bool> DiskAnn::mend(RowView &rows, const MendParams &params, Scratch &scr
 
 Status DiskAnn::begin_mend(RowView &rows, Scratch &scratch) {
   VX_TRY(new_entry(rows, scratch));
-  mend_ = VX_TRY(Box<Mend>::make());
+  mend_ = VX_TRY(Box<Mend>::make(*this));
+  mend_->was_torn = torn_.load(std::memory_order_relaxed);
   mending_.store(true, std::memory_order_release);
   return {};
 }
 
-// Whatever has become of it: who was to leave, and is still there, stays.
+// Whatever has become of it: who was to leave, and is still there, stays. torn_ says so of it, if links are gone already.
 void DiskAnn::end_mend() {
   const bool over = mend_->phase == Mend::Phase::over;
   for (u32 slot = 0, limit = over ? 0 : records_.limit(); slot < limit; slot++)
@@ -96,6 +106,12 @@ Status DiskAnn::new_entry(RowView &rows, Scratch &scratch) {
 Result<bool> DiskAnn::mend_piece(Mend &m, RowView &rows, const MendParams &params, Scratch &scratch) {
   using Phase = Mend::Phase;
   if (params.interrupted && params.interrupted(params.ctx)) return Errno::intr;
+  if (m.phase == Phase::reach) return reach_piece(m, scratch);
+  if (m.phase == Phase::forget) {
+    VX_TRY(forget(m));
+    m.phase = Phase::over;
+    return false;
+  }
   const bool settled = m.phase != Phase::gather;
   const u32 end =
       (settled ? m.limit : min_of(records_.limit(), align_up(params.settled, shape_.slots()))) >> shape_.shift;
@@ -103,35 +119,41 @@ Result<bool> DiskAnn::mend_piece(Mend &m, RowView &rows, const MendParams &param
   const usize most = min_of(max_of(params.memory, lists_min), lists_max);
   if (m.next < end && !(m.phase == Phase::gather && m.lists.size() * 4 >= most)) {
     const u32 number = m.next++;
-    switch (m.phase) {
-      case Phase::gather:
-        VX_TRY(gather(m, number, rows, params));
-        break;
-      case Phase::lists:
-        VX_TRY(mend_lists(m, number, params, scratch));
-        break;
-      case Phase::ways_in:
-        VX_TRY(link_again(m, number, rows, scratch));
-        break;
-      case Phase::forget:
-        VX_TRY(forget(m, number));
-        break;
-      case Phase::over:
-        break;
-    }
+    if (m.phase == Phase::gather)
+      VX_TRY(gather(m, number, rows, params));
+    else if (m.phase == Phase::lists)
+      VX_TRY(mend_lists(m, number, params, scratch));
+    else
+      VX_TRY(link_again(m, number, rows, scratch));
     return true;
   }
+  return next_phase(m, m.next >= end, params);
+}
+
+// all: of the blobs were seen.
+Result<bool> DiskAnn::next_phase(Mend &m, bool all, const MendParams &params) {
+  using Phase = Mend::Phase;
   m.next = 0;
-  m.phase = static_cast<Phase>(static_cast<u32>(m.phase) + 1);
-  if (m.phase == Phase::lists) {
-    if (m.count == 0) m.phase = Phase::over;
-    departures_.fetch_add(1, std::memory_order_acq_rel);
-    vx_epoch_synchronize(&epoch_);
-    m.limit = records_.limit();
-    settled_ = params.settled;
-    VX_TRY(m.led_to.resize(m.limit / 64 + 1));
+  switch (m.phase) {
+    case Phase::gather:
+      m.all = all;
+      m.phase = m.count || torn_.load(std::memory_order_relaxed) ? Phase::lists : Phase::over;
+      if (m.phase == Phase::over) return false;
+      torn_.store(true, std::memory_order_release);
+      departures_.fetch_add(1, std::memory_order_acq_rel);
+      vx_epoch_synchronize(&epoch_);
+      m.limit = records_.limit();
+      settled_ = params.settled;
+      VX_TRY(m.led_to.resize(m.limit / 64 + 1));
+      return true;
+    case Phase::lists:
+      m.phase = Phase::ways_in;
+      return true;
+    default:
+      m.phase = Phase::reach;
+      VX_TRY(begin_round(m));
+      return true;
   }
-  return m.phase != Phase::over;
 }
 
 // (1) Of a blob.
@@ -254,27 +276,177 @@ Status DiskAnn::link_again(Mend &m, u32 number, RowView &rows, Scratch &scratch)
   return {};
 }
 
-// (4) Of a blob.
-Status DiskAnn::forget(Mend &m, u32 number) {
-  const u32 first = number << shape_.shift;
-  DiskNode *gone = nullptr;
-  Status s;
-  bool any = false;
-  for (u32 slot = first; slot < first + shape_.slots() && s.ok(); slot++) {
-    if (!leaving(slot)) continue;
-    if (!any) s = nodes_kept_.touch(number);
-    if (!s.ok()) break;
-    any = true;
-    records_.peek(slot)->store(record_none, std::memory_order_release);
-    nodes_.fetch_sub(1, std::memory_order_relaxed);
-    Guard g(edit_);
-    nodes_kept_.take(slot, &gone);
+// Looks at what there is when no insert is half done: what comes later finds its own way in.
+Status DiskAnn::begin_round(Mend &m) {
+  vx_epoch_synchronize(&epoch_);
+  VX_TRY(m.paths.begin(entry()));
+  const u32 limit = m.paths.blobs() << shape_.shift;
+  m.there.clear();
+  VX_TRY(m.there.resize(limit / 64 + 1));
+  memset(m.there.data(), 0, m.there.size() * 8);
+  m.nodes = nodes_.load(std::memory_order_relaxed);
+  for (u32 slot = 0; slot < limit; slot++)
+    if (word_of(slot) == 0) m.there[slot >> 6] |= u64{1} << (slot & 63);
+  m.next = m.lost = 0;
+  m.joining = m.again = false;
+  m.round++;
+  return {};
+}
+
+// (3) A piece of a round. Joining takes no way from anybody, so a second round finds nothing, but what inserts took at the
+// same time: of as many nodes as came meanwhile, that is what they do without a pass, too; and those were joined.
+Result<bool> DiskAnn::reach_piece(Mend &m, Scratch &scratch) {
+  using namespace diskann_mend_impl;
+  {
+    Reading reading(*this);
+    bool worked = false;
+    const u32 first = m.next;
+    for (u32 i = 0; i < idle_blobs && m.next < m.paths.blobs() && !worked; i++) {
+      const u32 number = m.next++;
+      VX_TRY(m.joining ? join_blob(m, number, scratch, &worked) : m.paths.follow(number, scratch, &worked));
+    }
+    if (!m.joining) m.again |= worked;
+    if (m.next != first) return true;
   }
-  if (any) records_.set_dirty(first >> SlotRecords::shift, true);
+  m.next = 0;
+  if (!m.joining) {
+    m.joining = !m.again;
+    m.again = false;
+    return true;
+  }
+  const u32 now = nodes_.load(std::memory_order_relaxed), came = now > m.nodes ? now - m.nodes : 0;
+  if (m.lost == 0 || (m.round > 1 && m.lost <= came)) {
+    m.phase = Mend::Phase::forget;
+    return true;
+  }
+  if (m.round == rounds_max) {
+    stuck_.store(true, std::memory_order_release);
+    return Errno::again;
+  }
+  VX_TRY(begin_round(m));
+  return true;
+}
+
+Status DiskAnn::join_blob(Mend &m, u32 number, Scratch &scratch, bool *any) {
+  const u32 first = number << shape_.shift;
+  for (u32 slot = first; slot < first + shape_.slots(); slot++) {
+    if (!((m.there[slot >> 6] >> (slot & 63)) & 1) || m.paths.reached(slot) || slot == entry()) continue;
+    *any = true;
+    m.lost++;
+    VX_TRY(join(m, slot, scratch));
+  }
+  return {};
+}
+
+// A node that no path leads to gets ways in from the nearest that walks come by; nobody loses one.
+Status DiskAnn::join(Mend &m, u32 slot, Scratch &scratch) {
+  using namespace diskann_mend_impl;
+  static_assert(ways_in_max + 1 <= blob_parts_max);
+  simd::CodeQuery q;
+  codes_.prepare_code(raw_code(slot), VX_TRY(scratch.array<u8>(Scratch::query, codes_.query_bytes())), &q);
+  Walk walk(*this, scratch);
+  VX_TRY(walk.begin(q, entry(), params_.ef_construction));
+  VX_TRY(walk.run());
+  Edit &e = *VX_TRY(scratch.array<Edit>(Scratch::select, 1));
+  e.units = VX_TRY(scratch.array<u8>(Scratch::results, usize{blob_parts_max} * shape_.node_bytes()));
+  u32 from[ways_in_max + 1], n = 0;
+  bool in = false;
+  for (u32 i = 0; i < walk.beam.size(); i++) {
+    const u32 s = entry_slot(walk.beam.entries()[i]);
+    in |= s == slot;  // an insert was faster
+    if (s != slot && n < ways_in_max && word_of(s) == 0) from[n++] = s;
+  }
+  if (n == 0) return in ? Status() : Status(Errno::again);
+  from[n] = slot;
+  Guard g(edit_);
+  VX_TRY(bring_lists(from, n + 1, e));
+  for (u32 i = 0; i < n; i++) {
+    DiskNode *node = nodes_kept_.peek(from[i]);
+    const u32 links = list_of(node, e.before);
+    bool has = false;
+    for (u32 j = 0; j < links; j++) has |= e.before[j] == slot;
+    if (!has && links == shape_.cap) continue;
+    if (!has) node->link[links].store(slot, std::memory_order_release);
+    nodes_kept_.changed(from[i]);
+    in = true;
+  }
+  if (!in) VX_TRY(put_between(from[0], slot, q, e, scratch));
+  m.paths.reach(slot);
+  const u32 links = list_of(nodes_kept_.peek(slot), e.before);
+  for (u32 j = 0; j < links; j++) m.paths.reach(e.before[j]);
+  return {};
+}
+
+// From a list that is full a node gets the link to the one nearest to it, to which it leads from then on instead. What it
+// has to give up for that no path led to by way of it.
+Status DiskAnn::put_between(u32 from, u32 slot, const simd::CodeQuery &q, Edit &e, Scratch &scratch) {
+  DiskNode *node = nodes_kept_.peek(from), *own = nodes_kept_.peek(slot);
+  const u32 n = list_of(node, e.before);
+  u32 *keys = VX_TRY(scratch.array<u32>(Scratch::scan, Edit::cap + 1));
+  u32 at = n;
+  for (u32 i = 0; i < n; i++) {
+    e.item[i] = raw_code(e.before[i]);
+    if (word_of(e.before[i]) == record_none) at = i, e.item[i] = raw_code(slot);  // leads nowhere
+  }
+  const bool hand_on = at == n;
+  codes_.score(q, e.item, n, keys);
+  if (hand_on)
+    for (u32 i = at = 0; i < n; i++)
+      if (keys[i] < keys[at]) at = i;
+  const u32 to = e.before[at];
+  if (hand_on) {
+    const u32 links = list_of(own, e.before);
+    bool has = false;
+    for (u32 j = 0; j < links; j++) has |= e.before[j] == to;
+    if (!has) own->link[min_of(links, shape_.cap - 1)].store(to, std::memory_order_release);
+    nodes_kept_.changed(slot);
+  }
+  node->link[at].store(slot, std::memory_order_release);
+  nodes_kept_.changed(from);
+  return {};
+}
+
+// Their lists, into memory; edit_ held.
+Status DiskAnn::bring_lists(const u32 *slots, u32 n, Edit &e) {
+  u32 wanted[blob_parts_max] = {}, m = 0;
+  const u8 *record[blob_parts_max];
+  for (u32 i = 0; i < n; i++)
+    if (!nodes_kept_.peek(slots[i])) wanted[m++] = slots[i];
+  if (m == 0) return {};
+  VX_TRY(fetch(wanted, m, e.units, record));
+  return keep_lists(wanted, m, record, e);
+}
+
+// (4) All at once: a checkpoint has all of them or none, and lists of some lead to others. What may fail comes first.
+Status DiskAnn::forget(Mend &m) {
+  const u32 limit = m.limit, slots = shape_.slots();
+  const auto any = [&](u32 first) {
+    u32 i = 0;
+    while (i < slots && !leaving(first + i)) i++;
+    return i < slots;
+  };
+  for (u32 first = 0; first < limit; first += slots) {
+    if (!any(first)) continue;
+    Guard g(edit_);
+    VX_TRY(nodes_kept_.touch(first >> shape_.shift));
+  }
+  DiskNode *gone = nullptr;
+  for (u32 first = 0; first < limit; first += slots) {
+    if (!any(first)) continue;
+    Guard g(edit_);
+    for (u32 slot = first; slot < first + slots; slot++) {
+      if (!leaving(slot)) continue;
+      records_.peek(slot)->store(record_none, std::memory_order_release);
+      nodes_.fetch_sub(1, std::memory_order_relaxed);
+      nodes_kept_.take(slot, &gone);
+    }
+    records_.set_dirty(first >> SlotRecords::shift, true);
+  }
   if (gone) vx_epoch_synchronize(&epoch_);
   nodes_kept_.free(gone);
-  if (s.ok() && m.next == m.limit >> shape_.shift) rid_.store(true, std::memory_order_relaxed);
-  return s;
+  rid_.store(true, std::memory_order_relaxed);
+  torn_.store(m.was_torn && !m.all, std::memory_order_release);
+  return {};
 }
 
 // Segments of codes that all rows have left, and that the checkpoint says so of. edit_ held.

@@ -44,7 +44,7 @@ struct LearntHeader {
   le32 ef_construction;  // DiskANN
   le16 m;                // DiskANN
   u8 codes;              // DiskANN: HnswParams::Codes; 0: sq4
-  u8 reserved;
+  u8 torn;               // DiskANN: 1: links to dead rows are gone, as of a pass that has not ended; 0
 };
 static_assert(sizeof(LearntHeader) == 64 && offsetof(LearntHeader, dim) == 12 && offsetof(LearntHeader, seed) == 48);
 
