@@ -111,7 +111,7 @@ Status DiskAnn::keep_lists(const u32 *slots, u32 n, const u8 *const *records, Ed
 // Brings the lists of so many targets into memory, and lets them link back; must: whatever else they would have to drop.
 Status DiskAnn::link_back(const u32 *targets, u32 n, u32 slot, bool must, bool *linked, Edit &e, Scratch &scratch) {
   u32 wanted[blob_parts_max] = {}, m = 0;
-  const u8 *record[blob_parts_max];
+  const u8 *record[blob_parts_max] = {};
   const u64 drops = drops_.load(std::memory_order_acquire);
   for (u32 i = 0; i < n; i++)
     if (!nodes_kept_.peek(targets[i])) wanted[m++] = targets[i];
