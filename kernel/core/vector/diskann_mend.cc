@@ -409,7 +409,7 @@ Status DiskAnn::put_between(u32 from, u32 slot, const simd::CodeQuery &q, Edit &
 // Their lists, into memory; edit_ held.
 Status DiskAnn::bring_lists(const u32 *slots, u32 n, Edit &e) {
   u32 wanted[blob_parts_max] = {}, m = 0;
-  const u8 *record[blob_parts_max];
+  const u8 *record[blob_parts_max] = {};
   for (u32 i = 0; i < n; i++)
     if (!nodes_kept_.peek(slots[i])) wanted[m++] = slots[i];
   if (m == 0) return {};

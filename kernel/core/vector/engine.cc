@@ -345,8 +345,9 @@ bool Engine::background_round(u32 *cursor, u64 *again) {
   if (c->index().measure_recall(false, stopped, &turn)) *again = vx_clock_mono_ns();  // others come in between
   trim(*c);
   SharedGuard g(quiet_lock_);
-  // What waits for the checkpoint goes on at once.
-  if (!quiet_ && !volume_.read_only() && c->index().checkpoint_due() && checkpoint(*c).ok() && c->index().backlog())
+  // What waits for the checkpoint goes on at once, unless it did not get on the last time either.
+  if (!quiet_ && !volume_.read_only() && c->index().checkpoint_due() && checkpoint(*c).ok() && n.ok() && *n &&
+      c->index().backlog())
     *cursor = c->cid() - 1;
   return true;
 }
