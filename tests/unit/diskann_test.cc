@@ -13,7 +13,8 @@ namespace {
 
 // A checkpoint of which parts can be read.
 struct PartedCheckpoint : Checkpoint {
-  u32 parts = 0, calls = 0, widest = 0, spoil = 0;  // spoil: so many parts come back wrong
+  std::atomic<u32> parts{0}, calls{0}, widest{0};  // searches of several threads count here
+  u32 spoil = 0;                                   // so many parts come back wrong; one thread
 
   BlobSource source() {
     BlobSource s = Checkpoint::source();
@@ -26,7 +27,9 @@ struct PartedCheckpoint : Checkpoint {
       auto &c = *static_cast<PartedCheckpoint *>(ctx);
       c.calls++;
       c.parts += n;
-      c.widest = std::max(c.widest, n);
+      u32 seen = c.widest;
+      while (seen < n && !c.widest.compare_exchange_weak(seen, n)) {
+      }
       for (u32 i = 0; i < n; i++) {
         EXPECT_EQ(p[i].at % disk_unit_bytes, 0u);
         EXPECT_EQ(reinterpret_cast<uintptr_t>(p[i].out.data()) % 512, 0u);
