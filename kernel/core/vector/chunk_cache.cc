@@ -58,23 +58,22 @@ ChunkBuf *ChunkCache::make_buf(Table &t, u32 cap) {
   b->rows_at = t.aux_bytes();
   // Whole blocks are written, so the buffer ends at a block boundary, and what no row has filled yet is zero.
   b->base_bytes = b->rows_at + align_up<usize>(usize{cap} * t.stride(), volume_.block_size());
-  b->meta_bytes = usize{cap} * sizeof(RowMeta);
   b->base = static_cast<u8 *>(vx_alloc_large(b->base_bytes, VX_ALLOC_ZERO));
-  b->meta = b->base ? static_cast<RowMeta *>(vx_alloc_large(b->meta_bytes, VX_ALLOC_ZERO)) : nullptr;
+  b->meta = b->base ? ChunkMeta::make(cap, &resident_) : nullptr;
   if (!b->meta) {
     if (b->base) vx_free_large(b->base, b->base_bytes);
     vx_free(b);
     return nullptr;
   }
-  resident_.fetch_add(b->bytes(), std::memory_order_relaxed);
+  resident_.fetch_add(b->base_bytes, std::memory_order_relaxed);
   b->destroy = nullptr;
   return b;
 }
 
 void ChunkCache::free_buf(ChunkBuf *b) {
   if (!b) return;
-  resident_.fetch_sub(b->bytes(), std::memory_order_relaxed);
-  vx_free_large(b->meta, b->meta_bytes);
+  resident_.fetch_sub(b->base_bytes, std::memory_order_relaxed);
+  ChunkMeta::release(b->meta);
   vx_free_large(b->base, b->base_bytes);
   vx_free(b);
 }
@@ -112,6 +111,16 @@ void ChunkCache::install(Chunk &c, ChunkBuf *buf) {
   }
   c.buf = buf;
   publish(c);
+}
+
+void ChunkCache::pack(Chunk &c) {
+  ChunkMeta *m = c.buf->meta->packed(c.table->chunk_rows());
+  if (!m) return;
+  Guard g(lock_);
+  VX_ASSERT(c.pins && c.place == Chunk::Place::active);
+  retired_.push_back(*std::exchange(c.buf->meta, m));
+  retired_count_.fetch_add(1, std::memory_order_relaxed);
+  c.meta.store(m, std::memory_order_release);
 }
 
 void ChunkCache::replace_map(Table &t, ChunkMap *bigger) {

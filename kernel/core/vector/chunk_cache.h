@@ -13,42 +13,27 @@
 // dirty chunks, and is taken by commits in freeze: nobody may call Volume::begin() under it. `reclaim_lock_` serialises
 // reclaim, which waits for epochs: never call reclaim() or reap() inside an epoch.
 #pragma once
-#include "../base/list.h"
 #include "../base/lock.h"
 #include "../base/memory.h"
 #include "../disk/vector_items.h"
 #include "../store/volume.h"
+#include "row_meta.h"
 #include "rows.h"
 
 namespace vexfs::vector {
 
 class Table;
 
-// What readers need to know of a row besides its data.
-struct RowMeta {
-  u64 id = 0;
-  u64 owner = 0;  // inode number, 0: none
-  u64 offset = 0, length = 0;
-  u64 owner_version = 0;
-  u64 tag = 0;
-};
-
-// Something that readers may still hold: freed after an epoch.
-struct Retired {
-  ListHook retired_hook;
-  void (*destroy)(Retired *) = nullptr;
-};
-
-// The memory of a chunk: [aux words][rows ...] and the metadata of the rows. `cap` rows fit (a power of two).
+// The memory of a chunk: [aux words][rows ...] and the metadata of the rows. `cap` rows fit; more can be put in where the
+// metadata is wide.
 struct ChunkBuf : Retired {
   u8 *base = nullptr;
   usize base_bytes = 0;
   u32 rows_at = 0;
   u32 cap = 0;
-  RowMeta *meta = nullptr;
-  usize meta_bytes = 0;
+  ChunkMeta *meta = nullptr;
   u8 *rows() const { return base + rows_at; }
-  usize bytes() const { return base_bytes + meta_bytes; }
+  usize bytes() const { return base_bytes + meta->bytes(); }
 };
 
 struct Chunk : Pinned {
@@ -66,7 +51,7 @@ struct Chunk : Pinned {
   bool writing = false;                // a commit's or a sync's I/O is reading the buffer
   u32 writing_lo = 0, writing_hi = 0;  // the rows of that
   ChunkBuf *buf = nullptr;
-  std::atomic<const RowMeta *> meta{nullptr};
+  std::atomic<const ChunkMeta *> meta{nullptr};
   std::atomic<std::atomic<u64> *> dead{nullptr};  // bitmap of chunk_rows bits; kept for the table's life
   std::atomic<u32> dead_count{0};
   std::atomic<u32> single_reads{0};    // of its rows, since it was in memory last
@@ -103,6 +88,8 @@ class ChunkCache : Pinned {
   // A new chunk, or a longer buffer of the chunk that is being filled (pinned): readers see it at once; the old is
   // retired.
   void install(Chunk &c, ChunkBuf *buf);
+  // The chunk is full (and pinned): its metadata gets smaller, if there is memory for that.
+  void pack(Chunk &c);
   // The map is replaced by a copy in `bigger`.
   void replace_map(Table &t, ChunkMap *bigger);
   // Rows [lo, hi) of the pinned chunk were filled in under an open handle.

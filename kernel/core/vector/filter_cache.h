@@ -25,6 +25,10 @@ struct ColumnRange {
   bool operator==(const ColumnRange &) const = default;
 };
 constexpr u32 column_count = 3;
+// Where rows have that.
+constexpr ChunkMeta::Field field_of(u32 column) {
+  return column == ColumnRange::id ? ChunkMeta::id : column == ColumnRange::tag ? ChunkMeta::tag : ChunkMeta::owner;
+}
 
 // All conditions of a search on columns; what is known of recent searches goes by it.
 struct ColumnRanges {

@@ -54,8 +54,7 @@ Status Call::inherit_owner(Collection &c, u64 id, NewRow *row, fs::InodeRef *ref
   u64 owner = 0;
   {
     View view(c.table());
-    const RowMeta *m = VX_TRY(c.table().meta(slot));
-    owner = m->owner;
+    owner = VX_TRY(c.table().meta(slot)).owner;
   }
   VX_TRY(may_change(c, owner));
   row->keep_owner = row->keep_tag = true;
@@ -128,14 +127,14 @@ Status Call::fill_row(Collection &c, u32 slot, vexfs_row *row, void *data, bool 
   {
     View view(c.table());
     const u8 *bytes = data ? VX_TRY(view.rows().row(slot)) : nullptr;
-    const RowMeta *m = VX_TRY(c.table().meta(slot));
+    const RowMeta m = VX_TRY(c.table().meta(slot));
     if (c.table().is_damaged(slot)) return Errno::corrupt;
-    row->id = m->id;
-    row->owner = owner = m->owner;
-    row->offset = m->offset;
-    row->length = m->length;
-    row->owner_version = version = m->owner_version;
-    row->tag = m->tag;
+    row->id = m.id;
+    row->owner = owner = m.owner;
+    row->offset = m.offset;
+    row->length = m.length;
+    row->owner_version = version = m.owner_version;
+    row->tag = m.tag;
     if (data && as_f32)
       c.space().decode_row(bytes, data);
     else if (data)

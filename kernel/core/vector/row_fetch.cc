@@ -169,7 +169,7 @@ GroupCache::~GroupCache() {
   if (groups_) vx_free_large(groups_, ways * sizeof(Group));
 }
 
-Result<const RowMeta *> GroupCache::get(Table &t, u32 slot) {
+Result<RowMeta> GroupCache::get(Table &t, u32 slot) {
   if (!groups_) {
     groups_ = static_cast<Group *>(vx_alloc_large(ways * sizeof(Group), VX_ALLOC_ACCOUNT));
     if (!groups_) return Errno::nomem;
@@ -190,7 +190,7 @@ Result<const RowMeta *> GroupCache::get(Table &t, u32 slot) {
     g.n = *n;
     if (in >= g.n) return damaged(t.volume(), t.cid(), "rows", number, "count");
   }
-  return &g.rows[in];
+  return g.rows[in];
 }
 
 }  // namespace vexfs::vector

@@ -8,12 +8,12 @@
 #pragma once
 #include "../base/memory.h"
 #include "../disk/vector_items_rows.h"
+#include "row_meta.h"
 #include "rows.h"
 
 namespace vexfs::vector {
 
 class Table;
-struct RowMeta;
 
 class RowFetch : Pinned {
  public:
@@ -52,8 +52,8 @@ class RowFetch : Pinned {
 // The metadata of some row groups, as read from the tree.
 class GroupCache : Pinned {
  public:
-  // Good until the next call. corrupt, io, nomem; noent: no such row.
-  Result<const RowMeta *> get(Table &t, u32 slot);
+  // corrupt, io, nomem; noent: no such row.
+  Result<RowMeta> get(Table &t, u32 slot);
   ~GroupCache();
 
  private:

@@ -176,8 +176,8 @@ Status Searcher::catch_up(View &view, const simd::Query *q, u32 nq, u64 updates,
 Status Searcher::drop_duplicates(TopK &top) {
   VX_TRY(ids_.resize(top.n));
   for (u32 i = 0; i < top.n; i++) {
-    Result<const RowMeta *> m = row_meta(c_.table(), top.hits[i].slot);
-    ids_[i] = m.ok() ? (*m)->id : id_auto;  // which no row has
+    Result<RowMeta> m = row_meta(c_.table(), top.hits[i].slot);
+    ids_[i] = m.ok() ? m->id : id_auto;  // which no row has
   }
   u32 kept = 0;
   for (u32 i = 0; i < top.n; i++) {
@@ -196,9 +196,10 @@ Status Searcher::deliver(TopK &top, vexfs_hit *out, u32 *count) {
   *count = 0;
   for (u32 i = 0; i < min_of(top.n, o_.k); i++) {
     u32 slot = top.hits[i].slot;
-    Result<const RowMeta *> r = meta(slot);
+    Result<RowMeta> r = meta(slot);
     if (r.code() == Errno::noent) continue;  // died meanwhile, and its chunk was given up
-    const RowMeta *m = VX_TRY(std::move(r));
+    if (!r.ok()) return r.error();
+    const RowMeta *m = &*r;
     vexfs_hit hit{};
     hit.id = m->id;
     hit.owner = m->owner;

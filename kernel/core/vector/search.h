@@ -65,7 +65,8 @@ class Searcher : Pinned {
   // ---- of all rows at once (search_select.cc)
   enum class Asked : u8 { none, columns, all };  // what a selection says: nothing; filters of columns; may be returned
   void find_ranges();
-  u64 column_mask(const RowMeta *m, u32 n) const;
+  u64 column_mask(const ChunkMeta &m, u32 at, u32 n) const;
+  bool columns_pass(const RowMeta &m) const;
   u64 hidden_bits(u32 slot) const;
   Asked all_asked() const;
   struct Columns;
@@ -80,8 +81,8 @@ class Searcher : Pinned {
   Result<bool> try_select(RowView &rows, u32 upto, Asked what);
   Status extend(RowView &rows, u32 upto);
   Status ask_selected(RowView &rows, u32 upto);
-  Result<const RowMeta *> chunk_meta(u32 number);
-  const RowMeta *resident_meta(u32 number) const;
+  Result<const ChunkMeta *> chunk_meta(u32 number);
+  const ChunkMeta *resident_meta(u32 number) const;
   Status breathe(RowView &rows);
   // ---- the plan (search_plan.cc)
   enum class Way : u8 { scan, matching, walk };
@@ -112,8 +113,8 @@ class Searcher : Pinned {
   void find_present();
   bool only_then(u32 slot) const;
   bool seen_then(u32 slot);
-  Result<const RowMeta *> meta(u32 slot);
-  Result<const RowMeta *> row_meta(Table &t, u32 slot);
+  Result<RowMeta> meta(u32 slot);
+  Result<RowMeta> row_meta(Table &t, u32 slot);
   Status answer_past(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts);
   u32 given_up() const;
   Result<bool> search_past(View &then, View &now, const simd::Query *q, u32 nq);

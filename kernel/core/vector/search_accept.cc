@@ -153,20 +153,20 @@ bool Searcher::accept_row(u32 slot) {
   const bool decided = slot < selection_.end();
   if (decided && !selection_.has(slot)) return false;
   if (decided && selected_ == Asked::all) return true;
-  Result<const RowMeta *> r = meta(slot);
+  Result<RowMeta> r = meta(slot);
   if (!r.ok()) {
     if (r.code() != Errno::noent) trouble_ = r.code();  // else all rows of its chunk died meanwhile
     return false;
   }
-  const RowMeta &m = **r;
-  return (decided || column_mask(&m, 1)) && place_passes(m) && owner_passes(m);
+  const RowMeta &m = *r;
+  return (decided || columns_pass(m)) && place_passes(m) && owner_passes(m);
 }
 
 // For grouping. It has just been accepted, so its metadata is there.
 u64 Searcher::owner_of(void *ctx, u32 slot) {
   auto *self = static_cast<Searcher *>(ctx);
-  Result<const RowMeta *> m = self->meta(slot);
-  if (m.ok()) return (*m)->owner;
+  Result<RowMeta> m = self->meta(slot);
+  if (m.ok()) return m->owner;
   self->trouble_ = m.code();
   return 0;
 }

@@ -42,11 +42,9 @@ Status Searcher::fill_block(u32 column, u32 block, u64 *numbers) {
   const u32 first = block * rows;
   for (u32 at = first; at < first + rows;) {
     const u32 to = min_of(first + rows, (at | (t.chunk_rows() - 1)) + 1);
-    const RowMeta *m = t.chunk_all_dead(at >> t.shift()) ? nullptr : VX_TRY(chunk_meta(at >> t.shift()));
-    for (; at < to; at++) {
-      const RowMeta r = m ? m[at & (t.chunk_rows() - 1)] : RowMeta{};
-      numbers[at - first] = column == ColumnRange::id ? r.id : column == ColumnRange::tag ? r.tag : r.owner;
-    }
+    const ChunkMeta *m = t.chunk_all_dead(at >> t.shift()) ? nullptr : VX_TRY(chunk_meta(at >> t.shift()));
+    const ChunkMeta::Column c = m ? m->column(field_of(column)) : ChunkMeta::Column();
+    for (; at < to; at++) numbers[at - first] = m ? c.at(at & (t.chunk_rows() - 1)) : 0;
   }
   return {};
 }

@@ -63,18 +63,17 @@ bool Searcher::seen_then(u32 slot) {
   return !now.damaged_count() || !now.is_damaged(slot);
 }
 
-// Good until the next call.
-Result<const RowMeta *> Searcher::meta(u32 slot) {
+Result<RowMeta> Searcher::meta(u32 slot) {
   if (!only_then(slot)) {
-    Result<const RowMeta *> m = row_meta(present_->table(), slot);
+    Result<RowMeta> m = row_meta(present_->table(), slot);
     if (m.code() != Errno::noent) return m;  // else it was given up just now
   }
   return row_meta(c_.table(), slot);
 }
 
 // When memory is short, the chunk does not come in for it, nor else for the first few.
-Result<const RowMeta *> Searcher::row_meta(Table &t, u32 slot) {
-  if (const RowMeta *m = t.resident_meta(slot >> t.shift())) return m + (slot & (t.chunk_rows() - 1));
+Result<RowMeta> Searcher::row_meta(Table &t, u32 slot) {
+  if (const ChunkMeta *m = t.resident_meta(slot >> t.shift())) return m->at(slot & (t.chunk_rows() - 1));
   if (!t.chunk_all_dead(slot >> t.shift()) && (t.sparse() || !t.worth_chunk(slot))) return groups_.get(t, slot);
   return t.meta(slot);
 }

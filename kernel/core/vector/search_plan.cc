@@ -42,15 +42,15 @@ Result<Searcher::Estimate> Searcher::estimate(u32 n) {
   u32 seen = 0, columns = 0, asked = 0, inside = 0;
   for (u32 at = 0, i = 0; at < n; at += step, i++) {
     const u32 slot = at + (i * 0x9e3779b1u >> 8) % min_of(step, n - at);
-    const RowMeta *m = resident_meta(slot >> t.shift());
+    const ChunkMeta *m = resident_meta(slot >> t.shift());
     if (!m || t.hidden(slot)) continue;
-    m += slot & (t.chunk_rows() - 1);
+    const RowMeta row = m->at(slot & (t.chunk_rows() - 1));
     seen++;
-    if (!column_mask(m, 1)) continue;
+    if (!columns_pass(row)) continue;
     columns++;
     if (!has_places() || asked == places_sampled) continue;
     asked++;
-    inside += place_passes(*m);
+    inside += place_passes(row);
     if (trouble_ != Errno::ok) return trouble_;
   }
   // One more than there were: nothing is ever taken to match not at all.

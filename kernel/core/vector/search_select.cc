@@ -9,13 +9,12 @@ namespace {
 
 constexpr u32 window = 1 << 14;  // selected slots scored at a time
 
-// Bit i: from <= column(m[i]) <= to. Without a branch, so that it runs at the speed of reading.
-template <class Column>
-u64 in_range(const RowMeta *m, u32 n, u64 from, u64 to, Column column) {
+// Bit i: the range holds row at + i. Without a branch, so that it runs at the speed of reading.
+u64 in_range(const ChunkMeta::Column c, u32 at, u32 n, u64 from, u64 to) {
   if (to < from) return 0;
   const u64 span = to - from;
   u64 mask = 0;
-  for (u32 i = 0; i < n; i++) mask |= u64{column(m[i]) - from <= span} << i;
+  for (u32 i = 0; i < n; i++) mask |= u64{c.at(at + i) - from <= span} << i;
   return mask;
 }
 
@@ -41,33 +40,39 @@ bool Searcher::has_places() const {
   return false;
 }
 
-// Of n (1..64) rows that lie together: bit i says whether row i passes all that its own columns can tell.
-u64 Searcher::column_mask(const RowMeta *m, u32 n) const {
-  using select_impl::in_range;
+// Of rows at .. at + n (1..64) of a chunk: bit i says whether row at + i passes all that its own columns can tell.
+u64 Searcher::column_mask(const ChunkMeta &m, u32 at, u32 n) const {
   u64 mask = n == 64 ? ~u64{0} : (u64{1} << n) - 1;
   for (u32 i = 0; i < ranges_.n && mask; i++) {
     const ColumnRange &r = ranges_.range[i];
-    u64 in = 0;
-    if (r.column == ColumnRange::id) in = in_range(m, n, r.from, r.to, [](const RowMeta &x) { return x.id; });
-    if (r.column == ColumnRange::tag) in = in_range(m, n, r.from, r.to, [](const RowMeta &x) { return x.tag; });
-    if (r.column == ColumnRange::owner) in = in_range(m, n, r.from, r.to, [](const RowMeta &x) { return x.owner; });
+    const u64 in = select_impl::in_range(m.column(field_of(r.column)), at, n, r.from, r.to);
     mask &= r.outside ? ~in : in;
   }
   return mask;
 }
 
-// The metadata of a chunk's first row, as meta() finds it; the others lie behind it. Null: all of them are dead, and the
-// chunk was given up.
-Result<const RowMeta *> Searcher::chunk_meta(u32 number) {
+// The same of one row.
+bool Searcher::columns_pass(const RowMeta &m) const {
+  for (u32 i = 0; i < ranges_.n; i++) {
+    const ColumnRange &r = ranges_.range[i];
+    const u64 v = r.column == ColumnRange::id ? m.id : r.column == ColumnRange::tag ? m.tag : m.owner;
+    if ((v >= r.from && v <= r.to) == bool(r.outside)) return false;
+  }
+  return true;
+}
+
+// The metadata of a chunk's rows, as meta() finds it. Null: all of them are dead, and the chunk was given up.
+Result<const ChunkMeta *> Searcher::chunk_meta(u32 number) {
   const u32 slot = number << c_.table().shift();
-  Result<const RowMeta *> m = only_then(slot) ? Result<const RowMeta *>(Errno::noent) : present_->table().meta(slot);
+  Result<const ChunkMeta *> m =
+      only_then(slot) ? Result<const ChunkMeta *>(Errno::noent) : present_->table().chunk_meta(number);
   if (m.code() != Errno::noent) return m;
-  Result<const RowMeta *> own = c_.table().meta(slot);
+  Result<const ChunkMeta *> own = c_.table().chunk_meta(number);
   if (own.code() == Errno::noent) return nullptr;
   return own;
 }
 
-const RowMeta *Searcher::resident_meta(u32 number) const {
+const ChunkMeta *Searcher::resident_meta(u32 number) const {
   if (only_then(number << c_.table().shift())) return c_.table().resident_meta(number);
   return present_->table().resident_meta(number);
 }
@@ -97,10 +102,10 @@ Status Searcher::extend(RowView &rows, u32 upto) {
   while (selection_.end() < upto) {
     const u32 number = selection_.end() >> t.shift();
     const u32 to = min_of(upto, (selection_.end() | (t.chunk_rows() - 1)) + 1);
-    const RowMeta *m = t.chunk_all_dead(number) ? nullptr : VX_TRY(chunk_meta(number));
+    const ChunkMeta *m = t.chunk_all_dead(number) ? nullptr : VX_TRY(chunk_meta(number));
     while (selection_.end() < to) {
       const u32 at = selection_.end(), n = min_of<u32>(64, to - at);
-      const u64 mask = m ? column_mask(m + (at & (t.chunk_rows() - 1)), n) : 0;
+      const u64 mask = m ? column_mask(*m, at & (t.chunk_rows() - 1), n) : 0;
       selection_.append(mask & ~hidden_bits(at), n);
     }
     if (number % 16 == 15) VX_TRY(breathe(rows));
@@ -115,11 +120,11 @@ Status Searcher::ask_selected(RowView &rows, u32 from) {
     u64 &word = selection_.word(at >> 6);
     u64 left = word;
     if (at < from) left &= ~u64{0} << (from - at);
-    const RowMeta *m = left ? VX_TRY(chunk_meta(at >> t.shift())) : nullptr;
+    const ChunkMeta *m = left ? VX_TRY(chunk_meta(at >> t.shift())) : nullptr;
     for (; left; left &= left - 1) {
       const auto i = static_cast<u32>(std::countr_zero(left));
       if (m) {
-        const RowMeta &row = m[(at + i) & (t.chunk_rows() - 1)];
+        const RowMeta row = m->at((at + i) & (t.chunk_rows() - 1));
         if (place_passes(row) && owner_passes(row)) continue;
         if (trouble_ != Errno::ok) return trouble_;
       }

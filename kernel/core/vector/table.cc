@@ -147,16 +147,20 @@ u64 Table::resident_bytes() {
   return sum;
 }
 
-Result<const RowMeta *> Table::meta(u32 slot) {
-  u32 number = slot >> shift_;
+Result<const ChunkMeta *> Table::chunk_meta(u32 number) {
   for (;;) {
     Chunk *c = VX_TRY(chunk(number));
-    if (const RowMeta *m = c->meta.load(std::memory_order_acquire)) return m + (slot & (chunk_rows() - 1));
+    if (const ChunkMeta *m = c->meta.load(std::memory_order_acquire)) return m;
     VX_TRY(cache_.fault(*this, number));
   }
 }
 
-const RowMeta *Table::resident_meta(u32 number) const {
+Result<RowMeta> Table::meta(u32 slot) {
+  const ChunkMeta *m = VX_TRY(chunk_meta(slot >> shift_));
+  return m->at(slot & (chunk_rows() - 1));
+}
+
+const ChunkMeta *Table::resident_meta(u32 number) const {
   ChunkMap *m = map();
   if (number >= m->cap) return nullptr;
   Chunk *c = m->chunks[number].load(std::memory_order_acquire);

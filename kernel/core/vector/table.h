@@ -42,9 +42,10 @@ class Table : Pinned {
   // ---- reading, in a view
   ChunkMap *map() const { return map_.load(std::memory_order_acquire); }
   // The metadata of a published row. io, nomem, corrupt.
-  Result<const RowMeta *> meta(u32 slot);
-  // The same of a whole chunk, if it is in memory; else null.
-  const RowMeta *resident_meta(u32 number) const;
+  Result<RowMeta> meta(u32 slot);
+  // The same of a whole chunk; and if it is in memory, else null.
+  Result<const ChunkMeta *> chunk_meta(u32 number);
+  const ChunkMeta *resident_meta(u32 number) const;
   // Dead, or left out of searches because it is damaged.
   bool hidden(u32 slot) const;
   bool is_damaged(u32 slot);
@@ -59,7 +60,7 @@ class Table : Pinned {
   const std::atomic<u64> *dead_bits(u32 number) const;
 
   // Is memory so short that single rows are long read without their chunks?
-  bool sparse() const { return compact() || cache_.tight(usize{chunk_rows()} * (stride_ + sizeof(RowMeta))); }
+  bool sparse() const { return compact() || cache_.tight(usize{chunk_rows()} * (stride_ + ChunkMeta::wide_bytes)); }
   // Rows are not kept in memory, but for those of the last chunk, and those that no commit has written.
   bool compact() const { return compact_.load(std::memory_order_relaxed); }
   void set_compact(bool on) { compact_.store(on, std::memory_order_relaxed); }

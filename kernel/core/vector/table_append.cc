@@ -86,13 +86,14 @@ Status Table::start_chunk(u32 number, u32 rows) {
 // A longer buffer with the same rows.
 Status Table::grow_memory(Chunk &c, u32 rows) {
   ChunkBuf *old = c.buf;
-  if (old->cap >= rows) return {};
-  u32 cap = min_of(chunk_rows(), max_of(append_impl::pow2_up(rows), old->cap * 2));
+  if (old->cap >= rows && old->meta->wide()) return {};
+  u32 cap = min_of(chunk_rows(), append_impl::pow2_up(rows));
   ChunkBuf *b = cache_.make_buf(*this, cap);
   if (!b) return Errno::nomem;
   memcpy(b->base, old->base, old->rows_at);
   memcpy(b->rows(), old->rows(), usize{old->cap} * stride_);
-  memcpy(b->meta, old->meta, old->meta_bytes);
+  const u32 first = c.number << shift_;
+  b->meta->copy(*old->meta, slots() - min_of(slots(), first));
   cache_.install(c, b);
   return {};
 }
@@ -249,7 +250,7 @@ void Table::put(u32 slot, const void *row, u32 aux, const RowMeta &meta) {
   VX_ASSERT(c && c->number == number && i < c->buf->cap);
   memcpy(c->buf->rows() + usize{i} * stride_, row, space_.row_bytes());
   if (aux_bytes_) memcpy(c->buf->base + usize{4} * i, &aux, 4);
-  c->buf->meta[i] = meta;
+  c->buf->meta->put(i, meta);
 }
 
 void Table::publish(u32 first, u32 n) {
@@ -258,7 +259,9 @@ void Table::publish(u32 first, u32 n) {
     Chunk &c = *room_[i];
     u32 base = c.number << shift_;
     u32 lo = max_of(first, base), hi = min_of(first + n, base + chunk_rows());
-    if (lo < hi) cache_.mark_dirty(c, lo - base, hi - base);
+    if (lo >= hi) continue;
+    cache_.mark_dirty(c, lo - base, hi - base);
+    if (hi - base == chunk_rows()) cache_.pack(c);
   }
   live_.fetch_add(n, std::memory_order_relaxed);
   slots_.store(first + n, std::memory_order_release);

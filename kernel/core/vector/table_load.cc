@@ -53,7 +53,7 @@ Status Table::load_meta(const Chunk &c, u32 rows, ChunkBuf &b, u32 *crcs) {
                   }
                   for (u32 i = 0; i < want; i++) {
                     const disk::RowRecord &r = group[i];
-                    b.meta[at + i] = {r.id, r.owner, r.offset, r.length, r.owner_version, r.tag};
+                    b.meta->put(at + i, {r.id, r.owner, r.offset, r.length, r.owner_version, r.tag});
                     crcs[at + i] = r.crc;
                     if (aux_bytes_) memcpy(b.base + usize{4} * (at + i), &r.aux, 4);
                   }
@@ -86,7 +86,7 @@ Status Table::check_rows(Chunk &c, u32 rows, ChunkBuf &b, const u32 *crcs) {
         .str("collection ")
         .dec(cid_)
         .str(": vector ")
-        .dec(b.meta[i].id)
+        .dec(b.meta->at(i).id)
         .str(" (slot ")
         .dec(slot)
         .str("): bad data checksum, found ")
@@ -103,8 +103,7 @@ Status Table::check_rows(Chunk &c, u32 rows, ChunkBuf &b, const u32 *crcs) {
 
 Result<ChunkBuf *> Table::load(Chunk &c) {
   u32 rows = min_of(chunk_rows(), slots() - (c.number << shift_));
-  u32 cap = rows <= 1 ? 1 : u32{1} << (32 - std::countl_zero(rows - 1));
-  ChunkBuf *b = cache_.make_buf(*this, cap);
+  ChunkBuf *b = cache_.make_buf(*this, rows);  // who appends makes room
   if (!b) return Errno::nomem;
   auto *crcs = static_cast<u32 *>(vx_alloc_large(usize{4} * rows, 0));
   Status s = crcs ? load_data(c, rows, *b) : Status(Errno::nomem);
@@ -115,6 +114,7 @@ Result<ChunkBuf *> Table::load(Chunk &c) {
     cache_.free_buf(b);
     return s.error();
   }
+  if (ChunkMeta *packed = b->meta->packed(rows)) ChunkMeta::release(std::exchange(b->meta, packed));
   return b;
 }
 
