@@ -50,6 +50,12 @@ struct Packed {
       ASSERT_EQ(m.column(ChunkMeta::id).at(i), w.id) << i;
       ASSERT_EQ(m.column(ChunkMeta::owner).at(i), w.owner) << i;
       ASSERT_EQ(m.column(ChunkMeta::tag).at(i), w.tag) << i;
+      const u32 n = std::min<u32>(static_cast<u32>(rows.size()) - i, 64);
+      for (const u64 span : {u64{0}, u64{300}, ~u64{0}, ~w.tag}) {
+        u64 in = 0;
+        for (u32 j = 0; j < n; j++) in |= u64{rows[i + j].tag - w.tag <= span} << j;
+        ASSERT_EQ(m.column(ChunkMeta::tag).in_range(i, n, w.tag, span), in) << i;
+      }
     }
   }
 };

@@ -42,6 +42,20 @@ class ChunkMeta : public Retired {
       memcpy(&v, from_ + usize{row} * record_, 8);
       return base_ + step_ * row + (v.get() & mask_);
     }
+    // Bit i: the number of row first + i lies in [from, from + span], for i < n (1..64). Without a branch, so that it runs at
+    // the speed of reading.
+    u64 in_range(u32 first, u32 n, u64 from, u64 span) const {
+      const u64 mask = mask_, step = step_;
+      const u32 record = record_;
+      const u8 *p = from_ + usize{first} * record;
+      u64 less = base_ + step * first - from, out = 0;
+      for (u32 i = 0; i < n; i++, p += record, less += step) {
+        le64 v;
+        memcpy(&v, p, 8);
+        out |= u64{(v.get() & mask) + less <= span} << i;
+      }
+      return out;
+    }
 
    private:
     friend class ChunkMeta;

@@ -39,18 +39,19 @@ Result<Searcher::Estimate> Searcher::estimate(u32 n) {
   for (u32 i = 0; i << t.shift() < n; i++)
     if (!t.chunk_all_dead(i) && !resident_meta(i)) e.absent += min_of(t.chunk_rows(), n - (i << t.shift()));
   const u32 step = max_of<u32>(n / samples, 1);
-  u32 seen = 0, columns = 0, asked = 0, inside = 0;
+  u32 seen = 0, columns = 0, asked = 0, inside = 0, number = ~u32{0};
+  const ChunkMeta *m = nullptr;  // of that chunk
   for (u32 at = 0, i = 0; at < n; at += step, i++) {
     const u32 slot = at + (i * 0x9e3779b1u >> 8) % min_of(step, n - at);
-    const ChunkMeta *m = resident_meta(slot >> t.shift());
+    if (slot >> t.shift() != number) m = resident_meta(number = slot >> t.shift());
     if (!m || t.hidden(slot)) continue;
-    const RowMeta row = m->at(slot & (t.chunk_rows() - 1));
+    const u32 row = slot & (t.chunk_rows() - 1);
     seen++;
-    if (!columns_pass(row)) continue;
+    if (!column_mask(*m, row, 1)) continue;
     columns++;
     if (!has_places() || asked == places_sampled) continue;
     asked++;
-    inside += place_passes(row);
+    inside += place_passes(m->at(row));
     if (trouble_ != Errno::ok) return trouble_;
   }
   // One more than there were: nothing is ever taken to match not at all.

@@ -9,15 +9,6 @@ namespace {
 
 constexpr u32 window = 1 << 14;  // selected slots scored at a time
 
-// Bit i: the range holds row at + i. Without a branch, so that it runs at the speed of reading.
-u64 in_range(const ChunkMeta::Column c, u32 at, u32 n, u64 from, u64 to) {
-  if (to < from) return 0;
-  const u64 span = to - from;
-  u64 mask = 0;
-  for (u32 i = 0; i < n; i++) mask |= u64{c.at(at + i) - from <= span} << i;
-  return mask;
-}
-
 }  // namespace
 }  // namespace select_impl
 
@@ -45,7 +36,7 @@ u64 Searcher::column_mask(const ChunkMeta &m, u32 at, u32 n) const {
   u64 mask = n == 64 ? ~u64{0} : (u64{1} << n) - 1;
   for (u32 i = 0; i < ranges_.n && mask; i++) {
     const ColumnRange &r = ranges_.range[i];
-    const u64 in = select_impl::in_range(m.column(field_of(r.column)), at, n, r.from, r.to);
+    const u64 in = r.to < r.from ? 0 : m.column(field_of(r.column)).in_range(at, n, r.from, r.to - r.from);
     mask &= r.outside ? ~in : in;
   }
   return mask;
