@@ -316,7 +316,8 @@ void Collection::unknown_items() {
   while (it != m_.vectors().end() && it->first.oid == cid_) {
     const Key &k = it->first;
     const bool single = k.type == static_cast<u8>(VectorItem::config) || k.type == static_cast<u8>(VectorItem::state) ||
-                        k.type == static_cast<u8>(VectorItem::index_header);
+                        k.type == static_cast<u8>(VectorItem::index_header) ||
+                        k.type == static_cast<u8>(VectorItem::recall);
     if (k.type >= 1 && k.type <= disk::kVectorItemLast && !(single && k.off)) {
       ++it;
       continue;
@@ -338,6 +339,9 @@ void Collection::run() {
   dead_bitmaps();
   store_state();
   repair_index(m_, cid_, config_, rows_.size());
+  u64 dead = 0;
+  for (const Row &r : rows_) dead += r.r.death != 0;
+  repair_recall(m_, cid_, rows_.size(), dead);
 }
 
 }  // namespace

@@ -64,11 +64,20 @@ void print_chunk(Printer &out, Bytes item) {
     out.ch(' ').dec(c.pieces[i].start).ch('+').dec(c.pieces[i].blocks);
 }
 
+// Of the nearest 10 alone: mean, less what it may be wrong by.
+void print_recall(Printer &out, const RecallItem &m) {
+  out.str(" slots ").dec(m.slots).str(" dead ").dec(m.dead).str(" by ").dec(m.by).str(" queries ").dec(m.queries);
+  out.str(" walked ").dec(m.walked).str(" of 10");
+  for (u32 i = 0; i < m.tried && i < kRecallPoints; i++) out.ch(' ').dec(m.mean[1][i]).ch('-').dec(m.sure[1][i]);
+  out.flag(m.flags & kRecallOutdated, "outdated");
+}
+
 void print_small(Printer &out, VectorItem type, Bytes item) {
   StateItem s;
   IdRunItem r;
   IndexHeaderItem h;
   BlobItem b;
+  RecallItem m;
   switch (type) {
     case VectorItem::state:
       if (load(item, &s))
@@ -105,6 +114,9 @@ void print_small(Printer &out, VectorItem type, Bytes item) {
     case VectorItem::index_blob:
       if (load(item, &b))
         out.str(" at ").dec(b.start).ch('+').dec(b.blocks).str(" bytes ").dec(b.bytes).str(" crc ").hex_fixed(b.crc, 8);
+      break;
+    case VectorItem::recall:
+      if (load(item, &m)) print_recall(out, m);
       break;
     default:
       break;
@@ -209,14 +221,30 @@ const char *verify_blob(Bytes item, const VectorLimits &limits) {
   return nullptr;
 }
 
+const char *verify_recall(Bytes item, u64 slots, u64 dead) {
+  RecallItem m;
+  if (item.size() != sizeof m || !vector_items_impl::load(item, &m)) return "length";
+  if (m.version != kRecallVersion) return "version";
+  if (m.slots == 0 || m.slots > slots) return "slots";
+  if (m.dead > dead) return "dead";
+  if (m.queries == 0 || m.queries > kRecallQueriesMax) return "queries";
+  if (m.by < 1 || m.by > 3) return "by";
+  if (m.tried == 0 || m.tried > kRecallPoints) return "tried";
+  if (m.flags & ~kRecallOutdated) return "flags";
+  for (u32 c = 0; c < kRecallClasses; c++)
+    for (u32 i = 0; i < kRecallPoints; i++)
+      if (m.mean[c][i] > kRecallScale || m.sure[c][i] > m.mean[c][i]) return "points";
+  return nullptr;
+}
+
 const char *vector_item_name(u64 oid, u8 type) {
   if (oid == 0)
     return type == kRegistryByDir       ? "by_dir"
            : type == kRegistryTombstone ? "tombstone"
            : type == kRegistryDeadOwner ? "dead_owner"
                                         : "unknown";
-  static const char *const names[] = {"unknown", "config", "state",        "rows",      "ids",
-                                      "chunk",   "dead",   "index_header", "index_blob"};
+  static const char *const names[] = {"unknown", "config", "state",        "rows",       "ids",
+                                      "chunk",   "dead",   "index_header", "index_blob", "recall"};
   return names[type <= kVectorItemLast ? type : 0];
 }
 

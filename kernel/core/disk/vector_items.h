@@ -19,6 +19,7 @@
 //   (cid, 7 index_header, 0)                         -> IndexHeaderItem, then the index's own header
 //   (cid, 8 index_blob,   blob << 32 | generation)   -> BlobItem. Of a blob, the one of the greatest generation that is not
 //                                                       beyond the header's counts; the others are on their way out.
+//   (cid, 9 recall,       0)                         -> RecallItem: what was measured of the index. Absent: nothing was.
 //
 // In the `fs` tree, under the inode number of the file that owns rows (so that they are found when the file goes):
 //
@@ -45,8 +46,9 @@ enum class VectorItem : u8 {
   dead = 6,
   index_header = 7,
   index_blob = 8,
+  recall = 9,
 };
-inline constexpr u8 kVectorItemLast = 8;
+inline constexpr u8 kVectorItemLast = 9;
 inline constexpr u8 kOwnerRefType = 32;  // in the fs tree: FsItem::vector_ref
 
 inline constexpr u32 kVectorVersion = 1;
@@ -178,6 +180,29 @@ struct BlobItem {
 };
 static_assert(sizeof(BlobItem) == 32);
 
+// The recall that searches of several breadths reach (vector/recall_curve.h, which says what the numbers mean). Derived
+// data, as an index is: where it makes no sense, or is of an index with other parameters, it is measured again.
+inline constexpr u32 kRecallVersion = 1;
+inline constexpr u32 kRecallPoints = 16, kRecallClasses = 4, kRecallScale = 10000, kRecallQueriesMax = 256;
+inline constexpr u8 kRecallOutdated = 1;  // flags: the index was made anew since
+struct RecallItem {
+  le32 version;  // kRecallVersion; says which breadths and numbers of neighbours the points are of
+  le32 index;    // crc32c of the parameters of the index that was measured
+  le32 slots;    // >= 1, that it held
+  le32 dead;     // slots of dead rows there were
+  le32 queries;  // 1..kRecallQueriesMax
+  le32 walked;   // rows that a walk of the widest breadth tried looked at
+  u8 by;         // enum vexfs_recall_by
+  u8 tried;      // points, 1..kRecallPoints
+  u8 flags;
+  u8 reserved0;
+  le32 reserved1;
+  le16 mean[kRecallClasses][kRecallPoints];  // of kRecallScale
+  le16 sure[kRecallClasses][kRecallPoints];
+};
+static_assert(sizeof(RecallItem) == 288 && offsetof(RecallItem, by) == 24 && offsetof(RecallItem, mean) == 32 &&
+              offsetof(RecallItem, sure) == 160);
+
 // What the verifiers need to know of the filesystem.
 struct VectorLimits {
   u64 total_blocks = 0;
@@ -193,6 +218,8 @@ const char *verify_owner_ref(Bytes item, u64 key_off);
 const char *verify_chunk(Bytes item, const VectorLimits &limits, u64 chunk_bytes);
 const char *verify_index_header(Bytes item);
 const char *verify_blob(Bytes item, const VectorLimits &limits);
+// slots, dead: of the collection. What was measured cannot have been more.
+const char *verify_recall(Bytes item, u64 slots, u64 dead);
 
 // One item of the collections tree as a line of text, for tools and messages. Never fails: what is damaged is said so.
 void print_vector_item(Printer &out, u64 oid, u8 type, u64 off, Bytes item);

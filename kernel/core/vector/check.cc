@@ -101,6 +101,8 @@ Status VectorCheck::item_of(const store::Key &k, Bytes item) {
       return header(item);
     case VectorItem::index_blob:
       return blob(k.off, item);
+    case VectorItem::recall:
+      return recall(k.off, item);
     default:
       bad().str("collection ").dec(cid_).str(": unknown item ").dec(k.type).str(" ").dec(k.off);
       return {};

@@ -51,6 +51,7 @@ class VectorCheck : Pinned {
   // ---- check_index.cc: the checkpoint
   Status header(Bytes item);
   Status blob(u64 off, Bytes item);
+  Status recall(u64 off, Bytes item);
   Status index();
   static Status read_blob(void *ctx, u32 blob, MutBytes out);
   // ---- check_owners.cc: the fs tree

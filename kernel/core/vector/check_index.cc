@@ -45,6 +45,15 @@ Status VectorCheck::blob(u64 off, Bytes item) {
   return blobs_.push(b);
 }
 
+// It follows the counters, which come first.
+Status VectorCheck::recall(u64 off, Bytes item) {
+  const char *why = off        ? "key"
+                    : dropped_ ? nullptr
+                               : disk::verify_recall(item, state_.slots, state_.slots - state_.live);
+  if (why) bad().str("collection ").dec(cid_).str(": recall: bad ").str(why);
+  return {};
+}
+
 Status VectorCheck::read_blob(void *ctx, u32 number, MutBytes out) {
   auto &self = *static_cast<VectorCheck *>(ctx);
   if (number >= self.blobs_.size()) return Errno::corrupt;

@@ -98,6 +98,7 @@ void Engine::save_indexes() {
     // What is not done in time stays in the tail, which the next mount scans as this one did.
     if (c->index().backlog()) (void)c->index().work(~u32{0}, IndexKeeper::Saves::if_free, late, &deadline).ok();
     if (c->index().checkpoint_wanted_at_unmount()) (void)checkpoint(*c).ok();
+    c->index().save_recall();
   }
 }
 
@@ -345,6 +346,7 @@ bool Engine::background_round(u32 *cursor, u64 *again) {
   if (c->index().measure_recall(false, stopped, &turn)) *again = vx_clock_mono_ns();  // others come in between
   trim(*c);
   SharedGuard g(quiet_lock_);
+  if (!quiet_) c->index().save_recall();
   // What waits for the checkpoint goes on at once, unless it did not get on the last time either.
   if (!quiet_ && !volume_.read_only() && c->index().checkpoint_due() && checkpoint(*c).ok() && n.ok() && *n &&
       c->index().backlog())
@@ -401,6 +403,7 @@ void Engine::measure_recall(Collection &c, bool wait, bool (*interrupted)(void *
   if (!c.index().recall().wanted()) return;
   if (nthreads_ && !wait) return kick();
   while (c.index().measure_recall(true, interrupted, ctx)) trim(c);
+  c.index().save_recall();
   trim(c);
 }
 

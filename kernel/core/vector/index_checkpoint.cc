@@ -396,11 +396,13 @@ Status IndexKeeper::checkpoint_locked() {
   save_failed(s);
   if (!s.ok()) blame(l, s.error());
   release(l);
+  if (s.ok()) save_recall();
   return s;
 }
 
 Status IndexKeeper::drop_checkpoint() {
   Guard g(job_);
+  save_recall();  // of an index that is gone: erased
   {
     store::Handle h = VX_TRY(volume_.begin({.items = 1, .freeing = true}));
     Status s = volume_.tree(store::TreeId::collections).erase(h, item_key(table_.cid(), VectorItem::index_header));

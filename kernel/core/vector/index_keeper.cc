@@ -110,10 +110,14 @@ Status IndexKeeper::open() {
   const IndexParams p = params();
   if (p.kind == IndexKind::flat) return {};
   touch();
+  load_recall();
   Result<LiveIndex *> l = open_checkpoint(true);
   if (l.code() == Errno::nomem) return l.error();
   if (!l.ok()) {
-    if (l.code() != Errno::noent) warn_unusable();
+    if (l.code() != Errno::noent) {
+      warn_unusable();
+      recall_.index_changed(false);
+    }
     install(VX_TRY(make_empty(p)));
     return {};
   }

@@ -106,6 +106,9 @@ class IndexKeeper : Pinned {
   RecallTuner &recall() { return recall_; }
   // A slice of measuring it, if it is wanted and due. True: there is more to do. wait: for another thread that is at it.
   bool measure_recall(bool wait, bool (*interrupted)(void *), void *ctx);
+  // Stores what was measured, if that has changed (recall_item.cc), in a transaction of its own. A failure is of no
+  // consequence: it is tried again with the next checkpoint, or the next round of the background.
+  void save_recall();
   // The index holds no slot of [begin, end) that a walk could reach (so that its rows may be freed).
   bool holds_any(u32 begin, u32 end);
 
@@ -170,6 +173,7 @@ class IndexKeeper : Pinned {
   Result<store::Extent> take_blocks(u64 goal, u64 n);
   usize kept_for_reads() const;
   Result<usize> read_header(Vec<u8> &buf);
+  void load_recall();
 
   Table &table_;
   store::Volume &volume_;
@@ -182,6 +186,7 @@ class IndexKeeper : Pinned {
   IndexParams params_;         // lock_
   std::atomic<u64> used_{0};   // vx_clock_mono_ns()
   RecallTuner recall_;
+  Mutex recall_save_{"vexfs_recall_save"};  // inside job_
   std::atomic<bool> renewing_{false};
   std::atomic<u32> building_{0};
   std::atomic<u32> renew_after_{0};  // slots from which on renewing is tried again, after it failed

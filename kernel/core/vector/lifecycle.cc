@@ -182,7 +182,7 @@ Status Engine::purge_rows(u32 cid) {
 }
 
 Status Engine::purge_items(u32 cid) {
-  for (VectorItem type : {VectorItem::ids, VectorItem::dead, VectorItem::index_header}) {
+  for (VectorItem type : {VectorItem::ids, VectorItem::dead, VectorItem::index_header, VectorItem::recall}) {
     usize n = lifecycle_impl::items_per_handle;
     while (n == lifecycle_impl::items_per_handle) {
       store::Handle h = VX_TRY(volume_.begin({.items = 16, .freeing = true}));

@@ -102,7 +102,27 @@ void RecallTuner::index_changed(bool other) {
   Guard g(lock_);
   changes_++;
   again_ = true;
+  if (!curve_.measured()) return;
+  outdated_ = true;
+  version_++;
   if (other) curve_ = {};
+}
+
+void RecallTuner::restore(const RecallCurve &curve, bool outdated) {
+  Guard g(lock_);
+  curve_ = curve;
+  again_ = outdated_ = outdated;
+}
+
+bool RecallTuner::unsaved(Measured *out) {
+  Guard g(lock_);
+  *out = {.curve = curve_, .outdated = outdated_, .version = version_};
+  return version_ != saved_version_;
+}
+
+void RecallTuner::saved(u64 version) {
+  Guard g(lock_);
+  saved_version_ = version;
 }
 
 // Queries of searches from which on these are what is measured by.
@@ -342,7 +362,10 @@ void RecallTuner::end_point(Job &j, bool graph) {
 
 void RecallTuner::publish(Job &j) {
   Guard g(lock_);
-  if (changes_ == j.changes) curve_ = j.curve;
+  if (changes_ != j.changes) return;
+  curve_ = j.curve;
+  outdated_ = false;
+  version_++;
 }
 
 // -------------------------------------------------------------------------------------------------------------- slices

@@ -16,7 +16,8 @@
 // all in all a row takes part in about 750 distances, in order, where to insert it into a graph took thousands, anywhere.
 //
 // Work comes in slices, of about 20 ms: a chunk of rows or a walk at least. Searches only copy the last result under a
-// spin lock. Nothing is kept on disk; after a mount it is measured again when it is wanted.
+// spin lock. The keeper of the index stores the result (recall_item.cc), so that it serves again after a mount; queries are
+// not kept on disk.
 #pragma once
 #include "flat.h"
 #include "recall_curve.h"
@@ -50,6 +51,19 @@ class RecallTuner : Pinned {
   // another thread is at it, unless `wait`). After any error, intr included, it begins anew another time: nomem, io, intr.
   Result<bool> step(Index &index, u32 upto, bool wait, bool (*interrupted)(void *), void *ctx);
 
+  // ---- what is stored of it
+  // outdated: the index was made anew since it was measured, so that it is to be measured again.
+  struct Measured {
+    RecallCurve curve;
+    bool outdated = false;
+    u64 version = 0;
+  };
+  // After a mount, before anybody searches.
+  void restore(const RecallCurve &curve, bool outdated);
+  // True: it has changed since it was stored; *out is what it is now.
+  bool unsaved(Measured *out);
+  void saved(u64 version);
+
   // For tests: rows scanned times queries.
   void set_pairs_max(u64 n) { pairs_max_ = n; }
 
@@ -80,9 +94,11 @@ class RecallTuner : Pinned {
   u64 pairs_max_ = u64{1} << 30;
 
   Spin lock_{"vexfs_recall"};
-  RecallCurve curve_;   // lock_
-  u64 changes_ = 0;     // lock_: of the index
-  bool again_ = false;  // lock_: the index has changed since it was measured
+  RecallCurve curve_;                    // lock_
+  u64 changes_ = 0;                      // lock_: of the index
+  bool again_ = false;                   // lock_: the index has changed since it was measured
+  bool outdated_ = false;                // lock_: the same until it has been measured again
+  u64 version_ = 0, saved_version_ = 0;  // lock_: of curve_ and outdated_; and what was stored of them last
   Mutex job_lock_{"vexfs_recall_job"};
   Box<Job> job_;      // job_lock_
   u64 retry_at_ = 0;  // job_lock_: after a failure

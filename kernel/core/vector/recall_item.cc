@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: GPL-2.0-only OR MIT
+// What was measured of an index, to and from its item in the tree (disk::RecallItem).
+//
+// It is written by who measures and with checkpoints, never by a search; read when the collection is opened, also that of a
+// snapshot or of a filesystem that must not be written to. The item names the parameters of the index that was measured, so
+// it does not matter in which order it and a change of the index reach the disk.
+#include "../base/crc.h"
+#include "index_keeper.h"
+
+namespace vexfs::vector {
+namespace recall_item_impl {
+namespace {
+
+static_assert(RecallCurve::points == disk::kRecallPoints && RecallCurve::classes == disk::kRecallClasses &&
+              recall_scale == disk::kRecallScale);
+
+// What says of which index the item is.
+u32 name_of(const IndexParams &p) {
+  const u64 numbers[] = {
+      static_cast<u64>(p.kind), p.m, p.ef_construction, p.seed, p.lists, p.probes, p.pq_m, p.tables, p.bits,
+      static_cast<u64>(p.codes)};
+  le64 stored[std::size(numbers)];
+  for (u32 i = 0; i < std::size(numbers); i++) stored[i] = numbers[i];
+  return crc32c_of(bytes_of(stored));
+}
+
+void encode(const RecallCurve &c, disk::RecallItem *out) {
+  out->version = disk::kRecallVersion;
+  out->slots = c.slots;
+  out->dead = c.dead;
+  out->queries = c.queries;
+  out->walked = c.walked;
+  out->by = c.by;
+  out->tried = c.tried;
+  for (u32 k = 0; k < RecallCurve::classes; k++)
+    for (u32 i = 0; i < RecallCurve::points; i++) {
+      out->mean[k][i] = c.mean[k][i];
+      out->sure[k][i] = c.sure[k][i];
+    }
+}
+
+void decode(const disk::RecallItem &item, RecallCurve *out) {
+  out->slots = item.slots;
+  out->dead = item.dead;
+  out->queries = item.queries;
+  out->walked = item.walked;
+  out->by = item.by;
+  out->tried = item.tried;
+  for (u32 k = 0; k < RecallCurve::classes; k++)
+    for (u32 i = 0; i < RecallCurve::points; i++) {
+      out->mean[k][i] = item.mean[k][i];
+      out->sure[k][i] = item.sure[k][i];
+    }
+}
+
+}  // namespace
+}  // namespace recall_item_impl
+
+// What cannot be read, or makes no sense, is as if it were not there: it will be measured again.
+void IndexKeeper::load_recall() {
+  disk::RecallItem item{};
+  const u64 slots = table_.slots();
+  Result<usize> r =
+      volume_.tree(store::TreeId::collections).get(item_key(table_.cid(), VectorItem::recall), mut_bytes_of(item));
+  if (r.code() == Errno::noent) return;
+  const char *bad =
+      r.code() == Errno::range ? "length"
+      : !r.ok()                ? "read"
+                : disk::verify_recall({bytes_of(item).data(), *r}, slots, slots - min_of<u64>(table_.live(), slots));
+  if (bad) {
+    volume_.log(VX_LOG_WARN)
+        .str("collection ")
+        .dec(table_.cid())
+        .str(": damaged item recall: bad ")
+        .str(bad)
+        .str("; it will be measured again");
+    return;
+  }
+  if (item.index != recall_item_impl::name_of(params())) return;
+  RecallCurve curve;
+  recall_item_impl::decode(item, &curve);
+  recall_.restore(curve, item.flags & disk::kRecallOutdated);
+}
+
+void IndexKeeper::save_recall() {
+  RecallTuner::Measured now;
+  if (volume_.read_only() || !recall_.unsaved(&now)) return;
+  Guard g(recall_save_);
+  const u32 name = recall_item_impl::name_of(params());
+  // Not while the index is replaced: what was measured of one must not be stored as the other's.
+  if (!recall_.unsaved(&now) || name != recall_item_impl::name_of(params())) return;
+  store::Tree &tree = volume_.tree(store::TreeId::collections);
+  const store::Key key = item_key(table_.cid(), VectorItem::recall);
+  Result<store::Handle> h = volume_.begin({.items = 1, .freeing = !now.curve.measured()});
+  if (!h.ok()) return;
+  Status s;
+  if (now.curve.measured()) {
+    disk::RecallItem item{};
+    recall_item_impl::encode(now.curve, &item);
+    item.index = name;
+    item.flags = now.outdated ? disk::kRecallOutdated : 0;
+    s = tree.upsert(*h, key, bytes_of(item));
+  } else {
+    s = tree.erase(*h, key);
+    if (s.code() == Errno::noent) s = {};
+  }
+  if (s.ok()) recall_.saved(now.version);
+}
+
+}  // namespace vexfs::vector
