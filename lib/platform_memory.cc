@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "host.h"
+#include "huge_pages.h"
 
 namespace vexfs::host {
 namespace {
@@ -90,9 +91,12 @@ void *vx_alloc_large(size_t n, unsigned flags) {
   size_t rounded = (n + align - 1) / align * align;
   if (rounded < n) return nullptr;
   if (rounded == 0) rounded = align;
-  void *p = aligned_alloc(align, rounded);
-  if (!p) return nullptr;
-  if (align == huge_bytes) madvise(p, rounded, MADV_HUGEPAGE);
+  void *p = huge_alloc(n);
+  if (!p) {
+    p = aligned_alloc(align, rounded);
+    if (!p) return nullptr;
+    if (align == huge_bytes) madvise(p, rounded, MADV_HUGEPAGE);
+  }
   if (flags & VX_ALLOC_ZERO) memset(p, 0, n);
   outstanding.fetch_add(1, std::memory_order_relaxed);
   outstanding_large.fetch_add(1, std::memory_order_relaxed);
@@ -105,7 +109,7 @@ void vx_free_large(void *p, size_t n) {
   outstanding.fetch_sub(1, std::memory_order_relaxed);
   outstanding_large.fetch_sub(1, std::memory_order_relaxed);
   large_bytes.fetch_sub(static_cast<int64_t>(n), std::memory_order_relaxed);
-  free(p);
+  if (!huge_free(p, n)) free(p);
 }
 
 }  // extern "C"

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // Searches among the rows whose tag is in a range that 50, 10, 1 or 0.1 percent are in, the same for all calls or another
-// one for each, and whether k hits come back while k rows match.
+// one for each, and whether k hits come back while k rows match; beside them the same calls without a filter.
 #include <cstdio>
 
 #include "../common/timer.h"
@@ -23,12 +23,13 @@ Filter make_filter(const Dataset &d, double share, double from) {
   return f;
 }
 
-// What the searches are restricted to: all to one range, or each to another of the same width.
+// What the searches are restricted to: all to one range, or each to another of the same width. No filters: all rows.
 struct Restriction {
-  double share = 0;
+  double share = 1;
   std::vector<Filter> filters;
   Dataset d;  // with its answers
-  const Filter &of(uint32_t query) const { return filters[query % filters.size()]; }
+  const Filter *of(uint32_t query) const { return filters.empty() ? nullptr : &filters[query % filters.size()]; }
+  uint32_t matching(uint32_t query) const { return filters.empty() ? d.count : of(query)->matching; }
 };
 
 Restriction restriction(const Run &run, double share, bool each) {
@@ -37,7 +38,13 @@ Restriction restriction(const Run &run, double share, bool each) {
   // More ranges than are remembered, and none of them twice in a round.
   const uint32_t n = each ? run.o.side_queries : 1;
   for (uint32_t i = 0; i < n; i++) r.filters.push_back(make_filter(run.d, share, (1 - share) * i / n));
-  r.d = part_each(run.d, run.o.side_queries, [&](uint32_t query, uint32_t row) { return r.of(query).has(row); });
+  r.d = part_each(run.d, run.o.side_queries, [&](uint32_t query, uint32_t row) { return r.of(query)->has(row); });
+  return r;
+}
+
+Restriction unrestricted(const Run &run) {
+  Restriction r;
+  r.d = part_each(run.d, run.o.side_queries, [](uint32_t, uint32_t) { return true; });
   return r;
 }
 
@@ -49,14 +56,14 @@ struct Filtered {
 
 void check_hits(const Restriction &r, const std::vector<int64_t> &found, uint32_t k, Filtered *out) {
   for (uint32_t q = 0; q < found.size() / k; q++) {
-    const Filter &f = r.of(q);
+    const Filter *f = r.of(q);
     uint32_t n = 0;
     for (uint32_t i = 0; i < k; i++) {
       const int64_t id = found[size_t{q} * k + i];
       n += id >= 0;
-      out->wrong += id >= 0 && !f.has(static_cast<uint64_t>(id));
+      out->wrong += id >= 0 && f && !f->has(static_cast<uint64_t>(id));
     }
-    out->missing += n < std::min(k, f.matching);
+    out->missing += n < std::min(k, r.matching(q));
   }
 }
 
@@ -64,7 +71,7 @@ void check_hits(const Restriction &r, const std::vector<int64_t> &found, uint32_
 void run_calls(const Run &run, Engine &e, const Restriction &r, std::vector<int64_t> *found) {
   found->assign(size_t{r.d.queries} * run.o.k, -1);
   for (uint32_t q = 0; q < r.d.queries; q++) {
-    e.set_filter(&r.of(q));
+    e.set_filter(r.of(q));
     e.search(r.d.q(q), 1, run.o.k, &(*found)[size_t{q} * run.o.k]);
   }
 }
@@ -76,7 +83,7 @@ Filtered measure(const Run &run, Engine &e, const Restriction &r) {
     e.set_effort(effort);
     Point p;
     p.effort = effort;
-    for (uint32_t i = 0; i < std::min(run.o.rounds, 2u) + 1; i++) {
+    for (uint32_t i = 0; i < run.o.rounds + 1; i++) {
       const Timer timer(run.o.cpu_clock);
       run_calls(run, e, r, &found);
       if (i) p.qps = std::max(p.qps, r.d.queries / timer.seconds(1));
@@ -94,12 +101,12 @@ void report(Run &run, Engine &e, const Restriction &r) {
   const Filtered f = measure(run, e, r);
   e.set_filter(nullptr);
   const auto best = frontier(f.points);
-  printf("  %-20s %7.1f%% %6s", e.name().c_str(), r.share * 100, each ? "each" : "one");
+  printf("  %-20s %7.1f%% %6s", e.name().c_str(), r.share * 100, r.filters.empty() ? "none" : each ? "each" : "one");
   run.json.begin_object()
       .field("engine", e.name())
       .field("share", r.share)
       .field("ranges", static_cast<uint32_t>(r.filters.size()))
-      .field("matching", r.filters[0].matching);
+      .field("matching", r.matching(0));
   for (const double t : recall_targets) {
     const At a = qps_at(best, t);
     printf(" %10s", text_of(a, 1, "%.0f").c_str());
@@ -124,6 +131,8 @@ void section_filter(Run &run, std::vector<Built> &engines) {
   printf("\n%-22s %8s %6s %10s %10s %10s %8s %8s %8s\n", "filtered, 1 thread", "match", "ranges", "QPS@0.90",
          "QPS@0.95", "QPS@0.99", "best", "too few", "wrong");
   run.json.key("filter").begin_array();
+  const Restriction all = unrestricted(run);
+  for (Built &b : engines) report(run, *b.engine, all);
   bool first = true;
   for (const double share : {0.5, 0.1, 0.01, 0.001}) {
     for (const bool each : {false, true}) {

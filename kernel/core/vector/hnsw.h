@@ -98,6 +98,7 @@ class Walk : Pinned {
   Status collect_matching(u32 slot);
   Status expand_matching(u32 slot);
   Status widen_matching(u32 ef);
+  Status scan_matching(const Probe &q, u32 ef);
   u32 take_wanted(const Entry *found, u32 n, Entry *into);
 
   static constexpr u32 item_lines_ahead = 8;  // cache lines of a row or code fetched when it is gathered
@@ -159,7 +160,8 @@ class Hnsw final : public Index {
     const u32 codes = must_learn() ? 0 : static_cast<u32>(measure_.kind()) + 1;
     return {.nodes = nodes_.load(std::memory_order_relaxed),
             .max_level = e.empty() ? 0 : e.level(),
-            .codes = static_cast<u16>(codes)};
+            .codes = static_cast<u16>(codes),
+            .code_bytes = must_learn() ? 0 : graph_.shape.code_bytes};
   }
   void destroy() override;
   // After opening from a checkpoint: is the entry point what the levels say? corrupt.

@@ -5,6 +5,8 @@
 // ones, and where these are few, the matching neighbours of neighbours that do not match. So the beam holds nothing but
 // rows that match, and a walk among one row in ten costs about what a walk among all of them costs. It may bring too
 // little, where rows that match lie far from the query or apart: the caller then walks through all rows.
+#include <bit>
+
 #include "hnsw.h"
 
 namespace vexfs::vector {
@@ -15,6 +17,8 @@ namespace {
 constexpr u32 seeds_max = 2;
 // Lists fetched ahead of those that are looked through.
 constexpr u32 lists_ahead = 4;
+// Codes scored at a time, where all rows that match are looked at, and words of bits between breaths.
+constexpr u32 scanned_batch = 64, words_per_breath = 1024;
 // Matching neighbours after which a node's others are not looked through.
 constexpr u32 enough(u32 m) { return m + m / 4; }
 
@@ -124,6 +128,35 @@ Status Walk::widen_matching(u32 ef) {
   return {};
 }
 
+// The nearest `ef` of all rows that match, by their codes: of few rows or far apart ones the cheapest way, since a code is an
+// eighth of a row or less.
+Status Walk::scan_matching(const Probe &q, u32 ef) {
+  query_ = q;
+  batch_ = VX_TRY(scratch_.array<Batch>(Scratch::batch, 1));
+  beam.reset(VX_TRY(scratch_.array<Entry>(Scratch::beam, usize{ef} + 1)), ef);
+  Batch &b = *batch_;
+  b.n = 0;
+  const u32 end = min_of(params->matching_end, graph_.slot_limit());
+  for (u32 base = 0; base < end; base += 64) {
+    u64 left = params->matching[base >> 6];
+    if (end - base < 64) left &= (u64{1} << (end - base)) - 1;
+    for (; left; left &= left - 1) VX_TRY(gather(base + static_cast<u32>(std::countr_zero(left))));
+    const bool last = end - base <= 64;
+    if (b.n >= hnsw_matching_impl::scanned_batch || (last && b.n)) {
+      score();
+      offer(beam);
+      b.n = 0;
+      VX_TRY(breathe());
+      if (params->distances_max && stats.distances >= params->distances_max) {
+        stats.truncated = !last;
+        break;
+      }
+    }
+    if ((base >> 6) % hnsw_matching_impl::words_per_breath == 0) VX_TRY(breathe());
+  }
+  return {};
+}
+
 // Those found that live and that the caller takes.
 u32 Walk::take_wanted(const Entry *found, u32 n, Entry *into) {
   u32 taken = 0;
@@ -138,11 +171,17 @@ Result<bool> Hnsw::walk_matching(Walk &walk, const simd::Query &q, const Probe &
   const SearchParams &p = *walk.params;
   const u64 all = min_of<u64>(p.matching_end, max_of(walk.rows_.live, nodes_.load(std::memory_order_relaxed)));
   const bool common = p.matching_count * matching_common >= all;
-  if (p.matching_count == 0 || p.matching_count * matching_rare < all) return false;
+  const bool rare = p.matching_count * matching_rare < all;
+  const bool scan = measure_.coded() && !common && (rare || p.matching_count <= u64{ef} * matching_scanned);
+  if (p.matching_count == 0 || (rare && !scan)) return false;
   const u32 wide = common ? static_cast<u32>(max_of<u64>(ef, ef * all / p.matching_count)) : ef;
-  VX_TRY(walk.begin(probe, from, wide));
-  VX_TRY(walk.descend(0));
-  VX_TRY(common ? walk.widen(0) : walk.widen_matching(ef));
+  if (scan) {
+    VX_TRY(walk.scan_matching(probe, ef));
+  } else {
+    VX_TRY(walk.begin(probe, from, wide));
+    VX_TRY(walk.descend(0));
+    VX_TRY(common ? walk.widen(0) : walk.widen_matching(ef));
+  }
   Entry *taken = VX_TRY(walk.scratch_.array<Entry>(Scratch::results, usize{wide} + 1));
   *n = walk.take_wanted(walk.beam.entries(), walk.beam.size(), taken);
   *found = taken;

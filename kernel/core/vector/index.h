@@ -31,8 +31,9 @@ struct Hit {
 
 // How a walk goes about knowing which rows match (SearchParams::matching). Where at least one row in matching_common does,
 // it is one among all rows, wide enough that as many match as are wanted; else it goes from one that matches to the next.
-// Where fewer than one in matching_rare do, these hang together too loosely for it, and it is of no use to know.
-constexpr u32 matching_common = 4, matching_rare = 24;
+// Where fewer than one in matching_rare do, these hang together too loosely for it: then, and where they are at most
+// matching_scanned times ef, all of their codes are looked at. Without codes it is of no use to know.
+constexpr u32 matching_common = 4, matching_rare = 24, matching_scanned = 128;
 
 // What a caller can ask of a search beyond the query.
 struct SearchParams {
@@ -96,7 +97,8 @@ struct VerifyReport {
 struct IndexCounts {
   u32 nodes = 0;  // slots in it, dead ones included
   u32 max_level = 0;
-  u16 codes = 0;  // enum vexfs_codes: what distances are taken on; 0: not decided, or not the index's business
+  u16 codes = 0;       // enum vexfs_codes: what distances are taken on; 0: not decided, or not the index's business
+  u32 code_bytes = 0;  // of a code beside the lists; 0: there are none
 };
 
 class Index : Pinned {

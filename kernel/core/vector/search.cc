@@ -132,6 +132,7 @@ Status Searcher::search(View &view, const simd::Query *q, u32 nq) {
                       scratch_, tops_, &stats_);
   }
   LiveIndex *l = o_.exact || n < walked_slots_min ? nullptr : c_.index().acquire();
+  code_bytes_ = l && o_.nfilters ? l->index->counts().code_bytes : 0;
   Result<Way> way = plan_filters(view.rows(), n, l != nullptr);
   Status s = way.ok() ? Status() : Status(way.error());
   if (s.ok() && *way == Way::matching) s = scan_matching(view, q, nq);

@@ -175,6 +175,7 @@ class Searcher : Pinned {
   Selection selection_;
   Asked selected_ = Asked::none;
   bool planned_ = false;
+  u32 code_bytes_ = 0;  // of the index, if it has codes
   Way way_ = Way::scan;
   GroupCache groups_;  // metadata of rows whose chunks are not in memory
   Vec<u64> ids_;

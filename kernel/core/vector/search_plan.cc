@@ -22,6 +22,10 @@ constexpr u64 shared = 4;
 constexpr u64 walked_ef = 12, walked_missed = 14;
 // A walk that scores matching rows only (hnsw_matching.cc): rows for each of ef, and the lists it looks through besides.
 constexpr u64 stepped_rows = 14, stepped_lists_cost = 12000;
+// A code that is looked at for being of a row that matches, and each of ten of its bytes; beside that what a search of the
+// index costs, the rows of those found among it.
+constexpr u64 code_cost = 80, code_bytes_cost = 8, code_search_cost = 60000;
+constexpr u64 codes_worth = 512;  // fewer rows are scored themselves: exact, and hardly dearer
 
 constexpr u32 samples = 512, places_sampled = 48;
 constexpr u32 sample_worth = 4096;      // of fewer rows no sample is taken
@@ -85,8 +89,11 @@ u64 Searcher::walk_cost(u64 matching, u64 rows) const {
   const u64 any = walked_rows(matching, rows) * row_cost();
   if (past_ || c_.config().index != static_cast<u8>(IndexKind::hnsw)) return any;
   if (matching * matching_common >= rows) return ef * plan_impl::walked_ef * (rows + 1) / (matching + 1) * row_cost();
-  if (matching * matching_rare < rows) return any;
-  return min_of(any, ef * (plan_impl::stepped_rows * row_cost() + plan_impl::stepped_lists_cost));
+  const bool rare = matching * matching_rare < rows;
+  if (code_bytes_ && matching >= plan_impl::codes_worth && (rare || matching <= ef * matching_scanned))
+    return min_of(any, plan_impl::code_search_cost +
+                           matching * (plan_impl::code_cost + code_bytes_ * plan_impl::code_bytes_cost / 10));
+  return rare ? any : min_of(any, ef * (plan_impl::stepped_rows * row_cost() + plan_impl::stepped_lists_cost));
 }
 
 Result<Searcher::Way> Searcher::plan_anew(RowView &rows, u32 n, bool index) {
