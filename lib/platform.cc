@@ -248,6 +248,11 @@ vx_u32 vx_cpu_count(void) {
   return n > 0 ? static_cast<vx_u32>(n) : 1;
 }
 
+vx_u32 vx_cpu_here(void) {
+  const int n = sched_getcpu();
+  return n > 0 ? static_cast<vx_u32>(n) : 0;
+}
+
 // ---------------------------------------------------------------- messages
 void vx_log(vx_bdev *dev, int level, const char *line) {
   std::shared_ptr<LogHook> hook;

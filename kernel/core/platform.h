@@ -142,6 +142,7 @@ enum {
 };
 vx_u32 vx_cpu_features(void);
 vx_u32 vx_cpu_count(void);
+vx_u32 vx_cpu_here(void); /* number of the CPU that the caller is on, or was a moment ago: a hint */
 
 /* crc32c (Castagnoli), seed and result not inverted: as the kernel's crc32c(). */
 vx_u32 vx_crc32c(vx_u32 seed, const void *p, size_t n);

@@ -10,6 +10,7 @@
 #include <linux/ratelimit.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/smp.h>
 #include <linux/timekeeping.h>
 #include <linux/vmalloc.h>
 #ifdef CONFIG_X86
@@ -261,6 +262,11 @@ u32 vx_cpu_features(void)
 u32 vx_cpu_count(void)
 {
 	return num_online_cpus();
+}
+
+u32 vx_cpu_here(void)
+{
+	return raw_smp_processor_id();
 }
 
 u32 vx_crc32c(u32 seed, const void *p, size_t n)

@@ -8,6 +8,7 @@
 // lock, map_lock_, the chunk cache's.
 #pragma once
 #include "collection.h"
+#include "scratch.h"
 #include "stats.h"
 
 namespace vexfs::vector {
@@ -79,6 +80,7 @@ class Engine : Pinned {
   ChunkCache &cache() { return cache_; }
   VectorStats &stats() { return stats_; }
   FilterMemory &filter_memory() { return filter_memory_; }
+  ScratchPool &scratches() { return scratches_; }
   Engine *present() const { return present_; }  // EngineOptions::present
 
   // ---- finding collections. noent; io, corrupt, nomem.
@@ -153,6 +155,7 @@ class Engine : Pinned {
   CollectionRef coldest_index(u64 *after, u32 *cid);
   usize evict_indexes(u64 keep, u64 until, bool write);
   void relax_in_background();
+  usize shrink_rows(usize wanted);
   void throttle();
   void kick();
   static void thread_main(void *arg);
@@ -166,6 +169,7 @@ class Engine : Pinned {
   OwnerRefs refs_;
   ChunkCache cache_;
   FilterMemory filter_memory_{&cache_};
+  ScratchPool scratches_;
   VectorStats stats_;
   u32 nthreads_;
   store::Participant participant_;

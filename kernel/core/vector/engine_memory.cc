@@ -123,10 +123,16 @@ void Engine::kick() {
 
 // ------------------------------------------------------------------------------------------------------ the host's wish
 usize Engine::shrinkable() const {
-  return cache_.shrinkable() + static_cast<usize>(cache_.external() / engine_memory_impl::shrink_unit);
+  return cache_.shrinkable() + static_cast<usize>(cache_.external() / engine_memory_impl::shrink_unit) +
+         div_up<usize>(scratches_.bytes(), engine_memory_impl::shrink_unit);
 }
 
 usize Engine::shrink(usize wanted) {
+  const usize units = div_up<usize>(scratches_.drain(), engine_memory_impl::shrink_unit);
+  return units + shrink_rows(wanted);
+}
+
+usize Engine::shrink_rows(usize wanted) {
   if (nthreads_) {
     // The caller may be in the middle of a search (memory reclaim): waiting for readers is the thread's work.
     shrink_wanted_.fetch_add(wanted, std::memory_order_relaxed);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // VECTOR_SEARCH and HYBRID_SEARCH.
+#include <type_traits>
+
 #include "ioctl.h"
 
 namespace vexfs::vector {
@@ -14,6 +16,36 @@ struct Group {
   simd::Query q[Searcher::group_max];
   u32 counts[Searcher::group_max];
 };
+
+// What of a buffer goes to the caller was written for it: there is nothing in a hit but its fields.
+static_assert(std::has_unique_object_representations_v<vexfs_hit>);
+
+// A searcher within a scratch.
+class Placed : Pinned {
+ public:
+  explicit Placed(Searcher *s) : s_(s) {}
+  ~Placed() { s_->~Searcher(); }
+  Searcher *operator->() const { return s_; }
+
+ private:
+  Searcher *s_;
+};
+
+SearchOptions options(const vexfs_search &s, const disk::ConfigItem &config) {
+  SearchOptions o;
+  o.k = s.k;
+  o.ef = max_of<u32>(s.ef ? s.ef : config.ef_search.get(), s.k);
+  o.recall = s.ef ? 0 : s.recall ? s.recall : u32{config.recall.get()};
+  o.exact = s.flags & VEXFS_SEARCH_EXACT;
+  o.skip_stale = s.flags & VEXFS_SEARCH_SKIP_STALE;
+  o.queries = s.nq;
+  o.by_owner = s.flags & VEXFS_SEARCH_BY_OWNER;
+  o.has_radius = s.flags & VEXFS_SEARCH_RADIUS;
+  if (o.has_radius) o.key_max = simd::key_from_f32(s.radius);
+  o.has_after = s.flags & VEXFS_SEARCH_AFTER;
+  if (o.has_after) o.after = {simd::key_from_f32(s.after_distance), static_cast<u32>(s.after_slot)};
+  return o;
+}
 
 }  // namespace
 }  // namespace ioctl_search_impl
@@ -65,21 +97,9 @@ Status Call::like_query(Collection &c, vexfs_search &s, void *row, simd::Query *
 
 Status Call::run_search(Collection &c, vexfs_search &s, const vexfs_filter *filters, u32 nfilters, u32 *plan) {
   u64 start = vx_clock_mono_ns();
-  SearchOptions o;
-  o.k = s.k;
-  const disk::ConfigItem config = c.config();
-  o.ef = max_of<u32>(s.ef ? s.ef : config.ef_search.get(), s.k);
-  o.recall = s.ef ? 0 : s.recall ? s.recall : u32{config.recall.get()};
-  o.exact = s.flags & VEXFS_SEARCH_EXACT;
-  o.skip_stale = s.flags & VEXFS_SEARCH_SKIP_STALE;
+  SearchOptions o = ioctl_search_impl::options(s, c.config());
   o.filters = filters;
   o.nfilters = nfilters;
-  o.queries = s.nq;
-  o.by_owner = s.flags & VEXFS_SEARCH_BY_OWNER;
-  o.has_radius = s.flags & VEXFS_SEARCH_RADIUS;
-  if (o.has_radius) o.key_max = simd::key_from_f32(s.radius);
-  o.has_after = s.flags & VEXFS_SEARCH_AFTER;
-  if (o.has_after) o.after = {simd::key_from_f32(s.after_distance), static_cast<u32>(s.after_slot)};
   o.caller = &caller_;
   bool like = s.flags & VEXFS_SEARCH_LIKE;
   const simd::Space &space = c.space();
@@ -90,25 +110,28 @@ Status Call::run_search(Collection &c, vexfs_search &s, const vexfs_filter *filt
       min_of<usize>(min_of<usize>(Searcher::group_max, s.nq),
                     min_of(max_of<usize>(ioctl_search_impl::group_bytes / (usize{s.k} * sizeof(vexfs_hit)), 1),
                            max_of<usize>(ioctl_search_impl::group_bytes / prepared, 1))));
-  CallBuffer queries, raw, hits, state;
-  VX_TRY(queries.make(group * prepared, true));
-  VX_TRY(raw.make(group * source, true));
-  VX_TRY(hits.make(usize{group} * s.k * sizeof(vexfs_hit)));
-  VX_TRY(state.make(sizeof(ioctl_search_impl::Group), true));
-  simd::Query *q = state.as<ioctl_search_impl::Group>()->q;
-  u32 *counts = state.as<ioctl_search_impl::Group>()->counts;
-  if (like) VX_TRY(like_query(c, s, queries.bytes(), &q[0], &o.exclude_owner));
-  Box<Searcher> searcher = VX_TRY(Box<Searcher>::make(engine_, c, o));
+  const ScratchLease lease(engine_.scratches());
+  if (!lease.get()) return Errno::nomem;
+  Scratch &scratch = *lease.get();
+  u8 *queries = VX_TRY(scratch.array<u8>(Scratch::call_queries, group * prepared));
+  u8 *raw = VX_TRY(scratch.array<u8>(Scratch::call_raw, group * source));
+  vexfs_hit *hits = VX_TRY(scratch.array<vexfs_hit>(Scratch::call_hits, usize{group} * s.k));
+  auto *state = VX_TRY(scratch.array<ioctl_search_impl::Group>(Scratch::call_group, 1));
+  simd::Query *q = state->q;
+  u32 *counts = state->counts;
+  if (like) VX_TRY(like_query(c, s, queries, &q[0], &o.exclude_owner));
+  void *place = VX_TRY(scratch.array<Searcher>(Scratch::searcher, 1));
+  const ioctl_search_impl::Placed searcher(new (place) Searcher(engine_, c, o, scratch));
   VX_TRY(searcher->init());
   for (u32 done = 0; done < s.nq;) {
     if (interrupted(this)) return Errno::intr;
     u32 n = min_of(group, s.nq - done);
-    if (!like) VX_TRY(copy_in(raw.bytes(), s.queries + u64{done} * source, n * source));
+    if (!like) VX_TRY(copy_in(raw, s.queries + u64{done} * source, n * source));
     for (u32 j = 0; j < n && !like; j++)
-      VX_TRY(space.prepare_query(raw.bytes() + j * source, from, queries.bytes() + j * prepared, &q[j]));
-    VX_TRY(searcher->run(q, n, hits.as<vexfs_hit>(), counts));
+      VX_TRY(space.prepare_query(raw + j * source, from, queries + j * prepared, &q[j]));
+    VX_TRY(searcher->run(q, n, hits, counts));
     for (u32 j = 0; j < n; j++)
-      VX_TRY(copy_out(s.hits + (u64{done} + j) * s.k * sizeof(vexfs_hit), hits.as<vexfs_hit>() + usize{j} * s.k,
+      VX_TRY(copy_out(s.hits + (u64{done} + j) * s.k * sizeof(vexfs_hit), hits + usize{j} * s.k,
                       usize{counts[j]} * sizeof(vexfs_hit)));
     if (s.counts) VX_TRY(copy_out(s.counts + u64{done} * 4, counts, n * 4));
     s.found = counts[n - 1];

@@ -17,10 +17,11 @@ constexpr u32 rounds_max = 4;        // looks for rows that replaced others mean
 
 Status Searcher::init() {
   k_ = o_.k + (o_.has_radius || o_.has_after || o_.by_owner);
-  VX_TRY(storage_.resize(usize{k_} * group_max));
-  if (o_.by_owner) VX_TRY(owners_.resize(usize{k_} * group_max));
-  for (u32 i = 0; i < group_max; i++) {
-    tops_[i] = TopK{.hits = storage_.data() + usize{i} * k_,
+  group_ = min_of(o_.queries, group_max);
+  Hit *hits = VX_TRY(scratch_.array<Hit>(Scratch::tops, usize{k_} * group_));
+  if (o_.by_owner) VX_TRY(owners_.resize(usize{k_} * group_));
+  for (u32 i = 0; i < group_; i++) {
+    tops_[i] = TopK{.hits = hits + usize{i} * k_,
                     .k = k_,
                     .key_max = o_.key_max,
                     .has_after = o_.has_after,
@@ -241,7 +242,7 @@ Status Searcher::answer(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 
 }
 
 Status Searcher::run(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts) {
-  VX_ASSERT(n >= 1 && n <= group_max);
+  VX_ASSERT(n >= 1 && n <= group_);
   u64 start = vx_clock_mono_ns();
   SearchStats before = stats_;
   for (u32 j = 0; j < n; j++) {

@@ -45,10 +45,12 @@ struct SearchOptions {
 class Searcher : Pinned {
  public:
   static constexpr u32 group_max = 16;  // queries answered together by an exact scan
-  Searcher(Engine &e, Collection &c, const SearchOptions &o) : engine_(e), c_(c), o_(o) {}
+  // Nothing of the scratch but what a searcher gets from it, and the searcher itself, is used until it is gone.
+  Searcher(Engine &e, Collection &c, const SearchOptions &o, Scratch &scratch)
+      : engine_(e), c_(c), o_(o), scratch_(scratch) {}
   ~Searcher();
   Status init();  // nomem
-  // hits[j * k ...] and counts[j] of n (1..group_max) queries. intr, nomem, io.
+  // hits[j * k ...] and counts[j] of n queries: 1..group_max, not more than the call has. intr, nomem, io.
   Status run(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *counts);
   // What the caller may be told of the work: nothing if rows were counted that it may not read.
   SearchStats told() const;
@@ -154,7 +156,7 @@ class Searcher : Pinned {
   CollectionRef present_;  // what c_ is now, if c_ is a snapshot's and the live one may answer for it
   SearchOptions o_;
   RecallCurve curve_;  // of the index that is searched, if a recall is wanted
-  Scratch scratch_;
+  Scratch &scratch_;
   SearchStats stats_;
   u32 plan_ = VEXFS_PLAN_SCAN;
   u32 limit_ = slot_none;  // accept: slots below this
@@ -164,7 +166,7 @@ class Searcher : Pinned {
   bool walking_ = false, walk_dead_ = false;  // of a snapshot, in the live graph; what died since is accepted there
   Errno trouble_ = Errno::ok;                 // in accept(), which cannot say so itself
   TopK tops_[group_max];
-  Vec<Hit> storage_;
+  u32 group_ = 0;  // of them that there may be queries for
   Vec<u64> owners_;
   Vec<Hit> found_;     // by a walk that brings more than is wanted
   u32 k_ = 0;          // one more than wanted where it is told whether there are more
