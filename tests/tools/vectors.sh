@@ -249,7 +249,7 @@ ok v --json collection info /rfc
 json "j['ef_search'] == 99 and j['name'] == 'passages' and j['model'] == 'lsa-256' and j['m'] == 16"
 status 2 v collection alter /rfc --name "$(printf 'x%.0s' {1..64})"
 
-# ---- a recall instead of a breadth: what it takes is measured by who builds, and not known to who opens the image anew
+# ---- a recall instead of a breadth: what it takes is measured by who builds, and stored for who opens the image anew
 ok v collection alter /rfc --recall 0.95
 ok v --json collection info /rfc
 json "j['recall'] == 0.95"
@@ -261,7 +261,7 @@ json "10 <= j['recall_ef'] < 160 and j['recall_queries'] >= 64"
 ok v index build /rfc
 says "recall       0.950 of the nearest 10 by ef" "rows at"
 ok v --json index status /rfc --recall 0.9
-json "j['recall'] == 0.9 and j['recall_by'] == 'nothing' and j['recall_ef'] >= 80"
+json "j['recall'] == 0.9 and j['recall_by'] == 'rows' and j['recall_measured'] >= 0.9 and 10 <= j['recall_ef'] < 80"
 ok v --json search /rfc -q more.npy --row 5 --recall 0.9
 json "j['ef'] == 99 and len(j['results'][0]) == 10"
 ok v search /rfc -q more.npy --row 5 --explain
