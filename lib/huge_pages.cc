@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <vector>
 
 namespace vexfs::host {
@@ -124,8 +125,9 @@ Areas &areas() {
 
 }  // namespace
 
-void *huge_alloc(size_t n) {
-  if (!enabled || n < least || n > most) return nullptr;
+namespace {
+
+void *take_anywhere(size_t n) {
   Areas &a = areas();
   const std::lock_guard<std::mutex> guard(a.lock);
   for (const auto &area : a.list)
@@ -135,6 +137,17 @@ void *huge_alloc(size_t n) {
   void *p = fresh->take(pages_of(n));
   a.list.push_back(std::move(fresh));
   return p;
+}
+
+}  // namespace
+
+void *huge_alloc(size_t n) {
+  if (!enabled || n < least || n > most) return nullptr;
+  try {
+    return take_anywhere(n);
+  } catch (const std::bad_alloc &) {  // callers know null only
+    return nullptr;
+  }
 }
 
 bool huge_free(void *p, size_t n) {

@@ -164,7 +164,7 @@ void repair_names(Model &m);                                                    
 void repair_vectors(Model &m);                                                    // vectors.cc
 void repair_owners(Model &m);                                                     // vectors_owners.cc
 void repair_index(Model &m, u64 cid, const disk::ConfigItem &config, u64 slots);  // vectors_index.cc
-void repair_recall(Model &m, u64 cid, u64 slots, u64 dead);                       // the same
+void repair_recall(Model &m, u64 cid, u64 slots);                                 // the same
 void settle_overlaps(Model &m);                           // space.cc: before files and vectors are judged
 void settle_shares(Model &m);                             // shares.cc: after that
 void repair_refcounts(Model &m);                          // shares.cc: after files and vectors

@@ -339,9 +339,7 @@ void Collection::run() {
   dead_bitmaps();
   store_state();
   repair_index(m_, cid_, config_, rows_.size());
-  u64 dead = 0;
-  for (const Row &r : rows_) dead += r.r.death != 0;
-  repair_recall(m_, cid_, rows_.size(), dead);
+  repair_recall(m_, cid_, rows_.size());
 }
 
 }  // namespace

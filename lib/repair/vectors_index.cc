@@ -67,9 +67,9 @@ bool sound(const Model &m, u64 cid, const disk::ConfigItem &config, u64 slots, c
 
 }  // namespace
 
-void repair_recall(Model &m, u64 cid, u64 slots, u64 dead) {
+void repair_recall(Model &m, u64 cid, u64 slots) {
   const auto it = m.vectors().find({cid, static_cast<u8>(VectorItem::recall), 0});
-  if (it == m.vectors().end() || !disk::verify_recall(as_bytes(it->second), slots, dead)) return;
+  if (it == m.vectors().end() || !disk::verify_recall(as_bytes(it->second), slots)) return;
   m.drop(kCollections, it);
   m.safe(cat(m.collection(cid), ": what was measured of its index makes no sense: it is dropped, and measured anew"));
 }

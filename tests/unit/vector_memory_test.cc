@@ -4,6 +4,7 @@
 #include <atomic>
 #include <thread>
 
+#include "../../kernel/core/api_internal.h"
 #include "plane_rows.h"
 
 namespace vexfs::vector::test {
@@ -196,6 +197,31 @@ TEST_P(DiskGraphMemory, IsBuiltWithinTheLimit) {
   EXPECT_LE(grown, most) << "in place";
   for (uint64_t id = 1; id < 200; id++) find(f, f.root(), 1, id * 7);
   EXPECT_TRUE(f.check());
+}
+
+// An append that came to nothing leaves an empty chunk behind. Memory gets short before it is used after all: what is put in
+// then stays, and chunks still go.
+TEST(VectorMemory, AnAppendComesToAChunkThatIsAboutToGo) {
+  constexpr uint32_t wide = 4096, in_chunk = 128;
+  Mount m;
+  std::mt19937_64 rng(3);
+  ASSERT_EQ(m.create(m.root(), wide, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_FLAT), 0);
+  ASSERT_EQ(m.batch(m.root(), VEXFS_BATCH_ADD, random_rows(rng, in_chunk - 1, wide), wide, nullptr), 0);
+  std::vector<vexfs_row> twice(2);
+  for (vexfs_row &r : twice) r.id = 5000;
+  EXPECT_EQ(m.batch(m.root(), VEXFS_BATCH_ADD, random_rows(rng, 2, wide), wide, &twice), -EEXIST);
+  ASSERT_EQ(m.commit(), 0);
+  ChunkCache &cache = m.fs()->engine->cache();
+  EXPECT_GT(cache.reclaim(1900000), 0u);  // enough is freed before the empty one
+  const std::vector<float> last = random_rows(rng, 1, wide);
+  ASSERT_EQ(m.batch(m.root(), VEXFS_BATCH_ADD, last, wide, nullptr), 0);
+  cache.reclaim(1);
+  ASSERT_EQ(m.commit(), 0);
+  std::vector<vexfs_hit> hits;
+  ASSERT_EQ(m.search(m.root(), Row(last.begin(), last.end()), 1, &hits), 0);
+  EXPECT_EQ(hits[0].distance, 0.f);
+  EXPECT_GT(cache.reclaim(1900000), 0u);
+  EXPECT_TRUE(m.check());
 }
 
 TEST(VectorMemory, ParkedIndexComesBack) {

@@ -221,12 +221,12 @@ const char *verify_blob(Bytes item, const VectorLimits &limits) {
   return nullptr;
 }
 
-const char *verify_recall(Bytes item, u64 slots, u64 dead) {
+const char *verify_recall(Bytes item, u64 slots) {
   RecallItem m;
   if (item.size() != sizeof m || !vector_items_impl::load(item, &m)) return "length";
   if (m.version != kRecallVersion) return "version";
   if (m.slots == 0 || m.slots > slots) return "slots";
-  if (m.dead > dead) return "dead";
+  if (m.dead > slots) return "dead";
   if (m.queries == 0 || m.queries > kRecallQueriesMax) return "queries";
   if (m.by < 1 || m.by > 3) return "by";
   if (m.tried == 0 || m.tried > kRecallPoints) return "tried";

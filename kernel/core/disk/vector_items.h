@@ -218,8 +218,9 @@ const char *verify_owner_ref(Bytes item, u64 key_off);
 const char *verify_chunk(Bytes item, const VectorLimits &limits, u64 chunk_bytes);
 const char *verify_index_header(Bytes item);
 const char *verify_blob(Bytes item, const VectorLimits &limits);
-// slots, dead: of the collection. What was measured cannot have been more.
-const char *verify_recall(Bytes item, u64 slots, u64 dead);
+// slots: of the collection. What was measured cannot have been more. (Dead rows may have been: those of a file that was
+// deleted while it was open, until it is closed.)
+const char *verify_recall(Bytes item, u64 slots);
 
 // One item of the collections tree as a line of text, for tools and messages. Never fails: what is damaged is said so.
 void print_vector_item(Printer &out, u64 oid, u8 type, u64 off, Bytes item);

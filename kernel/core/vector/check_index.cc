@@ -47,9 +47,7 @@ Status VectorCheck::blob(u64 off, Bytes item) {
 
 // It follows the counters, which come first.
 Status VectorCheck::recall(u64 off, Bytes item) {
-  const char *why = off        ? "key"
-                    : dropped_ ? nullptr
-                               : disk::verify_recall(item, state_.slots, state_.slots - state_.live);
+  const char *why = off ? "key" : dropped_ ? nullptr : disk::verify_recall(item, state_.slots);
   if (why) bad().str("collection ").dec(cid_).str(": recall: bad ").str(why);
   return {};
 }

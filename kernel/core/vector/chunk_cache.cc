@@ -99,8 +99,30 @@ void ChunkCache::unpublish(Chunk &c) {
   c.meta.store(nullptr, std::memory_order_release);
 }
 
-void ChunkCache::install(Chunk &c, ChunkBuf *buf) {
+// lock_ held. True: it is in memory, and not about to go any more if it was.
+bool ChunkCache::rescue(Chunk &c) {
+  if (c.place == Chunk::Place::limbo) {
+    limbo_.remove(c);
+    limbo_bytes_ -= c.buf->bytes();
+    active_.push_back(c);
+    c.place = Chunk::Place::active;
+    publish(c);
+    rescues.fetch_add(1, std::memory_order_relaxed);
+  }
+  return c.place == Chunk::Place::active;
+}
+
+bool ChunkCache::pin_present(Chunk &c) {
   Guard g(lock_);
+  if (!rescue(c)) return false;
+  c.pins++;
+  return true;
+}
+
+void ChunkCache::install(Chunk &c, ChunkBuf *buf, u32 pins) {
+  Guard g(lock_);
+  c.pins += pins;
+  VX_ASSERT(c.place != Chunk::Place::limbo);
   if (c.buf) {
     retired_.push_back(*c.buf);
     retired_count_.fetch_add(1, std::memory_order_relaxed);
@@ -145,16 +167,7 @@ Status ChunkCache::fault_common(Table &t, u32 number, bool pin) {
   for (;;) {
     {
       Guard g(lock_);
-      if (c->place == Chunk::Place::limbo) {
-        Chunk::Place p = Chunk::Place::active;
-        limbo_.remove(*c);
-        limbo_bytes_ -= c->buf->bytes();
-        active_.push_back(*c);
-        c->place = p;
-        publish(*c);
-        rescues.fetch_add(1, std::memory_order_relaxed);
-      }
-      if (c->place == Chunk::Place::active) {
+      if (rescue(*c)) {
         if (pin) c->pins++;
         return {};
       }
@@ -251,6 +264,7 @@ usize ChunkCache::reclaim_locked(usize want) {
       Guard g(lock_);
       Chunk *c = limbo_.pop_front();
       if (!c) break;
+      VX_ASSERT(!busy(*c));
       b = std::exchange(c->buf, nullptr);
       c->place = Chunk::Place::absent;
       limbo_bytes_ -= b->bytes();

@@ -87,7 +87,9 @@ class ChunkCache : Pinned {
   void unpin(Chunk &c);
   // A new chunk, or a longer buffer of the chunk that is being filled (pinned): readers see it at once; the old is
   // retired.
-  void install(Chunk &c, ChunkBuf *buf);
+  void install(Chunk &c, ChunkBuf *buf, u32 pins = 0);
+  // Pins the chunk if it has a buffer. False: it has none.
+  bool pin_present(Chunk &c);
   // The chunk is full (and pinned): its metadata gets smaller, if there is memory for that.
   void pack(Chunk &c);
   // The map is replaced by a copy in `bigger`.
@@ -140,6 +142,7 @@ class ChunkCache : Pinned {
   std::atomic<u64> row_reads{0}, row_read_bytes{0};  // rows read without their chunks (row_fetch.h)
 
  private:
+  bool rescue(Chunk &c);
   friend class Table;
   void publish(Chunk &c);
   void unpublish(Chunk &c);

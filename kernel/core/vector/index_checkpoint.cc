@@ -402,11 +402,17 @@ Status IndexKeeper::checkpoint_locked() {
 
 Status IndexKeeper::drop_checkpoint() {
   Guard g(job_);
-  save_recall();  // of an index that is gone: erased
   {
-    store::Handle h = VX_TRY(volume_.begin({.items = 1, .freeing = true}));
-    Status s = volume_.tree(store::TreeId::collections).erase(h, item_key(table_.cid(), VectorItem::index_header));
-    if (!s.ok() && s.code() != Errno::noent) return s;
+    Guard r(recall_save_);
+    RecallTuner::Measured now;
+    (void)recall_.unsaved(&now);
+    store::Handle h = VX_TRY(volume_.begin({.items = 2, .freeing = true}));
+    store::Tree &tree = volume_.tree(store::TreeId::collections);
+    for (const VectorItem item : {VectorItem::index_header, VectorItem::recall}) {
+      Status s = tree.erase(h, item_key(table_.cid(), item));
+      if (!s.ok() && s.code() != Errno::noent) return s;
+    }
+    if (!now.curve.measured()) recall_.saved(now.version);
   }
   header_on_disk_ = false;
   covered_.store(0, std::memory_order_relaxed);

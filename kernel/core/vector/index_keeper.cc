@@ -110,7 +110,7 @@ Status IndexKeeper::open() {
   const IndexParams p = params();
   if (p.kind == IndexKind::flat) return {};
   touch();
-  load_recall();
+  VX_TRY(load_recall());
   Result<LiveIndex *> l = open_checkpoint(true);
   if (l.code() == Errno::nomem) return l.error();
   if (!l.ok()) {
@@ -385,12 +385,14 @@ Status IndexKeeper::replace(const IndexParams &wanted, bool build_first, u32 thr
       return s;
     }
   }
+  recall_.index_changed(
+      true);  // first, so that what was measured of the last one is not stored under the new one's name
   {
     Guard guard(lock_);
     params_ = p;
   }
   install(fresh);
-  recall_.index_changed(true);
+  recall_.index_changed(true);  // nor what has been begun since
   renew_after_.store(0, std::memory_order_relaxed);
   dead_kept_.store(0, std::memory_order_relaxed);
   covered_.store(0, std::memory_order_relaxed);

@@ -173,7 +173,7 @@ class IndexKeeper : Pinned {
   Result<store::Extent> take_blocks(u64 goal, u64 n);
   usize kept_for_reads() const;
   Result<usize> read_header(Vec<u8> &buf);
-  void load_recall();
+  Status load_recall();
 
   Table &table_;
   store::Volume &volume_;
@@ -187,6 +187,7 @@ class IndexKeeper : Pinned {
   std::atomic<u64> used_{0};   // vx_clock_mono_ns()
   RecallTuner recall_;
   Mutex recall_save_{"vexfs_recall_save"};  // inside job_
+  std::atomic<u64> recall_save_after_{0};   // after a failure
   std::atomic<bool> renewing_{false};
   std::atomic<u32> building_{0};
   std::atomic<u32> renew_after_{0};  // slots from which on renewing is tried again, after it failed

@@ -14,6 +14,8 @@ namespace {
 static_assert(RecallCurve::points == disk::kRecallPoints && RecallCurve::classes == disk::kRecallClasses &&
               recall_scale == disk::kRecallScale);
 
+constexpr u64 retry_ns = 60'000'000'000;  // after a failure
+
 // What says of which index the item is.
 u32 name_of(const IndexParams &p) {
   const u64 numbers[] = {
@@ -56,35 +58,36 @@ void decode(const disk::RecallItem &item, RecallCurve *out) {
 }  // namespace
 }  // namespace recall_item_impl
 
-// What cannot be read, or makes no sense, is as if it were not there: it will be measured again.
-void IndexKeeper::load_recall() {
+// What cannot be read, or makes no sense, is as if it were not there: it will be measured again. nomem.
+Status IndexKeeper::load_recall() {
   disk::RecallItem item{};
-  const u64 slots = table_.slots();
   Result<usize> r =
       volume_.tree(store::TreeId::collections).get(item_key(table_.cid(), VectorItem::recall), mut_bytes_of(item));
-  if (r.code() == Errno::noent) return;
-  const char *bad =
-      r.code() == Errno::range ? "length"
-      : !r.ok()                ? "read"
-                : disk::verify_recall({bytes_of(item).data(), *r}, slots, slots - min_of<u64>(table_.live(), slots));
+  if (r.code() == Errno::noent) return {};
+  if (r.code() == Errno::nomem) return r.error();
+  const char *bad = r.code() == Errno::range ? "length"
+                    : !r.ok()                ? "cannot be read"
+                                             : disk::verify_recall({bytes_of(item).data(), *r}, table_.slots());
   if (bad) {
     volume_.log(VX_LOG_WARN)
         .str("collection ")
         .dec(table_.cid())
-        .str(": damaged item recall: bad ")
+        .str(": item recall: ")
         .str(bad)
         .str("; it will be measured again");
-    return;
+    return {};
   }
-  if (item.index != recall_item_impl::name_of(params())) return;
+  if (item.index != recall_item_impl::name_of(params())) return {};
   RecallCurve curve;
   recall_item_impl::decode(item, &curve);
   recall_.restore(curve, item.flags & disk::kRecallOutdated);
+  return {};
 }
 
 void IndexKeeper::save_recall() {
   RecallTuner::Measured now;
   if (volume_.read_only() || !recall_.unsaved(&now)) return;
+  if (vx_clock_mono_ns() < recall_save_after_.load(std::memory_order_relaxed)) return;
   Guard g(recall_save_);
   const u32 name = recall_item_impl::name_of(params());
   // Not while the index is replaced: what was measured of one must not be stored as the other's.
@@ -92,9 +95,10 @@ void IndexKeeper::save_recall() {
   store::Tree &tree = volume_.tree(store::TreeId::collections);
   const store::Key key = item_key(table_.cid(), VectorItem::recall);
   Result<store::Handle> h = volume_.begin({.items = 1, .freeing = !now.curve.measured()});
-  if (!h.ok()) return;
   Status s;
-  if (now.curve.measured()) {
+  if (!h.ok()) {
+    s = h.error();
+  } else if (now.curve.measured()) {
     disk::RecallItem item{};
     recall_item_impl::encode(now.curve, &item);
     item.index = name;
@@ -105,6 +109,9 @@ void IndexKeeper::save_recall() {
     if (s.code() == Errno::noent) s = {};
   }
   if (s.ok()) recall_.saved(now.version);
+  // What fails now fails in the next round, too: on a full disk each attempt may cost commits.
+  else
+    recall_save_after_.store(vx_clock_mono_ns() + recall_item_impl::retry_ns, std::memory_order_relaxed);
 }
 
 }  // namespace vexfs::vector

@@ -102,9 +102,9 @@ void RecallTuner::index_changed(bool other) {
   Guard g(lock_);
   changes_++;
   again_ = true;
+  if (other || curve_.measured()) version_++;  // something may be stored, even if nothing was measured
   if (!curve_.measured()) return;
   outdated_ = true;
-  version_++;
   if (other) curve_ = {};
 }
 

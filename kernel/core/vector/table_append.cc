@@ -70,15 +70,14 @@ Status Table::start_chunk(u32 number, u32 rows) {
     c = new (p) Chunk(*this, number);
     m->chunks[number].store(c, std::memory_order_release);
   }
-  if (!c->buf) {
+  // An append that came to nothing may have left a buffer, which may have been about to go since.
+  if (!cache_.pin_present(*c)) {
     u32 cap = min_of(chunk_rows(), max_of(append_impl::pow2_up(rows),
                                           append_impl::pow2_up(append_impl::first_bytes / stride_ + 1) / 2));
     ChunkBuf *b = cache_.make_buf(*this, max_of<u32>(cap, 1));
     if (!b) return Errno::nomem;
-    cache_.install(*c, b);
+    cache_.install(*c, b, 1);
   }
-  Guard g(cache_.lock_);
-  c->pins++;
   room_[rooms_++] = c;
   return {};
 }
