@@ -4,14 +4,14 @@
 
 #include <sys/mman.h>
 
-#include <algorithm>
 #include <bitset>
 #include <cstdint>
 #include <cstdlib>
+#include <iterator>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <new>
-#include <vector>
 
 namespace vexfs::host {
 namespace {
@@ -59,6 +59,7 @@ class Area {
   Area &operator=(const Area &) = delete;
 
   bool mapped() const { return whole_ != nullptr; }
+  const uint8_t *base() const { return base_; }
   bool has(const void *p) const { return p >= base_ && p < base_ + area_bytes; }
   bool empty() const { return taken_ == 0; }
   // Huge pages that are in memory for nobody.
@@ -69,7 +70,7 @@ class Area {
   }
 
   void *take(size_t pages) {
-    if (taken_ + pages > area_pages) return nullptr;
+    if (pages >= no_run_ || taken_ + pages > area_pages) return nullptr;
     size_t run = 0;
     for (size_t i = 0; i < area_pages; i++) {
       run = used_[i] ? 0 : run + 1;
@@ -79,6 +80,7 @@ class Area {
       length_[first] = static_cast<uint16_t>(pages);
       return base_ + first * page_bytes;
     }
+    no_run_ = pages;
     return nullptr;
   }
   void give(void *p, size_t pages) {
@@ -86,6 +88,7 @@ class Area {
     if (length_[first] != pages) abort();  // freed with another size, or twice
     length_[first] = 0;
     mark(first, pages, false);
+    no_run_ = area_pages + 1;
   }
   void give_spare_back() {
     for (size_t i = 0; i < area_huge; i++) {
@@ -107,6 +110,7 @@ class Area {
 
   uint8_t *whole_ = nullptr, *base_ = nullptr;
   size_t taken_ = 0;
+  size_t no_run_ = area_pages + 1;  // nowhere are so many pages free, one behind the other: not to be looked for again
   std::bitset<area_pages> used_;
   uint16_t length_[area_pages] = {};  // of the block that begins here, in pages
   uint16_t users_[area_huge] = {};    // pages of each that are taken
@@ -116,52 +120,67 @@ class Area {
 // Never destroyed: what is freed by the last destructors of a process may be from here.
 struct Areas {
   std::mutex lock;
-  std::vector<std::unique_ptr<Area>> list;
+  std::map<const uint8_t *, std::unique_ptr<Area>> by_base;
+  size_t spare = 0;  // of all
+
+  void *take(size_t pages) {
+    for (auto &[base, area] : by_base)
+      if (void *p = take_from(*area, pages)) return p;
+    auto fresh = std::make_unique<Area>();
+    if (!fresh->mapped()) return nullptr;
+    Area &area = *by_base.emplace(fresh->base(), std::move(fresh)).first->second;
+    return take_from(area, pages);
+  }
+  bool give(void *p, size_t pages) {
+    auto after = by_base.upper_bound(static_cast<const uint8_t *>(p));
+    if (after == by_base.begin()) return false;
+    const auto at = std::prev(after);
+    Area &area = *at->second;
+    if (!area.has(p)) return false;
+    spare -= area.spare();
+    area.give(p, pages);
+    if (spare + area.spare() > spare_max) area.give_spare_back();
+    spare += area.spare();
+    if (area.empty() && by_base.size() > 1) {
+      spare -= area.spare();
+      by_base.erase(at);
+    }
+    return true;
+  }
+
+ private:
+  void *take_from(Area &area, size_t pages) {
+    const size_t before = area.spare();
+    void *p = area.take(pages);
+    if (p) spare = spare - before + area.spare();
+    return p;
+  }
 };
 Areas &areas() {
   static Areas *const all = new Areas;
   return *all;
 }
 
-}  // namespace
-
-namespace {
-
-void *take_anywhere(size_t n) {
-  Areas &a = areas();
-  const std::lock_guard<std::mutex> guard(a.lock);
-  for (const auto &area : a.list)
-    if (void *p = area->take(pages_of(n))) return p;
-  auto fresh = std::make_unique<Area>();
-  if (!fresh->mapped()) return nullptr;
-  void *p = fresh->take(pages_of(n));
-  a.list.push_back(std::move(fresh));
-  return p;
-}
+bool is_for(size_t n) { return enabled && n >= least && n <= most; }
 
 }  // namespace
 
 void *huge_alloc(size_t n) {
-  if (!enabled || n < least || n > most) return nullptr;
+  if (!is_for(n)) return nullptr;
   try {
-    return take_anywhere(n);
+    Areas &a = areas();
+    const std::lock_guard<std::mutex> guard(a.lock);
+    return a.take(pages_of(n));
   } catch (const std::bad_alloc &) {  // callers know null only
     return nullptr;
   }
 }
 
 bool huge_free(void *p, size_t n) {
-  if (!enabled || n < least || n > most) return false;
+  if (!is_for(n)) return false;
   Areas &a = areas();
   const std::lock_guard<std::mutex> guard(a.lock);
-  const auto area = std::find_if(a.list.begin(), a.list.end(), [&](const auto &one) { return one->has(p); });
-  if (area == a.list.end()) return false;
-  (*area)->give(p, pages_of(n));
-  size_t spare = 0;
-  for (const auto &one : a.list) spare += one->spare();
-  if (spare > spare_max) (*area)->give_spare_back();
-  if ((*area)->empty() && a.list.size() > 1) a.list.erase(area);
-  return true;
+  return a.give(p, pages_of(n));
 }
 
 }  // namespace vexfs::host

@@ -237,10 +237,15 @@ TEST_F(RecallStored, NothingIsLeftForTheNextOne) {
   ASSERT_NE(item.queries, 100);
   item.queries = 100;
   put(bytes_of(item));
+  vexfs_collection k{};
+  k.size = sizeof k;
+  k.recall = VEXFS_RECALL_OFF;  // nothing is measured that would take its place
+  ASSERT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_COLLECTION_ALTER, &k), 0);
   m.remount();
   ASSERT_EQ(m.index(m.root(), VEXFS_INDEX_BUILD, nullptr, VEXFS_INDEX_HNSW), 0);
+  EXPECT_FALSE(stored(&item));
   m.remount();
-  EXPECT_NE(status().recall_queries, 100);
+  EXPECT_EQ(status().recall_queries, 0);
   ASSERT_TRUE(m.check());
 }
 

@@ -408,7 +408,8 @@ Status IndexKeeper::drop_checkpoint() {
     (void)recall_.unsaved(&now);
     store::Handle h = VX_TRY(volume_.begin({.items = 2, .freeing = true}));
     store::Tree &tree = volume_.tree(store::TreeId::collections);
-    for (const VectorItem item : {VectorItem::index_header, VectorItem::recall}) {
+    // In this order: should the second fail, the checkpoint is still there as memory has it.
+    for (const VectorItem item : {VectorItem::recall, VectorItem::index_header}) {
       Status s = tree.erase(h, item_key(table_.cid(), item));
       if (!s.ok() && s.code() != Errno::noent) return s;
     }

@@ -26,32 +26,19 @@ u32 name_of(const IndexParams &p) {
   return crc32c_of(bytes_of(stored));
 }
 
-void encode(const RecallCurve &c, disk::RecallItem *out) {
-  out->version = disk::kRecallVersion;
-  out->slots = c.slots;
-  out->dead = c.dead;
-  out->queries = c.queries;
-  out->walked = c.walked;
-  out->by = c.by;
-  out->tried = c.tried;
+// To an item or from one: their fields have the same names.
+template <class From, class To>
+void copy_curve(const From &from, To *to) {
+  to->slots = from.slots;
+  to->dead = from.dead;
+  to->queries = from.queries;
+  to->walked = from.walked;
+  to->by = from.by;
+  to->tried = from.tried;
   for (u32 k = 0; k < RecallCurve::classes; k++)
     for (u32 i = 0; i < RecallCurve::points; i++) {
-      out->mean[k][i] = c.mean[k][i];
-      out->sure[k][i] = c.sure[k][i];
-    }
-}
-
-void decode(const disk::RecallItem &item, RecallCurve *out) {
-  out->slots = item.slots;
-  out->dead = item.dead;
-  out->queries = item.queries;
-  out->walked = item.walked;
-  out->by = item.by;
-  out->tried = item.tried;
-  for (u32 k = 0; k < RecallCurve::classes; k++)
-    for (u32 i = 0; i < RecallCurve::points; i++) {
-      out->mean[k][i] = item.mean[k][i];
-      out->sure[k][i] = item.sure[k][i];
+      to->mean[k][i] = from.mean[k][i];
+      to->sure[k][i] = from.sure[k][i];
     }
 }
 
@@ -79,7 +66,7 @@ Status IndexKeeper::load_recall() {
   }
   if (item.index != recall_item_impl::name_of(params())) return {};
   RecallCurve curve;
-  recall_item_impl::decode(item, &curve);
+  recall_item_impl::copy_curve(item, &curve);
   recall_.restore(curve, item.flags & disk::kRecallOutdated);
   return {};
 }
@@ -100,7 +87,8 @@ void IndexKeeper::save_recall() {
     s = h.error();
   } else if (now.curve.measured()) {
     disk::RecallItem item{};
-    recall_item_impl::encode(now.curve, &item);
+    item.version = disk::kRecallVersion;
+    recall_item_impl::copy_curve(now.curve, &item);
     item.index = name;
     item.flags = now.outdated ? disk::kRecallOutdated : 0;
     s = tree.upsert(*h, key, bytes_of(item));
@@ -108,10 +96,9 @@ void IndexKeeper::save_recall() {
     s = tree.erase(*h, key);
     if (s.code() == Errno::noent) s = {};
   }
-  if (s.ok()) recall_.saved(now.version);
+  if (s.ok()) return recall_.saved(now.version);
   // What fails now fails in the next round, too: on a full disk each attempt may cost commits.
-  else
-    recall_save_after_.store(vx_clock_mono_ns() + recall_item_impl::retry_ns, std::memory_order_relaxed);
+  recall_save_after_.store(vx_clock_mono_ns() + recall_item_impl::retry_ns, std::memory_order_relaxed);
 }
 
 }  // namespace vexfs::vector
