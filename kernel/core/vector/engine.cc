@@ -7,8 +7,6 @@ namespace engine_impl {
 namespace {
 
 constexpr u32 ancestors_max = 4096;
-constexpr u32 backlog_max = 8192;          // rows not indexed that background threads may be behind
-constexpr u32 catch_up = 64;               // rows of others that a caller indexes beside its own
 constexpr u64 unmount_ns = 2'000'000'000;  // that an unmount indexes rows that threads have not come to yet
 constexpr u64 wait_ms = 5000;              // of a thread for work, at most
 
@@ -381,14 +379,13 @@ void Engine::thread_main(void *arg) {
 void Engine::rows_added(Collection &c, u32 n, bool (*interrupted)(void *), void *ctx) {
   trim(c);
   throttle();
-  u32 backlog = c.index().backlog();
-  if (backlog == 0) return;
-  if (nthreads_) {
-    kick();
-    if (backlog <= engine_impl::backlog_max) return;
-  }
+  const u32 waiting = c.index().backlog();
+  if (waiting == 0) return;
+  if (nthreads_) kick();
+  const u32 share = c.index().share_of(n, waiting, nthreads_ != 0);
+  if (share == 0) return;
   // What fails here stays in the tail, which searches scan.
-  Result<u32> done = c.index().work(n + engine_impl::catch_up, IndexKeeper::Saves::if_free, interrupted, ctx);
+  Result<u32> done = c.index().work(share, IndexKeeper::Saves::if_free, interrupted, ctx);
   if (done.ok()) stats_.indexed.fetch_add(*done, std::memory_order_relaxed);
   if (!nthreads_) (void)c.index().renew(false, interrupted, ctx).ok();
   if (!nthreads_) measure_recall(c, true, interrupted, ctx);

@@ -37,6 +37,8 @@ Status bring_absent(RowView &rows, u32 *slot, const void **row, u32 *aux, u32 *n
 
 void TopK::add(u32 key, u32 slot) {
   const Hit h{key, slot};
+  for (u32 i = 0; slot >= twice_from && i < n; i++)
+    if (hits[i].slot == slot) return;
   u64 owner = 0;
   u32 at = n;  // whose place is given up
   if (owners) {

@@ -23,6 +23,8 @@ struct TopK {
   u64 *owners = nullptr;
   u64 (*owner_of)(void *ctx, u32 slot) = nullptr;
   void *ctx = nullptr;
+  // Slots from here on may be offered again: by a scan, after an index that had them already. The first offer counts.
+  u32 twice_from = ~u32{0};
 
   // The key beyond which nothing can enter any more.
   u32 limit() const { return n < k ? key_max : hits[n - 1].key; }
@@ -30,7 +32,7 @@ struct TopK {
     const Hit h{key, slot};
     return key <= key_max && (n < k || nearer(h, hits[n - 1])) && (!has_after || nearer(after, h));
   }
-  // wants() must be true; a slot must be offered once.
+  // wants() must be true; a slot below twice_from must be offered once.
   void add(u32 key, u32 slot);
 };
 

@@ -206,7 +206,7 @@ bool IndexKeeper::claim(LiveIndex &l, u32 max, u32 *lo, u32 *hi) {
   *lo = l.claimed;
   *hi = static_cast<u32>(min_of<u64>(n, u64{l.claimed} + max));
   l.claimed = *hi;
-  l.claims[l.nclaims++] = *lo;
+  l.claims[l.nclaims++] = {*lo, *hi};
   return true;
 }
 
@@ -221,13 +221,13 @@ void IndexKeeper::finish(LiveIndex &l, u32 lo, u32 resume_at) {
 
 void IndexKeeper::retire(LiveIndex &l, u32 lo, u32 resume_at) {
   for (u32 i = 0; i < l.nclaims; i++) {
-    if (l.claims[i] != lo) continue;
+    if (l.claims[i].begin != lo) continue;
     l.claims[i] = l.claims[--l.nclaims];
     break;
   }
   if (resume_at != slot_none) l.claimed = min_of(l.claimed, resume_at);
   u32 upto = l.claimed;
-  for (u32 i = 0; i < l.nclaims; i++) upto = min_of(upto, l.claims[i]);
+  for (u32 i = 0; i < l.nclaims; i++) upto = min_of(upto, l.claims[i].begin);
   // Never backwards: what was inserted stays so. (A run given back lies at or above every claim that was open.)
   if (upto > l.upto.load(std::memory_order_relaxed)) l.upto.store(upto, std::memory_order_release);
 }
@@ -283,13 +283,6 @@ Result<u32> IndexKeeper::work(u32 budget, Saves saves, bool (*interrupted)(void 
   if (!r.ok()) blame(l, r.error());
   release(l);
   return r;
-}
-
-u32 IndexKeeper::backlog() {
-  const u32 n = table_.slots();
-  Guard g(lock_);
-  if (!live_) return parked_backlog(n);
-  return n > live_->claimed ? n - live_->claimed : 0;
 }
 
 // -------------------------------------------------------------------------------------------------------------- build

@@ -2,9 +2,10 @@
 // Keeps the index of one collection: which rows it holds, who inserts the others, replacing it, and its checkpoint.
 //
 // Rows are claimed for insertion in order, in small runs, by whoever has time: the caller that added rows, a background
-// thread, a builder. Slots below upto() are in the index (or dead); those from there on are scanned exactly by
-// searches. An index that turns out damaged is dropped and built again from the rows. One that must learn does so in
-// the hands of the first thread that has rows for it when there are enough of them; until then all rows are scanned.
+// thread, a builder. Slots below upto are in the index (or dead); of those from there on searches scan exactly what
+// nobody has claimed, or finished (index_backlog.cc). An index that turns out damaged is dropped and built again from the
+// rows. One that must learn does so in the hands of the first thread that has rows for it when there are enough of them;
+// until then all rows are scanned.
 //
 // When memory is short, an index that nobody uses is *parked*: dropped from memory, to be opened again from its checkpoint
 // by whoever needs it next (index_parking.cc).
@@ -23,6 +24,10 @@ namespace vexfs::vector {
 // has no checkpoint: inserting so few again costs less than a blob on disk.
 constexpr u32 walked_slots_min = 512;
 
+struct SlotRun {
+  u32 begin = 0, end = 0;
+};
+
 // One index, referenced by those that use it.
 struct LiveIndex : Pinned {
   LiveIndex() = default;
@@ -34,7 +39,7 @@ struct LiveIndex : Pinned {
   u32 learn_after = 0;           // lock_: slots from which on to try again, after it could not
   u32 claimed = 0;               // lock_
   static constexpr u32 claims_max = 64;
-  u32 claims[claims_max] = {};  // lock_: first slots of runs being inserted
+  SlotRun claims[claims_max];  // lock_: runs being inserted
   u32 nclaims = 0;
   std::atomic<usize> accounted{0};  // bytes told to the cache; changes under lock_
   // where blobs come from
@@ -74,7 +79,14 @@ class IndexKeeper : Pinned {
   // it does: no; if nobody else has the index in hand, who may be long about it; or as soon as nobody has.
   enum class Saves : u8 { no, if_free, must };
   Result<u32> work(u32 budget, Saves saves, bool (*interrupted)(void *), void *ctx);
-  u32 backlog();  // rows not indexed yet; of a parked index, if they are worth opening it
+  // ---- rows not indexed yet (index_backlog.cc)
+  u32 backlog();  // how many nobody is inserting; of a parked index, if they are worth opening it
+  // Those below n that a walk that begins now may not meet, in ascending runs that do not touch; at most unindexed_runs.
+  static constexpr u32 unindexed_runs = LiveIndex::claims_max + 1;
+  u32 unindexed(const LiveIndex &l, u32 n, SlotRun *out);
+  void tail_scanned(u64 rows);  // a search had to score so many
+  // How many rows who has added some is to index now, of those that wait; threads: there are some that do it behind.
+  u32 share_of(u32 added, u32 waiting, bool threads);
   // Is somebody working through all rows, to learn from them or to insert them?
   bool building() const { return building_.load(std::memory_order_relaxed) != 0; }
   u32 reached();  // slots below are in the index, in memory or parked
@@ -127,7 +139,8 @@ class IndexKeeper : Pinned {
   bool unsaved();
   usize park();
   u32 parked_backlog(u32 slots) const;  // lock_ held
-  Status checkpoint_locked();           // job_ held
+  u32 pay(u32 added);
+  Status checkpoint_locked();  // job_ held
   void warn_unusable() const;
   IndexParams params();
   Result<LiveIndex *> make_empty(const IndexParams &params);
@@ -185,6 +198,7 @@ class IndexKeeper : Pinned {
   Parked parked_;              // lock_; not while there is a live one
   IndexParams params_;         // lock_
   std::atomic<u64> used_{0};   // vx_clock_mono_ns()
+  std::atomic<u64> owed_{0};   // scans of a row that searches had to do, and nobody has paid for
   RecallTuner recall_;
   Mutex recall_save_{"vexfs_recall_save"};  // inside job_
   std::atomic<u64> recall_save_after_{0};   // after a failure

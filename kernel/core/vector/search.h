@@ -140,6 +140,7 @@ class Searcher : Pinned {
   Result<bool> walk_one(RowView &rows, const simd::Query &q, LiveIndex &l, const Breadth &b, TopK &top);
   Result<bool> walk_deep(RowView &rows, const simd::Query &q, LiveIndex &l, const Breadth &b, TopK &top);
   Status walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l);
+  Status scan_tail(View &view, const simd::Query *q, u32 nq, const SlotRun *tail, u32 runs);
   void choose_breadth();
   u32 breadth(u32 k) const;
   void remember(const simd::Query *queries, u32 n);

@@ -74,14 +74,30 @@ Result<bool> Searcher::walk_one(RowView &rows, const simd::Query &q, LiveIndex &
   return thin;
 }
 
+Status Searcher::scan_tail(View &view, const simd::Query *q, u32 nq, const SlotRun *tail, u32 runs) {
+  u64 rows = 0;
+  for (u32 i = 0; i < runs; i++) {
+    VX_TRY(scan_all(view, q, nq, tail[i].begin, tail[i].end));
+    rows += tail[i].end - tail[i].begin;
+  }
+  if (rows) c_.index().tail_scanned(rows * nq);
+  return {};
+}
+
 Status Searcher::walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l) {
-  const u32 n = view.slots(), upto = min_of(n, l.upto.load(std::memory_order_acquire));
-  const bool filtered = need_accept(n, n);
+  const u32 n = view.slots();
+  const bool filtered = need_accept(n, n), whole = !filtered && !deep();
   plan_ = selection_.end() ? VEXFS_PLAN_FILTERED_INDEX : VEXFS_PLAN_INDEX;
-  // Rows from `upto` on are scanned below; some of them may be in the graph already.
-  limit_ = upto;
+  // Rows that are not in the index are scanned below. Without a filter the walk may bring some of them, too: asking it to leave
+  // them out would cost more than to see that there are two. Else rows from `upto` on are scanned, and it brings none.
+  SlotRun tail[IndexKeeper::unindexed_runs];
+  u32 runs = c_.index().unindexed(l, n, tail);
+  const u32 upto = runs ? tail[0].begin : n;
+  if (!whole && runs) tail[0].end = n, runs = 1;
+  for (u32 j = 0; j < nq; j++) tops_[j].twice_from = whole ? upto : slot_none;
+  limit_ = whole ? slot_none : upto;
   upto_ = upto;
-  accepting_ = filtered || upto != n;
+  accepting_ = filtered || (!whole && upto != n);
   // More than are selected there are not, of rows that are decided: those that came since are scanned in any case.
   const u64 all = !filtered ? c_.table().live() : selection_.end() >= upto ? selection_.count() : ~u64{0};
   auto ef = [this](u32 k) { return breadth(k); };
@@ -92,7 +108,7 @@ Status Searcher::walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l) {
   }
   limit_ = slot_none;
   accepting_ = filtered;
-  if (!thin) return scan_all(view, q, nq, upto, n);
+  if (!thin) return scan_tail(view, q, nq, tail, runs);
   // Fewer although there may be more: the filter hides most of what the walk meets.
   engine_.stats().exact_fallbacks.fetch_add(1, std::memory_order_relaxed);
   for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
