@@ -69,7 +69,7 @@ void MatchingLists::keep(u32 slot, const u32 *list, u32 n) {
   u32 *into = segment + usize{at % segment_lists} * stride_;
   u32 state = empty;
   if (!state_of(into).compare_exchange_strong(state, claimed, std::memory_order_relaxed)) return;
-  memcpy(into + 1, list, usize{n} * 4);
+  if (n) memcpy(into + 1, list, usize{n} * 4);
   state_of(into).store(ready + n, std::memory_order_release);
 }
 
