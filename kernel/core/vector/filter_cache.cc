@@ -45,20 +45,25 @@ void FilterMemory::give(u64 n) {
 }
 
 // ---------------------------------------------------------------------------------------------------------- known rows
+// lock_ held.
+KnownRows *FilterCache::look(const ColumnRanges &ranges, u64 hash) {
+  for (KnownRows *k = known_.front(); k; k = known_.next(*k))
+    if (k->hash == hash && k->ranges == ranges) return k;
+  return nullptr;
+}
+
 KnownRows *FilterCache::find(const ColumnRanges &ranges) {
   if (!used_.load(std::memory_order_relaxed)) used_.store(true, std::memory_order_relaxed);
   const u64 hash = ranges.hash();
   Guard g(lock_);
-  for (KnownRows *k = known_.front(); k; k = known_.next(*k)) {
-    if (k->hash != hash || !(k->ranges == ranges)) continue;
-    k->refs.fetch_add(1, std::memory_order_relaxed);
-    if (k != known_.front()) {
-      k->hook.unlink();
-      known_.push_front(*k);
-    }
-    return k;
+  KnownRows *k = look(ranges, hash);
+  if (!k) return nullptr;
+  k->refs.fetch_add(1, std::memory_order_relaxed);
+  if (k != known_.front()) {
+    k->hook.unlink();
+    known_.push_front(*k);
   }
-  return nullptr;
+  return k;
 }
 
 // What is asked for once is not worth the memory.
@@ -109,8 +114,7 @@ void FilterCache::keep(KnownRows *k) {
   KnownRows *gone[2] = {};
   {
     Guard g(lock_);
-    for (KnownRows *o = known_.front(); o && !gone[0]; o = known_.next(*o))
-      if (o->hash == k->hash && o->ranges == k->ranges) gone[0] = o;
+    gone[0] = look(k->ranges, k->hash);
     if (gone[0] && gone[0]->blocks >= k->blocks) {
       gone[0] = k;  // another search was as quick
     } else {
@@ -134,9 +138,46 @@ void FilterCache::release(KnownRows *k) {
 
 void FilterCache::free_known(KnownRows *k) {
   const usize bytes = k->bytes;
+  MatchingLists::release(k->lists);
   k->~KnownRows();
   vx_free_large(k, bytes);
   memory_.give(bytes);
+}
+
+// -------------------------------------------------------------------------------------------------------------- lists
+MatchingLists *FilterCache::lists(const ColumnRanges &ranges, const MatchingOf &of, bool *worth) {
+  const u64 hash = ranges.hash();
+  *worth = false;
+  Guard g(lock_);
+  KnownRows *k = look(ranges, hash);
+  if (!k) return nullptr;
+  if (k->lists && k->lists->of() == of) {
+    k->lists->refs.fetch_add(1, std::memory_order_relaxed);
+    return k->lists;
+  }
+  if (!(k->asked == of)) {
+    k->asked = of;
+    k->times = 0;
+  }
+  *worth = ++k->times > 1 + of.end / lists_rows_waited;
+  return nullptr;
+}
+
+MatchingLists *FilterCache::make_lists(const ColumnRanges &ranges, const MatchingOf &of, const u64 *bits, u32 most) {
+  MatchingLists *made = MatchingLists::make(memory_, bits, most, of);
+  if (!made) return nullptr;
+  MatchingLists *gone = made;
+  {
+    const u64 hash = ranges.hash();
+    Guard g(lock_);
+    if (KnownRows *k = look(ranges, hash)) {
+      gone = std::exchange(k->lists, made);
+      made->refs.fetch_add(1, std::memory_order_relaxed);
+    }
+  }
+  if (gone == made) made = nullptr;
+  MatchingLists::release(gone);
+  return made;
 }
 
 // ------------------------------------------------------------------------------------------------------------- columns

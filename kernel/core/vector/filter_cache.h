@@ -13,6 +13,7 @@
 #include "../base/list.h"
 #include "../uapi.h"
 #include "chunk_cache.h"
+#include "matching_lists.h"
 
 namespace vexfs::vector {
 
@@ -43,11 +44,6 @@ struct ColumnRanges {
   bool operator==(const ColumnRanges &o) const;
 };
 
-// Something that readers hold by counting.
-struct Counted {
-  std::atomic<u32> refs{1};
-};
-
 // One column of the rows of a table, block by block: as differences from the least of the block, where that is shorter.
 struct Column : Counted {
   static constexpr u32 block_rows = 1024, segment_blocks = 1024, segments = 2048;
@@ -76,6 +72,11 @@ struct KnownRows : Counted {
   u64 hash = 0;
   u32 blocks = 0;
   usize bytes = 0;
+  // How an index's graph leads from one of these rows to the next, and what it was when that was last asked for, so often;
+  // under the cache's lock.
+  MatchingLists *lists = nullptr;
+  MatchingOf asked;
+  u32 times = 0;
   u64 *bits() { return reinterpret_cast<u64 *>(this + 1); }
   u16 *counts() { return reinterpret_cast<u16 *>(bits() + usize{blocks} * (Column::block_rows / 64)); }
   static usize bytes_for(u32 blocks) { return sizeof(KnownRows) + usize{blocks} * (Column::block_rows / 8 + 2); }
@@ -104,6 +105,12 @@ class FilterCache : Pinned {
   void keep(KnownRows *k);
   void release(KnownRows *k);
 
+  // How a graph in this state leads from one of the rows that pass to the next, as far as it was found out; release it. Null:
+  // nothing is known, and *worth says whether the graph has stayed as it is for long enough to begin.
+  MatchingLists *lists(const ColumnRanges &ranges, const MatchingOf &of, bool *worth);
+  // Begins. bits: the rows; a list has up to `most`. Release it. Null: no memory, or the rows are not known any more.
+  MatchingLists *make_lists(const ColumnRanges &ranges, const MatchingOf &of, const u64 *bits, u32 most);
+
   // The columns, as far as they are there; null: not at all.
   Column *column(u32 which);
   void release(Column *c);
@@ -125,11 +132,14 @@ class FilterCache : Pinned {
 
  private:
   static constexpr u32 known_max = 64, asked_max = 64, searches_waited = 256;
+  // Lists cost a look at a bit for each row to begin with: a search more is waited for beforehand for so many.
+  static constexpr u32 lists_rows_waited = 1 << 16;
   bool asked_before(u64 hash);
   Result<Column *> take_column(u32 which);
   Status add_block(Column &c, const u64 *numbers);
   void free_column(Column *c);
   void free_known(KnownRows *k);
+  KnownRows *look(const ColumnRanges &ranges, u64 hash);
   bool make_room(u64 bytes);
 
   FilterMemory &memory_;

@@ -37,6 +37,12 @@ void Hnsw::destroy() {
   vx_free(this);
 }
 
+// Such that no two indexes have counts in common.
+u64 Hnsw::first_edit() {
+  static constinit std::atomic<u64> made{0};
+  return (made.fetch_add(1, std::memory_order_relaxed) + 1) << 40;
+}
+
 Status Hnsw::adopt(u32 nodes, u32 learnt) {
   learnt_ = learnt;
   nodes_.store(nodes, std::memory_order_relaxed);

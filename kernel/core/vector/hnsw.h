@@ -64,12 +64,15 @@ class Walk : Pinned {
   Status gather(u32 slot, FpuHold *fpu = nullptr);
   void gather_item(u32 slot, const Item &item);
   // What most of a search's time is spent in, so without a call. `there`: the segment of `next`.
-  void gather_code(const GraphShape &shape, const u8 *there, u32 next, u32 lines) {
+  static void gather_code(const GraphShape &shape, const u8 *there, u32 next, u32 lines, Batch &into) {
     const u8 *code = there + shape.codes_at + usize{next & shape.mask()} * shape.code_bytes;
     for (u32 l = 0; l < lines; l++) __builtin_prefetch(code + usize{64} * l);
     __builtin_prefetch(code + shape.code_bytes - 1);
-    batch_->slot[batch_->n] = next;
-    batch_->item[batch_->n++] = code;
+    into.slot[into.n] = next;
+    into.item[into.n++] = code;
+  }
+  void gather_code(const GraphShape &shape, const u8 *there, u32 next, u32 lines) {
+    gather_code(shape, there, next, lines, *batch_);
   }
   u32 item_lines() const { return min_of((measure_.item_bytes() + 63) / 64, item_lines_ahead); }
   Status collect(u32 slot, u32 level, FpuHold &fpu);
@@ -94,10 +97,24 @@ class Walk : Pinned {
   Status push_candidates(MinHeap &heap, Beam &found);
   // ---- among the rows that match (hnsw_matching.cc)
   bool matches(u32 slot) const;
+  // Null: there is none (any more).
+  Result<u8 *> segment_of(u32 slot) {
+    if (u8 *there = graph_.peek(slot >> graph_.shape.shift)) [[likely]]
+      return there;
+    Result<u8 *> r = graph_.get(slot >> graph_.shape.shift);
+    if (r.code() == Errno::noent) return nullptr;
+    return r;
+  }
+  Status split_list(u32 slot, u32 *matching, u32 *nmatching, u32 *bridges, u32 *nbridges);
+  Status gather_unseen(const u32 *matching, u32 n);
   Status gather_matching(u32 slot, u32 *bridges, u32 *n);
   Status collect_matching(u32 slot);
+  Status find_matching(u32 slot, u32 most, u32 *found, u32 *n);
+  Status collect_listed(u32 slot);
+  void prefetch_step(u32 slot) const;
   Status expand_matching(u32 slot);
   Status widen_matching(u32 ef);
+  Status score_ahead(Batch &ahead);
   Status scan_matching(const Probe &q, u32 ef);
   u32 take_wanted(const Entry *found, u32 n, Entry *into);
 
@@ -161,8 +178,10 @@ class Hnsw final : public Index {
     return {.nodes = nodes_.load(std::memory_order_relaxed),
             .max_level = e.empty() ? 0 : e.level(),
             .codes = static_cast<u16>(codes),
-            .code_bytes = must_learn() ? 0 : graph_.shape.code_bytes};
+            .code_bytes = must_learn() ? 0 : graph_.shape.code_bytes,
+            .links = graph_.shape.degree(0)};
   }
+  u64 edits() const override { return edits_.load(std::memory_order_acquire); }
   void destroy() override;
   // After opening from a checkpoint: is the entry point what the levels say? corrupt.
   Status adopt(u32 nodes, u32 learnt);
@@ -215,13 +234,18 @@ class Hnsw final : public Index {
   bool thin(Walk &walk, u32 base, u32 added, u32 n, u32 degree, bool must, Selection &sel);
   bool replace_list(u8 *segment, u32 slot, u32 level, u32 n, const Selection &sel);
   Status bridge(Walk &walk, u32 from, u32 gone, u32 level, Selection &sel);
+  Status bridge_all(RowView &rows, u32 slot, Scratch &scratch);
   u32 snapshot(const Link *list, u32 degree, u32 *out) const;
+
+  static u64 first_edit();
+  void edited() { edits_.fetch_add(1, std::memory_order_release); }
 
   const HnswParams params_;
   Graph graph_;
   Measure measure_;
   std::atomic<u64> entry_;
   std::atomic<u32> nodes_{0};
+  std::atomic<u64> edits_{first_edit()};
   Mutex entry_lock_{"hnsw_entry"};
   std::atomic<bool> decided_;  // graph_ and measure_ stay as they are
   u32 learnt_ = 0;             // slots that codes were chosen by, 0: they were given

@@ -250,6 +250,7 @@ Status Hnsw::insert(RowView &rows, u32 slot, Scratch &scratch) {
     clear_lists(segment, slot);
     word.fetch_and(~NodeWord::claimed, std::memory_order_release);
   }
+  edited();
   return st;
 }
 
@@ -303,9 +304,7 @@ Status Hnsw::bridge(Walk &walk, u32 from, u32 gone, u32 level, Selection &sel) {
   return {};
 }
 
-Status Hnsw::remove(RowView &rows, u32 slot, Scratch &scratch) {
-  if (!rows.dead(slot)) return Errno::inval;
-  if (!contains(slot)) return {};
+Status Hnsw::bridge_all(RowView &rows, u32 slot, Scratch &scratch) {
   VX_TRY(measure_.ready(rows));
   u8 *segment = VX_TRY(graph_.get(slot >> graph_.shape.shift));
   Selection *sel = VX_TRY(scratch.array<Selection>(Scratch::select, 1));
@@ -319,6 +318,14 @@ Status Hnsw::remove(RowView &rows, u32 slot, Scratch &scratch) {
       if (!rows.dead(neighbours[i])) VX_TRY(bridge(walk, neighbours[i], slot, l, *sel));
   }
   return {};
+}
+
+Status Hnsw::remove(RowView &rows, u32 slot, Scratch &scratch) {
+  if (!rows.dead(slot)) return Errno::inval;
+  if (!contains(slot)) return {};
+  Status st = bridge_all(rows, slot, scratch);
+  edited();
+  return st;
 }
 
 }  // namespace vexfs::vector

@@ -8,6 +8,7 @@
 #include <bit>
 
 #include "hnsw.h"
+#include "matching_lists.h"
 
 namespace vexfs::vector {
 namespace hnsw_matching_impl {
@@ -18,7 +19,7 @@ constexpr u32 seeds_max = 2;
 // Lists fetched ahead of those that are looked through.
 constexpr u32 lists_ahead = 4;
 // Codes scored at a time, where all rows that match are looked at, and words of bits between breaths.
-constexpr u32 scanned_batch = 64, words_per_breath = 1024;
+constexpr u32 scanned_batch = 32, words_per_breath = 1024;
 // Matching neighbours after which a node's others are not looked through.
 constexpr u32 enough(u32 m) { return m + m / 4; }
 
@@ -29,23 +30,17 @@ bool Walk::matches(u32 slot) const {
   return slot < params->matching_end && (params->matching[slot >> 6] >> (slot & 63) & 1);
 }
 
-// Gathers those of a node's neighbours that match and were not seen yet; the others go to bridges[0..*n), if wanted.
-Status Walk::gather_matching(u32 slot, u32 *bridges, u32 *n) {
-  u8 *segment = graph_.peek(slot >> graph_.shape.shift);
-  if (!segment) [[unlikely]] {
-    Result<u8 *> r = graph_.get(slot >> graph_.shape.shift);
-    if (!r.ok()) return r.code() == Errno::noent ? Status() : Status(r.error());
-    segment = *r;
-  }
+// A node's neighbours: those that match, and the others, if wanted. Room for a list in each.
+Status Walk::split_list(u32 slot, u32 *matching, u32 *nmatching, u32 *bridges, u32 *nbridges) {
+  u32 found = 0, others = 0;
+  *nmatching = *nbridges = 0;
+  u8 *segment = VX_TRY(segment_of(slot));
+  if (!segment) return {};
   const Link *list = graph_.list(segment, slot, 0);
-  const GraphShape shape = graph_.shape;
-  const u32 degree = shape.degree(0);
-  VX_TRY(visited_.reserve(degree + 1));
-  Batch &b = *batch_;
-  u32 *matching = b.key, found = 0, others = 0;  // keys come later
+  const u32 degree = graph_.shape.degree(0);
   const u64 *bits = params->matching;
   const u32 end = params->matching_end;
-  // Apart, and without a branch: which neighbours match is a coin's toss.
+  // Without a branch: which neighbours match is a coin's toss.
   for (u32 i = 0; i < degree; i++) {
     const u32 next = list[i].load(std::memory_order_acquire);
     if (next == slot_none) break;
@@ -56,11 +51,20 @@ Status Walk::gather_matching(u32 slot, u32 *bridges, u32 *n) {
     if (bridges) bridges[others] = next;
     others += !in;
   }
-  if (n) *n = others;
+  *nmatching = found;
+  *nbridges = others;
+  return {};
+}
+
+// Gathers rows that match, of those that were not seen yet.
+Status Walk::gather_unseen(const u32 *matching, u32 n) {
+  VX_TRY(visited_.reserve(n));
+  Batch &b = *batch_;
   const u32 lines = item_lines();
   const bool coded = measure_.coded();
+  const GraphShape shape = graph_.shape;
   const Graph::Segments segments = graph_.segments();
-  for (u32 i = 0; i < found && b.n < Batch::capacity; i++) {
+  for (u32 i = 0; i < n && b.n < Batch::capacity; i++) {
     const u32 next = matching[i];
     if (!visited_.insert(next)) continue;
     u8 *there = coded ? segments.peek(next >> shape.shift) : nullptr;
@@ -73,8 +77,17 @@ Status Walk::gather_matching(u32 slot, u32 *bridges, u32 *n) {
   return {};
 }
 
+// The same of a node's neighbours; its others go to bridges[0..*n), if wanted.
+Status Walk::gather_matching(u32 slot, u32 *bridges, u32 *n) {
+  u32 *matching = batch_->key, found, others;  // keys come later
+  VX_TRY(split_list(slot, matching, &found, bridges, &others));
+  if (n) *n = others;
+  return gather_unseen(matching, found);
+}
+
 // A node that does not match is looked through once, unless there were enough others each time it was met.
 Status Walk::collect_matching(u32 slot) {
+  if (params->lists && params->lists->has(slot)) return collect_listed(slot);
   u32 *bridges = VX_TRY(scratch_.array<u32>(Scratch::select, Batch::capacity));
   u32 n = 0;
   batch_->n = 0;
@@ -88,6 +101,56 @@ Status Walk::collect_matching(u32 slot) {
     if (visited_.insert(bridges[i])) VX_TRY(gather_matching(bridges[i], nullptr, nullptr));
   }
   return {};
+}
+
+// Up to `most` rows that match, from a node's neighbours on, then from those of the neighbours that do not: each once, but
+// not the node itself.
+Status Walk::find_matching(u32 slot, u32 most, u32 *found, u32 *n) {
+  u32 *bridges = VX_TRY(scratch_.array<u32>(Scratch::select, Batch::capacity));
+  u32 *matching = batch_->key, nmatching, nbridges, none;
+  VX_TRY(split_list(slot, matching, &nmatching, bridges, &nbridges));
+  u32 kept = 0;
+  for (u32 at = 0;; at++) {
+    for (u32 i = 0; i < nmatching && kept < most; i++) {
+      bool known = matching[i] == slot;
+      for (u32 j = 0; j < kept && !known; j++) known = found[j] == matching[i];
+      if (!known) found[kept++] = matching[i];
+    }
+    if (at == nbridges || kept == most) break;
+    if (at + hnsw_matching_impl::lists_ahead < nbridges) prefetch_list(bridges[at + hnsw_matching_impl::lists_ahead]);
+    VX_TRY(split_list(bridges[at], matching, &nmatching, nullptr, &none));
+  }
+  *n = kept;
+  return {};
+}
+
+// A node whose next ones are kept, or will be.
+Status Walk::collect_listed(u32 slot) {
+  MatchingLists &lists = *params->lists;
+  u32 n = 0;
+  batch_->n = 0;
+  const u32 *listed = lists.find(slot, &n);
+  if (!listed) {
+    const u32 most = min_of(lists.most(), Batch::capacity);
+    u32 *found = VX_TRY(scratch_.array<u32>(Scratch::heap, Batch::capacity));
+    VX_TRY(find_matching(slot, most, found, &n));
+    lists.keep(slot, found, n);
+    listed = found;
+  }
+  u32 *living = batch_->key, nliving = 0;
+  for (u32 i = 0; i < n; i++) {
+    living[nliving] = listed[i];
+    nliving += matches(listed[i]);  // or died since
+  }
+  return gather_unseen(living, nliving);
+}
+
+// What the next step looks at first.
+void Walk::prefetch_step(u32 slot) const {
+  if (slot != slot_none && params->lists && params->lists->has(slot))
+    params->lists->prefetch(slot);
+  else
+    prefetch_list(slot);
 }
 
 // Scores the rows that match and are next to `slot`, for the beam.
@@ -118,7 +181,7 @@ Status Walk::widen_matching(u32 ef) {
   for (u32 i = 0; i < n; i++) VX_TRY(expand_matching(seeds[i]));
   while (beam.has_next()) {
     const u32 slot = beam.take_next();
-    prefetch_list(beam.peek_next());
+    prefetch_step(beam.peek_next());
     VX_TRY(expand_matching(slot));
     if (params->distances_max && stats.distances >= params->distances_max) {
       stats.truncated = beam.has_next();
@@ -128,33 +191,49 @@ Status Walk::widen_matching(u32 ef) {
   return {};
 }
 
+// What waits in `ahead` becomes the batch, of which what was there is scored meanwhile: so memory is never waited for alone.
+Status Walk::score_ahead(Batch &ahead) {
+  Batch &b = *batch_;
+  if (b.n) {
+    score();
+    offer(beam);
+    VX_TRY(breathe());
+  }
+  memcpy(b.slot, ahead.slot, usize{ahead.n} * sizeof b.slot[0]);
+  memcpy(b.item, ahead.item, usize{ahead.n} * sizeof b.item[0]);
+  b.n = std::exchange(ahead.n, 0);
+  return {};
+}
+
 // The nearest `ef` of all rows that match, by their codes: of few rows or far apart ones the cheapest way, since a code is an
 // eighth of a row or less.
 Status Walk::scan_matching(const Probe &q, u32 ef) {
   query_ = q;
   batch_ = VX_TRY(scratch_.array<Batch>(Scratch::batch, 1));
   beam.reset(VX_TRY(scratch_.array<Entry>(Scratch::beam, usize{ef} + 1)), ef);
-  Batch &b = *batch_;
-  b.n = 0;
-  const u32 end = min_of(params->matching_end, graph_.slot_limit());
+  Batch &ahead = *VX_TRY(scratch_.array<Batch>(Scratch::select, 1));
+  batch_->n = ahead.n = 0;
+  const GraphShape shape = graph_.shape;
+  const u32 lines = item_lines(), end = min_of(params->matching_end, graph_.slot_limit());
   for (u32 base = 0; base < end; base += 64) {
     u64 left = params->matching[base >> 6];
     if (end - base < 64) left &= (u64{1} << (end - base)) - 1;
-    for (; left; left &= left - 1) VX_TRY(gather(base + static_cast<u32>(std::countr_zero(left))));
-    const bool last = end - base <= 64;
-    if (b.n >= hnsw_matching_impl::scanned_batch || (last && b.n)) {
-      score();
-      offer(beam);
-      b.n = 0;
-      VX_TRY(breathe());
+    for (; left; left &= left - 1) {
+      const u32 slot = base + static_cast<u32>(std::countr_zero(left));
+      u8 *segment = VX_TRY(segment_of(slot));
+      if (!segment) continue;
+      gather_code(shape, segment, slot, lines, ahead);
+      if (ahead.n < hnsw_matching_impl::scanned_batch) continue;
+      VX_TRY(score_ahead(ahead));
       if (params->distances_max && stats.distances >= params->distances_max) {
-        stats.truncated = !last;
-        break;
+        stats.truncated = true;
+        return {};
       }
     }
     if ((base >> 6) % hnsw_matching_impl::words_per_breath == 0) VX_TRY(breathe());
   }
-  return {};
+  VX_TRY(score_ahead(ahead));
+  return score_ahead(ahead);
 }
 
 // Those found that live and that the caller takes.
@@ -172,7 +251,8 @@ Result<bool> Hnsw::walk_matching(Walk &walk, const simd::Query &q, const Probe &
   const u64 all = min_of<u64>(p.matching_end, max_of(walk.rows_.live, nodes_.load(std::memory_order_relaxed)));
   const bool common = p.matching_count * matching_common >= all;
   const bool rare = p.matching_count * matching_rare < all;
-  const bool scan = measure_.coded() && !common && (rare || p.matching_count <= u64{ef} * matching_scanned);
+  const u32 scanned = p.lists ? matching_scanned_listed : matching_scanned;
+  const bool scan = measure_.coded() && !common && (rare || p.matching_count <= u64{ef} * scanned);
   if (p.matching_count == 0 || (rare && !scan)) return false;
   const u32 wide = common ? static_cast<u32>(max_of<u64>(ef, ef * all / p.matching_count)) : ef;
   if (scan) {

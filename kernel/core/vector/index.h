@@ -33,7 +33,9 @@ struct Hit {
 // it is one among all rows, wide enough that as many match as are wanted; else it goes from one that matches to the next.
 // Where fewer than one in matching_rare do, these hang together too loosely for it: then, and where they are at most
 // matching_scanned times ef, all of their codes are looked at. Without codes it is of no use to know.
-constexpr u32 matching_common = 4, matching_rare = 24, matching_scanned = 128;
+constexpr u32 matching_common = 4, matching_rare = 24, matching_scanned = 128, matching_scanned_listed = 32;
+
+class MatchingLists;
 
 // What a caller can ask of a search beyond the query.
 struct SearchParams {
@@ -49,6 +51,8 @@ struct SearchParams {
   const u64 *matching = nullptr;
   u32 matching_end = 0;
   u64 matching_count = 0;
+  // Null, or: what was found out about these rows, in the state that the index says it is in, to be used and added to.
+  MatchingLists *lists = nullptr;
   // A slot that a walk through a graph does not pass through, and does not return (unless it begins there); as if it had
   // never been inserted, or a bit harder, as lists that led to it are shorter by that. Other kinds of index may return it.
   u32 without = slot_none;
@@ -99,6 +103,7 @@ struct IndexCounts {
   u32 max_level = 0;
   u16 codes = 0;       // enum vexfs_codes: what distances are taken on; 0: not decided, or not the index's business
   u32 code_bytes = 0;  // of a code beside the lists; 0: there are none
+  u32 links = 0;       // of a slot at most, where each has some
 };
 
 class Index : Pinned {
@@ -146,6 +151,9 @@ class Index : Pinned {
   virtual bool mending() const { return false; }  // it has begun, and not ended
   // Grows when dead slots that contains() says no of are about to be found no more.
   virtual u64 departures() const { return 0; }
+  // What it leads to from a slot stays the same as long as this does, but for inserts and removals that have not returned;
+  // no other index has the same. 0: it makes nothing of SearchParams::lists.
+  virtual u64 edits() const { return 0; }
 
   // ---- checkpoint: a header and blobs of sizes known before, each self-contained, that the owner stores with a
   // checksum of its own. Taken while inserts go on: a checkpoint of `covered` slots holds every node below it whose

@@ -52,6 +52,7 @@ SearchParams Searcher::params() {
     p.matching = selection_.data();
     p.matching_end = limit_;
     p.matching_count = selection_.count();
+    p.lists = lists_;
   }
   return p;
 }

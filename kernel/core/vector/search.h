@@ -140,6 +140,7 @@ class Searcher : Pinned {
   Result<bool> walk_one(RowView &rows, const simd::Query &q, LiveIndex &l, const Breadth &b, TopK &top);
   Result<bool> walk_deep(RowView &rows, const simd::Query &q, LiveIndex &l, const Breadth &b, TopK &top);
   Status walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l);
+  MatchingLists *take_lists(const LiveIndex &l);
   void choose_breadth();
   u32 breadth(u32 k) const;
   void remember(const simd::Query *queries, u32 n);
@@ -175,6 +176,7 @@ class Searcher : Pinned {
   ColumnRanges ranges_;
   Selection selection_;
   Asked selected_ = Asked::none;
+  MatchingLists *lists_ = nullptr;  // of what is selected, during a walk
   bool planned_ = false;
   u32 code_bytes_ = 0;  // of the index, if it has codes
   Way way_ = Way::scan;

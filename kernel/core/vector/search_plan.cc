@@ -25,7 +25,7 @@ constexpr u64 stepped_rows = 14, stepped_lists_cost = 12000;
 // A code that is looked at for being of a row that matches, and each of ten of its bytes; beside that what a search of the
 // index costs, the rows of those found among it.
 constexpr u64 code_cost = 80, code_bytes_cost = 8, code_search_cost = 60000;
-constexpr u64 codes_worth = 512;  // fewer rows are scored themselves: exact, and hardly dearer
+constexpr u64 codes_worth = 128;  // fewer rows are scored themselves: exact, and hardly dearer
 
 constexpr u32 samples = 512, places_sampled = 48;
 constexpr u32 sample_worth = 4096;      // of fewer rows no sample is taken

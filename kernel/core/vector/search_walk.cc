@@ -74,6 +74,22 @@ Result<bool> Searcher::walk_one(RowView &rows, const simd::Query &q, LiveIndex &
   return thin;
 }
 
+// What earlier searches with these filters found out about the graph. Good where columns alone say which rows match, and these
+// are so many that a walk goes from one to the next.
+MatchingLists *Searcher::take_lists(const LiveIndex &l) {
+  const u64 rows = c_.table().live(), matching = selection_.count();
+  const u32 most = l.index->counts().links;
+  if (!accepting_ || !ranges_.n || !most || !compact() || selection_.end() < limit_ || !selection_.end())
+    return nullptr;
+  if (matching * matching_common >= rows || matching * matching_rare < rows) return nullptr;
+  if (selected_ == Asked::all && all_asked() != Asked::all) return nullptr;
+  const MatchingOf of{.edits = l.index->edits(), .end = limit_, .damaged = c_.table().damaged_count()};
+  if (!of.edits) return nullptr;
+  bool worth = false;
+  MatchingLists *lists = c_.filters().lists(ranges_, of, &worth);
+  return worth ? c_.filters().make_lists(ranges_, of, selection_.data(), most - 1) : lists;
+}
+
 Status Searcher::walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l) {
   const u32 n = view.slots(), upto = min_of(n, l.upto.load(std::memory_order_acquire));
   const bool filtered = need_accept(n, n);
@@ -86,10 +102,17 @@ Status Searcher::walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l) {
   const u64 all = !filtered ? c_.table().live() : selection_.end() >= upto ? selection_.count() : ~u64{0};
   auto ef = [this](u32 k) { return breadth(k); };
   bool thin = false;
-  for (u32 j = 0; j < nq; j++) {
-    const bool fewer = VX_TRY(walk_one(view.rows(), q[j], l, {ef, all}, tops_[j]));
-    thin = thin || fewer;
+  Status s;
+  lists_ = take_lists(l);
+  for (u32 j = 0; j < nq && s.ok(); j++) {
+    Result<bool> fewer = walk_one(view.rows(), q[j], l, {ef, all}, tops_[j]);
+    if (fewer.ok())
+      thin |= *fewer;
+    else
+      s = fewer.error();
   }
+  MatchingLists::release(std::exchange(lists_, nullptr));
+  VX_TRY(std::move(s));
   limit_ = slot_none;
   accepting_ = filtered;
   if (!thin) return scan_all(view, q, nq, upto, n);
