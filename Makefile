@@ -43,7 +43,8 @@ help:
 #help make bench-peers  build faiss and hnswlib for this CPU (Debian's faiss has no SIMD), for the two above
 #help make bench-metadata  what create, stat, rename, unlink cost beside ext4, in instructions, in a virtual machine
 #help make bench-durability  syncs, snapshots, durable inserts beside plain files; file I/O beside ext4, in instructions
-#help make bench-kernel  what the kernel costs a search, beside the same core in a process, in instructions
+#help make bench-kernel  what the kernel costs a search, beside the same core in a process, and how long preemption is off; in
+#help                   instructions
 #help make module     vexfs.ko for KVER=release (default: running kernel), in build/module-release/
 #help make install    PREFIX=/usr DESTDIR=: tools, man pages, header, vexfs.ko for KVER
 #help make fuzz       libFuzzer on each target for FUZZ_SECONDS=60 (needs clang)
@@ -150,6 +151,7 @@ bench-full:
 bench-kernel: userspace
 	@$(MAKE) --no-print-directory module KVER=$$(qemu/prepare --release 6.1)
 	@bench/vm/search
+	@bench/vm/sections
 
 bench-metadata: userspace
 	@$(MAKE) --no-print-directory module KVER=$$(qemu/prepare --release 6.1)

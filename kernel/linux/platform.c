@@ -3,12 +3,14 @@
 #include <linux/bitops.h>
 #include <linux/cpu.h>
 #include <linux/crc32c.h>
+#include <linux/gfp.h>
 #include <linux/kthread.h>
 #include <linux/log2.h>
 #include <linux/mm.h>
 #include <linux/random.h>
 #include <linux/ratelimit.h>
 #include <linux/sched/mm.h>
+#include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <linux/timekeeping.h>
@@ -48,12 +50,28 @@ void vx_free(void *p)
 	kvfree(p);
 }
 
+/*
+ * Pages come in powers of two. A buffer a little longer than one, such as a chunk of vectors with a word for each of them,
+ * would take twice its size: pages behind its end are given back. Where they are few, or soon free again, it does not pay.
+ */
+static bool vexfs_gives_back(size_t n)
+{
+	return n >= SZ_256K && n <= KMALLOC_MAX_SIZE && roundup_pow_of_two(n) - n >= n / 8;
+}
+
 void *vx_alloc_large(size_t n, unsigned int flags)
 {
 	gfp_t gfp = vexfs_gfp(flags);
+	void *p;
 
 	if (n <= KMALLOC_MAX_CACHE_SIZE)
 		return kmalloc(roundup_pow_of_two(max_t(size_t, n, 64)), gfp);
+	if (vexfs_gives_back(n)) {
+		p = alloc_pages_exact(n, gfp | __GFP_NORETRY);
+		if (p || (flags & VX_ALLOC_ATOMIC))
+			return p;
+		return __vmalloc(n, gfp);
+	}
 	if (n > INT_MAX)
 		return flags & VX_ALLOC_ATOMIC ? NULL : __vmalloc(n, gfp);
 	return kvmalloc(n, gfp);
@@ -61,7 +79,10 @@ void *vx_alloc_large(size_t n, unsigned int flags)
 
 void vx_free_large(void *p, size_t n)
 {
-	kvfree(p);
+	if (p && vexfs_gives_back(n) && !is_vmalloc_addr(p))
+		free_pages_exact(p, n);
+	else
+		kvfree(p);
 }
 
 void vx_yield(void)

@@ -597,5 +597,39 @@ TEST(VectorAbi, LargestRows) {
   EXPECT_TRUE(m.check());
 }
 
+// A batch works in memory that earlier calls left, whatever they were, and clears none of it: what it takes and gives is its own.
+TEST(VectorAbi, ABatchKeepsItsMemory) {
+  Mount m;
+  ASSERT_EQ(m.create(m.root(), 64, VEXFS_F16), 0);
+  constexpr unsigned rows = 40;
+  std::vector<float> in(rows * 64), out(rows * 64);
+  for (size_t i = 0; i < in.size(); i++) in[i] = static_cast<float>(i % 1000);
+  std::vector<vexfs_row> given(rows);
+  for (unsigned i = 0; i < rows; i++) given[i].id = 1 + i;
+  vexfs_batch b{};
+  b.size = sizeof b;
+  b.op = VEXFS_BATCH_ADD;
+  b.rows = reinterpret_cast<__u64>(given.data());
+  b.data = reinterpret_cast<__u64>(in.data());
+  b.count = rows;
+  b.dim = 64;
+  b.element = VEXFS_F32;
+  ASSERT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_BATCH_OPERATIONS, &b), 0);
+  b.op = VEXFS_BATCH_GET;
+  b.data = reinterpret_cast<__u64>(out.data());
+  unsigned quiet = 0;
+  for (unsigned round = 0; round < 32; round++) {
+    const unsigned count = round % 4 ? rows : 1;
+    const auto before = host::alloc_stats().calls;
+    std::fill(out.begin(), out.end(), -1.0f);
+    b.count = count;
+    ASSERT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_BATCH_OPERATIONS, &b), 0);
+    EXPECT_EQ(b.done, count);
+    EXPECT_EQ(memcmp(in.data(), out.data(), count * 64 * sizeof(float)), 0);
+    quiet += host::alloc_stats().calls == before;
+  }
+  EXPECT_GT(quiet, 8u);  // where the thread moves to another processor there is other memory
+}
+
 }  // namespace
 }  // namespace vexfs::vector::test

@@ -97,7 +97,7 @@ class FpuSection : Pinned {
   ~FpuSection() { vx_fpu_end(); }
 };
 
-constexpr usize fpu_weight_max = 128 * 1024;  // bytes of rows read in one section, or what takes as long
+constexpr usize fpu_weight_max = 64 * 1024;  // bytes of rows read in one section, or what takes as long
 
 // One section over several pieces of work, as beginning and ending one costs as much as scoring a few rows. Bounded: what
 // is put into it is weighed, and it ends before it becomes too long. What is done between the pieces may not sleep, unless

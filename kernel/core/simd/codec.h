@@ -13,7 +13,17 @@ void make_finite(void *centre, u32 dim);
 bool centre_base(const Space &space, const void *centre, u32 *base);
 // r = row (or its direction) - centre, f32.
 void residual(const Space &space, Element e, const void *row, u32 aux, const void *centre, void *r);
-void encode(const Space &space, CodeKind kind, const void *r, const void *centre, u32 padded, void *code);
+// The step of 4-bit codes of a residual, looked for in pieces that are short enough for an FPU section each.
+struct StepSearch {
+  u32 tried = 0;
+  u32 top = 0;    // f32: the greatest element
+  u32 step = 0;   // f32: the best so far
+  u64 found = 0;  // double: how alike residual and code are at it
+};
+// Another step. false: the best is found.
+bool try_step(const Space &space, const void *r, StepSearch *s);
+// step: as found; of 4-bit codes alone.
+void encode(const Space &space, CodeKind kind, const void *r, const void *centre, u32 padded, u32 step, void *code);
 void prepare(const Space &space, CodeKind kind, const void *r, const void *centre, u32 base, u32 padded, void *buf,
              CodeQuery *out);
 void prepare_code(const Space &space, CodeKind kind, const void *code, u32 base, u32 padded, void *buf, CodeQuery *out);

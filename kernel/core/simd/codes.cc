@@ -64,8 +64,13 @@ void CodeSpace::encode(const void *row, u32 aux, void *work, void *code) const {
     FpuSection fpu;
     return codec::encode_turned(kind_, t, work, padded_, code);
   }
+  codec::StepSearch s;
+  for (bool more = kind_ == CodeKind::sq4; more;) {
+    FpuSection fpu;
+    more = codec::try_step(space_, work, &s);
+  }
   FpuSection fpu;
-  codec::encode(space_, kind_, work, centre_, padded_, code);
+  codec::encode(space_, kind_, work, centre_, padded_, s.step, code);
 }
 
 void CodeSpace::prepare(const Query &q, void *work, void *buf, CodeQuery *out) const {

@@ -10,13 +10,14 @@ namespace vexfs::simd {
 namespace learn_impl {
 namespace {
 
-constexpr u32 section_parts_work = 1 << 16;  // multiplications in one section, about
+constexpr u32 section_parts_work = 1 << 12;  // multiplications in one section, about: a dozen instructions each
+constexpr u32 section_parts = 64;            // of a table, rounded in one section
 constexpr u32 section_code_bytes = 1 << 10;  // of a code, times blocks, in one section
 
 // Calls f(from, to) over all parts, in sections.
 template <class F>
 void over_parts(const PqShape &s, F f) {
-  const u32 step = max_of<u32>(2, section_parts_work / (16 * s.part) & ~1u);  // even: a byte holds two codes
+  const u32 step = max_of<u32>(1, section_parts_work / (16 * s.part));
   for (u32 from = 0; from < s.m; from += step) {
     FpuSection fpu;
     f(from, min_of(s.m, from + step));
@@ -107,8 +108,16 @@ u32 pq_term(const PqShape &s, const void *codebook, const void *centroid, const 
 void pq_tables(const PqShape &s, const void *codebook, const void *query, bool l2, void *scratch, PqTables *out) {
   learn_impl::over_parts(
       s, [&](u32 from, u32 to) { learn_kernels::pq_products(s, codebook, query, l2, from, to, scratch); });
-  FpuSection fpu;
-  learn_kernels::pq_round(s, scratch, out);
+  u32 per_step;
+  {
+    FpuSection fpu;
+    per_step = learn_kernels::pq_range(s, scratch, out);
+  }
+  for (u32 from = 0; from < 2 * s.code_bytes(); from += learn_impl::section_parts) {
+    FpuSection fpu;
+    learn_kernels::pq_round(s, scratch, per_step, from, min_of(2 * s.code_bytes(), from + learn_impl::section_parts),
+                            out);
+  }
 }
 
 void pq_scan(const PqTables &t, u32 code_bytes, u32 centroid_key, const u8 *const *codes, const u32 *const *terms,

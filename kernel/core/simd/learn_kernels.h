@@ -18,7 +18,9 @@ void pq_gather(const PqShape &s, const void *codebook, const void *residual, u32
 void pq_update(const PqShape &s, void *codebook, void *sums, u32 *counts, u32 from, u32 to);
 void pq_products(const PqShape &s, const void *codebook, const void *query, bool l2, u32 from, u32 to, void *out);
 u32 pq_term(const PqShape &s, const void *codebook, const void *centroid, const u8 *code, bool l2);
-void pq_round(const PqShape &s, const void *products, PqTables *out);
+// Scale and bias of the tables; gives what pq_round() of all their parts, those behind the last that is used too, needs.
+u32 pq_range(const PqShape &s, const void *products, PqTables *out);
+void pq_round(const PqShape &s, const void *products, u32 per_step, u32 from, u32 to, PqTables *out);
 
 void random_directions(u64 *state, void *f32, u32 n);
 void add_moments(const u32 *ip_keys, u32 n, void *two_doubles);

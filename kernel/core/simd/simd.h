@@ -28,8 +28,8 @@ enum class Metric : u8 { l2 = 1, cosine = 2, ip = 3 };
 enum class Level : u8 { sse2 = 1, avx2 = 2, avx512 = 3, neon = 4 };
 
 constexpr u32 dim_max = 8192;
-constexpr u32 section_rows = 64;                 // rows scored in one FPU section, at most
-constexpr usize section_bytes = fpu_weight_max;  // row bytes touched in one section (but never less than 4 rows)
+constexpr u32 section_rows = 64;             // rows scored in one FPU section, at most
+constexpr usize section_bytes = 128 * 1024;  // row bytes touched in one section (but never less than 4 rows)
 // What a row or code weighs in a section besides its bytes: it lies anywhere, and its caller has to find the next ones.
 constexpr usize scored_weight = 384;
 constexpr usize query_align = 64;  // alignment wanted for query buffers (not required)

@@ -24,21 +24,6 @@ double likeness(const float *r, u32 dim, float per_step) {
   return with > 0 ? with * with / own : 0;
 }
 
-// Outliers are better cut off than paid for by all others.
-float best_step(const float *r, u32 dim, float top) {
-  constexpr float shares[] = {1.0f, 0.9f, 0.8f, 0.7f, 0.6f, 0.5f, 0.4f};
-  float best = top / 7.5f;
-  double found = -1;
-  for (float share : shares) {
-    const float step = share * top / 7.5f;
-    const double like = likeness(r, dim < judged_max ? dim : judged_max, 1.0f / step);
-    if (like <= found) break;  // it has one peak, nearly
-    found = like;
-    best = step;
-  }
-  return best;
-}
-
 inline u8 *elements(void *code) { return static_cast<u8 *>(code) + sizeof(CodeHead); }
 inline const u8 *elements(const void *code) { return static_cast<const u8 *>(code) + sizeof(CodeHead); }
 
@@ -72,8 +57,8 @@ float fill_sq8(const float *r, u32 dim, float top, u8 *to, double *with) {
   return top / 127.0f;
 }
 
-float fill_sq4(const float *r, u32 dim, float top, u8 *to, double *with) {
-  const float step = best_step(r, dim, top), per_step = 1.0f / step;
+float fill_sq4(const float *r, u32 dim, float step, u8 *to, double *with) {
+  const float per_step = 1.0f / step;
   *with = 0;
   for (u32 i = 0; i < dim; i++) {
     const s32 v = odd_of(r[i], per_step);
@@ -128,7 +113,24 @@ bool centre_base(const Space &space, const void *centre, u32 *base) {
   return true;
 }
 
-void encode(const Space &space, CodeKind kind, const void *r, const void *centre, u32 padded, void *code) {
+// Outliers are better cut off than paid for by all others.
+bool try_step(const Space &space, const void *r, StepSearch *s) {
+  constexpr float shares[] = {1.0f, 0.9f, 0.8f, 0.7f, 0.6f, 0.5f, 0.4f};
+  constexpr u32 number = sizeof shares / sizeof *shares;
+  const float *x = static_cast<const float *>(r);
+  const u32 dim = space.dim();
+  if (s->tried == 0) s->top = bits_of(greatest(x, dim));
+  const float top = f32_of(s->top);
+  if (s->tried == number || !(top > top_min) || !finite(top)) return false;
+  const float step = shares[s->tried] * top / 7.5f;
+  const double like = likeness(x, dim < judged_max ? dim : judged_max, 1.0f / step);
+  if (s->tried && like <= __builtin_bit_cast(double, s->found)) return false;  // it has one peak, nearly
+  s->found = __builtin_bit_cast(u64, like);
+  s->step = bits_of(step);
+  return ++s->tried < number;
+}
+
+void encode(const Space &space, CodeKind kind, const void *r, const void *centre, u32 padded, u32 step, void *code) {
   const float *x = static_cast<const float *>(r);
   const u32 dim = space.dim();
   u8 *to = elements(code);
@@ -139,7 +141,8 @@ void encode(const Space &space, CodeKind kind, const void *r, const void *centre
   if (!finite(top)) return put_head(code, f32_of(infinite_bits), 0);
   const double length = product(x, x, dim);
   double with = 0;
-  const float unit = kind == CodeKind::sq8 ? fill_sq8(x, dim, top, to, &with) : fill_sq4(x, dim, top, to, &with);
+  const float unit =
+      kind == CodeKind::sq8 ? fill_sq8(x, dim, top, to, &with) : fill_sq4(x, dim, f32_of(step), to, &with);
   // with * unit is residual . code: the scale makes it residual . residual.
   const float scale = with > 0 ? narrowed(length / with) : unit;
   put_head(code, own_part(space.metric(), x, static_cast<const float *>(centre), dim), scale);

@@ -148,7 +148,7 @@ void pq_products(const PqShape &s, const void *codebook, const void *query, bool
 }
 
 // One scale for all parts, the widest one's, so that entries of all parts can be summed as integers.
-void pq_round(const PqShape &s, const void *products, PqTables *out) {
+u32 pq_range(const PqShape &s, const void *products, PqTables *out) {
   const float *x = floats(products);
   float widest = 0, bias = 0;
   for (u32 p = 0; p < s.m; p++) {
@@ -162,8 +162,15 @@ void pq_round(const PqShape &s, const void *products, PqTables *out) {
     widest = hi - lo > widest ? hi - lo : widest;
   }
   const bool usable = widest > 0 && widest < 3e38f;
-  const float step = usable ? widest / 255.0f : 1.0f, inverse = usable ? 255.0f / widest : 0.0f;
-  for (u32 p = 0; p < 2 * s.code_bytes(); p++) {
+  out->scale = as_bits(usable ? widest / 255.0f : 1.0f);
+  out->bias = as_bits(bias);
+  return as_bits(usable ? 255.0f / widest : 0.0f);
+}
+
+void pq_round(const PqShape &s, const void *products, u32 per_step, u32 from, u32 to, PqTables *out) {
+  const float *x = floats(products);
+  const float inverse = as_float(per_step);
+  for (u32 p = from; p < to; p++) {
     float lo = p < s.m ? x[p * 16] : 0;
     for (u32 w = 1; w < 16 && p < s.m; w++) lo = x[p * 16 + w] < lo ? x[p * 16 + w] : lo;
     for (u32 w = 0; w < 16; w++) {
@@ -171,8 +178,6 @@ void pq_round(const PqShape &s, const void *products, PqTables *out) {
       out->entries[p * 16 + w] = static_cast<u8>(v < 255.0f ? static_cast<s32>(v) : 255);
     }
   }
-  out->scale = as_bits(step);
-  out->bias = as_bits(bias);
 }
 
 u32 pq_term(const PqShape &s, const void *codebook, const void *centroid, const u8 *code, bool l2) {

@@ -8,40 +8,51 @@ namespace batch_impl {
 namespace {
 
 constexpr u32 piece_rows = 256;
-constexpr usize piece_bytes = 256 << 10;  // of elements copied in or out at a time
+constexpr usize piece_bytes = 128 << 10;  // of elements copied in or out at a time: a ScratchPool keeps as much
+static_assert(piece_bytes * 3 / 2 + (64 << 10) <= ScratchPool::keep_max);  // encoded, and what describes them, too
 
 }  // namespace
 }  // namespace batch_impl
 
-// A run of rows on its way through.
+// A run of rows on its way through. Its memory is that of earlier calls, and holds what they left: nothing goes out to the
+// caller that was not written before.
 struct Call::Piece : Pinned {
-  CallBuffer user_rows, source, encoded, rows, owners;
-  u32 cap = 0;    // rows that fit
-  u32 n = 0;      // rows taken
-  u32 first = 0;  // number of the first in the batch
+  explicit Piece(ScratchPool &pool) : lease(pool) {}
+  const ScratchLease lease;
+  vexfs_row *user_rows = nullptr;
+  NewRow *rows = nullptr;
+  fs::InodeRef *owners = nullptr;
+  u8 *source = nullptr;   // rows as the caller has them
+  u8 *encoded = nullptr;  // in the collection's element type; null: they are of it
+  u32 cap = 0;            // rows that fit
+  u32 n = 0;              // rows taken
+  u32 first = 0;          // number of the first in the batch
   usize source_bytes = 0, row_bytes = 0;
   bool as_f32 = false;
   Status stop;  // why the row after these cannot be taken
-  vexfs_row *user(u32 i) { return user_rows.as<vexfs_row>() + i; }
-  NewRow *row(u32 i) { return rows.as<NewRow>() + i; }
-  fs::InodeRef *owner(u32 i) { return owners.as<fs::InodeRef>() + i; }
+  vexfs_row *user(u32 i) { return user_rows + i; }
+  NewRow *row(u32 i) { return rows + i; }
+  fs::InodeRef *owner(u32 i) { return owners + i; }
+  u8 *data(u32 i) { return source + i * source_bytes; }
   ~Piece() {
-    for (u32 i = 0; i < cap && owners.bytes(); i++) owner(i)->~InodeRef();
+    for (u32 i = 0; i < cap && owners; i++) owner(i)->~InodeRef();
   }
-  Status make(Collection &c, u32 count, bool from_f32, bool with_data) {
+  Status make(Collection &c, u32 count, bool from_f32) {
+    if (!lease.get()) return Errno::nomem;
+    Scratch &scratch = *lease.get();
     as_f32 = from_f32;
     row_bytes = align_up<usize>(c.space().row_bytes(), 16);
     source_bytes = usize{c.space().dim()} * (from_f32 ? 4 : simd::element_bytes(c.space().element()));
     cap = min_of<u32>(min_of(count, batch_impl::piece_rows),
                       static_cast<u32>(max_of<usize>(batch_impl::piece_bytes / source_bytes, 1)));
     cap = min_of(cap, c.table().chunk_rows());
-    VX_TRY(user_rows.make(cap * sizeof(vexfs_row)));
-    VX_TRY(rows.make(cap * sizeof(NewRow)));
-    VX_TRY(owners.make(cap * sizeof(fs::InodeRef)));
+    user_rows = VX_TRY(scratch.array<vexfs_row>(Scratch::call_user_rows, cap));
+    rows = VX_TRY(scratch.array<NewRow>(Scratch::call_rows, cap));
+    source = VX_TRY(scratch.array<u8>(Scratch::call_raw, cap * source_bytes));
+    if (as_f32) encoded = VX_TRY(scratch.array<u8>(Scratch::call_queries, cap * row_bytes));
+    owners = VX_TRY(scratch.array<fs::InodeRef>(Scratch::call_owners, cap));
     for (u32 i = 0; i < cap; i++) new (owner(i)) fs::InodeRef;
-    if (!with_data) return {};
-    VX_TRY(source.make(cap * source_bytes));
-    return encoded.make(cap * row_bytes);
+    return {};
   }
 };
 
@@ -49,15 +60,20 @@ struct Call::Piece : Pinned {
 Status Call::take_row(Collection &c, const vexfs_batch &b, RowOp op, Piece &p, u32 i) {
   NewRow &r = *p.row(i);
   const vexfs_row &u = *p.user(i);
-  void *data = p.encoded.bytes() + i * p.row_bytes;
   if (u.reserved0 || u.offset + u.length < u.offset) return Errno::inval;
   if (op == RowOp::update && u.id == VEXFS_ID_AUTO) return Errno::inval;
   if (b.flags & VEXFS_BATCH_F_ROW_FLAGS) {
     if (u.flags & ~VEXFS_ROW_STALE) return Errno::inval;
     r.stale = u.flags != 0;
   }
-  VX_TRY(encode(c, p.source.bytes() + i * p.source_bytes, p.as_f32, data, &r.aux));
-  r.data = data;
+  if (p.as_f32) {
+    u8 *encoded = p.encoded + i * p.row_bytes;
+    VX_TRY(c.space().encode_row(p.data(i), encoded, &r.aux));
+    r.data = encoded;
+  } else {
+    VX_TRY(c.space().check_row(p.data(i), &r.aux));
+    r.data = p.data(i);
+  }
   r.id = u.id;
   if (op == RowOp::update) return inherit_owner(c, u.id, &r, p.owner(i));
   u64 ino = u.owner;
@@ -93,8 +109,8 @@ Status Call::take_piece(Collection &c, const vexfs_batch &b, RowOp op, u64 first
   u32 want = min_of(p.cap, b.count - p.first);
   p.stop = {};
   p.n = 0;
-  if (b.rows) VX_TRY(copy_in(p.user_rows.bytes(), b.rows + u64{p.first} * sizeof(vexfs_row), want * sizeof(vexfs_row)));
-  VX_TRY(copy_in(p.source.bytes(), b.data + u64{p.first} * p.source_bytes, want * p.source_bytes));
+  if (b.rows) VX_TRY(copy_in(p.user_rows, b.rows + u64{p.first} * sizeof(vexfs_row), want * sizeof(vexfs_row)));
+  VX_TRY(copy_in(p.source, b.data + u64{p.first} * p.source_bytes, want * p.source_bytes));
   u32 cost = 0;
   for (u32 i = 0; i < want; i++) {
     p.owner(i)->reset();
@@ -132,14 +148,14 @@ Status Call::give_piece(const vexfs_batch &b, Piece &p) {
       u->owner_version = o->version() - p.row(i)->stale;
     }
   }
-  return copy_out(b.rows + u64{p.first} * sizeof(vexfs_row), p.user_rows.bytes(), p.n * sizeof(vexfs_row));
+  return copy_out(b.rows + u64{p.first} * sizeof(vexfs_row), p.user_rows, p.n * sizeof(vexfs_row));
 }
 
 Status Call::batch_write(Collection &c, vexfs_batch &b, RowOp op) {
-  Piece p;
+  Piece p(engine_.scratches());
   bool as_f32 = false;
   VX_TRY(check_source(c, b.dim, b.element, &as_f32));
-  VX_TRY(p.make(c, b.count, as_f32, true));
+  VX_TRY(p.make(c, b.count, as_f32));
   if (!b.rows) {
     VX_TRY(may_change(c, 0));
     b.first_id = VX_TRY(c.reserve_ids(b.count));
@@ -192,25 +208,24 @@ Status Call::batch_delete(Collection &c, vexfs_batch &b) {
 }
 
 Status Call::batch_get(Collection &c, vexfs_batch &b) {
-  Piece p;
+  Piece p(engine_.scratches());
   bool as_f32 = false;
   VX_TRY(check_source(c, b.dim, b.element, &as_f32));
-  VX_TRY(p.make(c, b.count, as_f32, true));
+  VX_TRY(p.make(c, b.count, as_f32));
   while (b.done < b.count) {
     if (interrupted(this)) return Errno::intr;
     u32 n = min_of(p.cap, b.count - b.done);
-    VX_TRY(copy_in(p.user_rows.bytes(), b.rows + u64{b.done} * sizeof(vexfs_row), n * sizeof(vexfs_row)));
+    VX_TRY(copy_in(p.user_rows, b.rows + u64{b.done} * sizeof(vexfs_row), n * sizeof(vexfs_row)));
     Status stop;
     u32 got = 0;
     for (; got < n; got++) {
       Result<u32> slot = c.locate(p.user(got)->id);
-      stop = slot.ok() ? fill_row(c, *slot, p.user(got), p.source.bytes() + got * p.source_bytes, as_f32)
-                       : Status(slot.error());
+      stop = slot.ok() ? fill_row(c, *slot, p.user(got), p.data(got), as_f32) : Status(slot.error());
       if (stop.ok() && p.user(got)->owner) stop = may(p.user(got)->owner, 4);
       if (!stop.ok()) break;
     }
-    VX_TRY(copy_out(b.rows + u64{b.done} * sizeof(vexfs_row), p.user_rows.bytes(), got * sizeof(vexfs_row)));
-    if (b.data) VX_TRY(copy_out(b.data + u64{b.done} * p.source_bytes, p.source.bytes(), got * p.source_bytes));
+    VX_TRY(copy_out(b.rows + u64{b.done} * sizeof(vexfs_row), p.user_rows, got * sizeof(vexfs_row)));
+    if (b.data) VX_TRY(copy_out(b.data + u64{b.done} * p.source_bytes, p.source, got * p.source_bytes));
     b.done += got;
     VX_TRY(stop);
   }

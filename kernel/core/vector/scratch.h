@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // Working memory of a search or an insert: grown when needed, kept for the next query of the same call, charged to
 // the calling task. One thread at a time uses a Scratch; concurrent searches have one each and never wait for each
-// other. Between calls that search, a ScratchPool keeps it: a search of an index takes so little that making and clearing
-// its buffers anew would be a tenth of it.
+// other. Between calls a ScratchPool keeps it: a search of an index, or the insert of a row, takes so little that making and
+// clearing buffers anew would be a tenth of it.
 #pragma once
 #include <atomic>
 
@@ -44,9 +44,12 @@ class Scratch : Pinned {
     other_code,
     select,
     scan,
-    // ---- of a command that searches
+    // ---- of a command that searches, or takes or gives rows
     call_queries,
     call_raw,
+    call_user_rows,
+    call_rows,
+    call_owners,
     call_hits,
     call_group,
     searcher,
@@ -83,7 +86,7 @@ class Scratch : Pinned {
 class ScratchPool : Pinned {
  public:
   static constexpr u32 places = 64;             // processors beyond share them
-  static constexpr usize keep_max = 128 << 10;  // bytes of buffers in each
+  static constexpr usize keep_max = 256 << 10;  // bytes of buffers in each
 
   ~ScratchPool() { drain(); }
   Box<Scratch> take();  // null: no memory

@@ -97,6 +97,7 @@ class Table : Pinned {
   Status check_rows(Chunk &c, u32 rows, ChunkBuf &b, const u32 *crcs);
   Status open_dead();
   Status grow_map(u32 number);
+  u32 buffer_rows(u32 number, u32 rows) const;
   Status grow_memory(Chunk &c, u32 rows);
   Status grow_disk(store::Handle &h, Chunk &c, u64 want_blocks);
   Status replace_disk(store::Handle &h, Chunk &c, u64 want_blocks, u32 rows);

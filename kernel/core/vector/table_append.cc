@@ -6,7 +6,7 @@ namespace vexfs::vector {
 namespace append_impl {
 namespace {
 
-constexpr u32 first_bytes = 64 << 10;  // of a chunk, in memory and on disk; then it doubles
+constexpr u32 first_bytes = 64 << 10;  // of a chunk on disk, of the first also in memory; then it doubles
 
 u32 pow2_up(u32 v) { return v <= 1 ? 1 : u32{1} << (32 - std::countl_zero(v - 1)); }
 
@@ -59,6 +59,12 @@ Status Table::grow_map(u32 number) {
   return {};
 }
 
+// For how many rows a chunk gets memory when `rows` are to fit. Where a whole chunk was filled the next one gets all of its
+// memory at once: growing clears, and copies, everything twice.
+u32 Table::buffer_rows(u32 number, u32 rows) const {
+  return number ? chunk_rows() : min_of(chunk_rows(), append_impl::pow2_up(rows));
+}
+
 // A chunk that has no rows yet gets its object, its first buffer and a pin.
 Status Table::start_chunk(u32 number, u32 rows) {
   VX_TRY(grow_map(number));
@@ -72,9 +78,8 @@ Status Table::start_chunk(u32 number, u32 rows) {
   }
   // An append that came to nothing may have left a buffer, which may have been about to go since.
   if (!cache_.pin_present(*c)) {
-    u32 cap = min_of(chunk_rows(), max_of(append_impl::pow2_up(rows),
-                                          append_impl::pow2_up(append_impl::first_bytes / stride_ + 1) / 2));
-    ChunkBuf *b = cache_.make_buf(*this, max_of<u32>(cap, 1));
+    u32 few = append_impl::pow2_up(append_impl::first_bytes / stride_ + 1) / 2;
+    ChunkBuf *b = cache_.make_buf(*this, buffer_rows(number, max_of(rows, few)));
     if (!b) return Errno::nomem;
     cache_.install(*c, b, 1);
   }
@@ -86,8 +91,7 @@ Status Table::start_chunk(u32 number, u32 rows) {
 Status Table::grow_memory(Chunk &c, u32 rows) {
   ChunkBuf *old = c.buf;
   if (old->cap >= rows && old->meta->wide()) return {};
-  u32 cap = min_of(chunk_rows(), append_impl::pow2_up(rows));
-  ChunkBuf *b = cache_.make_buf(*this, cap);
+  ChunkBuf *b = cache_.make_buf(*this, buffer_rows(c.number, rows));
   if (!b) return Errno::nomem;
   memcpy(b->base, old->base, old->rows_at);
   memcpy(b->rows(), old->rows(), usize{old->cap} * stride_);
