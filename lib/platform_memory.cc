@@ -5,6 +5,8 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
+#include <unordered_map>
 
 #include "host.h"
 #include "huge_pages.h"
@@ -25,6 +27,35 @@ std::atomic<bool> injecting{false};
 std::atomic<bool> keep{false};
 std::atomic<bool> fired{false};
 std::atomic<int64_t> countdown{0};
+
+// The kernel gives back as many pages of a large buffer as it is told, and none by vx_free(): so in a build that looks for such
+// things each buffer's size is known.
+#if defined(__SANITIZE_ADDRESS__)
+std::mutex sizes_lock;
+std::unordered_map<void *, size_t> &sizes() {
+  static auto *map = new std::unordered_map<void *, size_t>;
+  return *map;
+}
+void note_large(void *p, size_t n) {
+  const std::lock_guard<std::mutex> g(sizes_lock);
+  sizes()[p] = n;
+}
+void forget_large(void *p, size_t n) {
+  const std::lock_guard<std::mutex> g(sizes_lock);
+  const auto it = sizes().find(p);
+  if (it == sizes().end() || it->second != n)
+    vx_assert_fail("a large buffer is freed as what it is", "platform_memory.cc", 0);
+  sizes().erase(it);
+}
+void check_small(void *p) {
+  const std::lock_guard<std::mutex> g(sizes_lock);
+  if (sizes().count(p)) vx_assert_fail("a large buffer is freed by vx_free_large", "platform_memory.cc", 0);
+}
+#else
+void note_large(void *, size_t) {}
+void forget_large(void *, size_t) {}
+void check_small(void *) {}
+#endif
 
 bool should_fail() {
   calls.fetch_add(1, std::memory_order_relaxed);
@@ -80,6 +111,7 @@ void *vx_alloc(size_t n, unsigned flags) {
 
 void vx_free(void *p) {
   if (!p) return;
+  check_small(p);
   outstanding.fetch_sub(1, std::memory_order_relaxed);
   free(p);
 }
@@ -98,6 +130,7 @@ void *vx_alloc_large(size_t n, unsigned flags) {
     if (align == huge_bytes) madvise(p, rounded, MADV_HUGEPAGE);
   }
   if (flags & VX_ALLOC_ZERO) memset(p, 0, n);
+  note_large(p, n);
   outstanding.fetch_add(1, std::memory_order_relaxed);
   outstanding_large.fetch_add(1, std::memory_order_relaxed);
   large_bytes.fetch_add(static_cast<int64_t>(n), std::memory_order_relaxed);
@@ -106,6 +139,7 @@ void *vx_alloc_large(size_t n, unsigned flags) {
 
 void vx_free_large(void *p, size_t n) {
   if (!p) return;
+  forget_large(p, n);
   outstanding.fetch_sub(1, std::memory_order_relaxed);
   outstanding_large.fetch_sub(1, std::memory_order_relaxed);
   large_bytes.fetch_sub(static_cast<int64_t>(n), std::memory_order_relaxed);

@@ -34,7 +34,7 @@ void *vx_alloc(size_t n, unsigned flags); /* at least 16-byte aligned; NULL on f
 void vx_free(void *p);
 /* Large buffers: 64-byte aligned, page-aligned from 4 KiB on; virtually contiguous. */
 void *vx_alloc_large(size_t n, unsigned flags);
-void vx_free_large(void *p, size_t n);
+void vx_free_large(void *p, size_t n); /* n as it was asked for */
 
 /* ------------------------------------------------------------------- locks */
 /* Opaque storage, large enough for every host (lockdep kernels included). `name` must be a string literal; it is the
