@@ -125,12 +125,59 @@ TEST(MatchingListsTest, WithoutMemory) {
   }
   EXPECT_GT(kept, 0u);
   EXPECT_LT(kept, end / 2);
+  EXPECT_TRUE(l->full());
   EXPECT_LE(taken(memory), memory.limit());
   host::fail_alloc_after(0, false);
   EXPECT_FALSE(MatchingLists::make(memory, bits.word.data(), 1, of));
   host::fail_alloc_after(-1, false);
   MatchingLists::release(l);
   EXPECT_EQ(taken(memory), before);
+}
+
+// What lists of another state take is given back as soon as it is asked for, so that there is room for others; and of several
+// filters the one asked for longest ago makes room.
+TEST(MatchingListsTest, OldOnesMakeRoom) {
+  Options o;
+  o.cache_bytes = 8 << 20;
+  Mount m(o);
+  FilterMemory &memory = m.fs()->engine->filter_memory();
+  FilterCache cache(memory);
+  constexpr u32 end = 1 << 18;
+  Bits bits(end);
+  for (u32 i = 0; i < end; i += 5) bits.set(i);
+  const auto of_filter = [&](u64 number) {
+    ColumnRanges r;
+    r.add({ColumnRange::tag, 0, number, number});
+    KnownRows *k = cache.make(r, end / 1024);
+    if (!k) k = cache.make(r, end / 1024);
+    if (k) cache.keep(k);
+    EXPECT_TRUE(k);
+    return r;
+  };
+  const auto filled = [&](const ColumnRanges &r, const MatchingOf &of) {
+    for (int i = 0; i < 10; i++) {
+      bool worth = false;
+      MatchingLists *l = cache.lists(r, of, &worth);
+      if (worth) l = cache.make_lists(r, of, bits.word.data(), 31);
+      if (!l) continue;
+      const u32 x[1] = {0};
+      for (u32 s = 0; s < end; s += 5) l->keep(s, x, 1);
+      u32 n = 0;
+      const bool any = l->find(0, &n) != nullptr;
+      MatchingLists::release(l);
+      return any;
+    }
+    return false;
+  };
+  const ColumnRanges a = of_filter(1), b = of_filter(2);
+  for (u64 edits = 1; edits < 20; edits++) {
+    const MatchingOf of{.edits = edits, .end = end, .damaged = 0, .deaths = 0};
+    EXPECT_TRUE(filled(a, of)) << edits;
+    EXPECT_TRUE(filled(b, of)) << edits;
+    EXPECT_LE(memory.of_lists.load(), memory.limit() / 2);
+  }
+  cache.drop();
+  EXPECT_EQ(memory.of_lists.load(), 0u);
 }
 
 // ------------------------------------------------------------------------------------------------------------- walks
@@ -214,19 +261,19 @@ class ListedSearches : public SearchTest {
     return a;
   }
   // A call each, since calls with many queries are scans.
-  double recall_of(const Question &a) {
+  double recall_of(const Question &a, int queries = 200) {
     double sum = 0;
-    for (int i = 0; i < 200; i++) {
+    for (int i = 0; i < queries; i++) {
       uint32_t plan = 0;
       sum += expect_sound(points(1), a, &plan);
       EXPECT_EQ(plan, VEXFS_PLAN_FILTERED_INDEX);
     }
-    return sum / 200;
+    return sum / queries;
   }
   // Asks until there are lists, and then some more.
-  void warm(const Question &a) {
+  void warm(const Question &a, double least = 0.9) {
     for (int i = 0; i < 5; i++) ask(points(1), a);
-    EXPECT_GT(recall_of(a), 0.9);
+    EXPECT_GT(recall_of(a), least);
     Result<CollectionRef> c = m.fs()->engine->find(1);
     ASSERT_TRUE(c.ok());
     ColumnRanges ranges;
@@ -273,6 +320,70 @@ TEST_F(ListedSearches, AnswersFollowTheRows) {
   ASSERT_TRUE(c.ok());
   (*c)->filters().drop();
   EXPECT_EQ(taken(m.fs()->engine->filter_memory()), 0u);
+}
+
+// Most of what lists name dies: what lies behind is found as it is without them.
+TEST_F(ListedSearches, WhatDiedIsLookedPast) {
+  make(VEXFS_INDEX_HNSW, 0);
+  add(30000);
+  Question a = question();
+  a.ef = 12;
+  warm(a, 0.5);
+  std::vector<uint64_t> gone;
+  for (const auto &[id, k] : rows)
+    if (k.tag >= from && k.tag <= to && k.v[0] > 0 && k.v[0] < 9) gone.push_back(id);
+  for (const uint64_t id : gone) {
+    ASSERT_EQ(m.del(dir, id), 0);
+    rows.erase(id);
+  }
+  const double with = recall_of(a, 600);
+  Result<CollectionRef> c = m.fs()->engine->find(1);
+  ASSERT_TRUE(c.ok());
+  double without = 0;
+  for (int i = 0; i < 600; i++) {
+    (*c)->filters().drop();
+    without += expect_sound(points(1), a);
+  }
+  EXPECT_GT(with, without / 600 - 0.03);
+}
+
+// A caller's memory does not suffice for finding out all that it may see: what is kept for others does not lack the rest.
+TEST_F(ListedSearches, NothingOfOneCallerIsKeptForAnother) {
+  make(VEXFS_INDEX_HNSW, 64);
+  auto files = std::exchange(owners, {});
+  add(20000);
+  owners = files;
+  add(10000);
+  Question a = question();
+  a.ef = 12;
+  for (int i = 0; i < 3; i++) ask(points(1), a);
+  Question narrow = a;
+  narrow.filters.push_back({VEXFS_FILTER_SUBTREE, 0, vx_ino(dir), 0, 0});
+  Caller other;
+  Result<CollectionRef> c = m.fs()->engine->find(1);
+  ASSERT_TRUE(c.ok());
+  ColumnRanges ranges;
+  ranges.add({ColumnRange::tag, 0, from, to});
+  u32 failed = 0, looked_at = 0;
+  for (int n = 0; n < 60; n++) {
+    for (int i = 0; i < 4; i++) {
+      host::fail_alloc_after(n, false);
+      ask(points(1), narrow, nullptr, nullptr, &other);
+      failed += host::alloc_failed();
+      host::fail_alloc_after(-1, false);
+    }
+    KnownRows *k = (*c)->filters().find(ranges);
+    if (!k) continue;
+    if (k->lists) {
+      looked_at++;
+      for (const auto &[id, row] : rows)
+        EXPECT_TRUE(row.tag < from || row.tag > to || k->lists->has(static_cast<u32>(row.slot)));
+      MatchingLists::release(std::exchange(k->lists, nullptr));
+    }
+    (*c)->filters().release(k);
+  }
+  EXPECT_GT(failed, 30u);
+  EXPECT_GT(looked_at, 0u);
 }
 
 class ListedSearchesInThreads : public ListedSearches {

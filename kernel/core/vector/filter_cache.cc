@@ -44,6 +44,17 @@ void FilterMemory::give(u64 n) {
   cache->set_external(-static_cast<s64>(n));
 }
 
+bool FilterMemory::take_for_lists(u64 n) {
+  if (of_lists.fetch_add(n, std::memory_order_relaxed) + n <= limit() / 2 && take(n)) return true;
+  of_lists.fetch_sub(n, std::memory_order_relaxed);
+  return false;
+}
+
+void FilterMemory::give_of_lists(u64 n) {
+  of_lists.fetch_sub(n, std::memory_order_relaxed);
+  give(n);
+}
+
 // ---------------------------------------------------------------------------------------------------------- known rows
 // lock_ held.
 KnownRows *FilterCache::look(const ColumnRanges &ranges, u64 hash) {
@@ -147,37 +158,65 @@ void FilterCache::free_known(KnownRows *k) {
 // -------------------------------------------------------------------------------------------------------------- lists
 MatchingLists *FilterCache::lists(const ColumnRanges &ranges, const MatchingOf &of, bool *worth) {
   const u64 hash = ranges.hash();
+  MatchingLists *gone = nullptr;
   *worth = false;
-  Guard g(lock_);
-  KnownRows *k = look(ranges, hash);
-  if (!k) return nullptr;
-  if (k->lists && k->lists->of() == of) {
-    k->lists->refs.fetch_add(1, std::memory_order_relaxed);
-    return k->lists;
+  {
+    Guard g(lock_);
+    KnownRows *k = look(ranges, hash);
+    if (!k) return nullptr;
+    if (k->lists && k->lists->of() == of) {
+      k->lists->refs.fetch_add(1, std::memory_order_relaxed);
+      return k->lists;
+    }
+    gone = std::exchange(k->lists, nullptr);  // at once: what it takes others may need
+    if (!(k->asked == of)) {
+      k->asked = of;
+      k->times = 0;
+    }
+    if (k->wait)
+      k->wait--;
+    else
+      *worth = ++k->times > 1 + of.end / lists_rows_waited;
   }
-  if (!(k->asked == of)) {
-    k->asked = of;
-    k->times = 0;
-  }
-  *worth = ++k->times > 1 + of.end / lists_rows_waited;
+  MatchingLists::release(gone);
   return nullptr;
+}
+
+// Those of the filter that was asked for longest ago, taken from it.
+MatchingLists *FilterCache::oldest_lists(const ColumnRanges &but) {
+  Guard g(lock_);
+  KnownRows *oldest = nullptr;
+  for (KnownRows *k = known_.front(); k; k = known_.next(*k))
+    if (k->lists && !(k->ranges == but)) oldest = k;
+  return oldest ? std::exchange(oldest->lists, nullptr) : nullptr;
 }
 
 MatchingLists *FilterCache::make_lists(const ColumnRanges &ranges, const MatchingOf &of, const u64 *bits, u32 most) {
   MatchingLists *made = MatchingLists::make(memory_, bits, most, of);
-  if (!made) return nullptr;
-  MatchingLists *gone = made;
+  while (!made) {
+    MatchingLists *other = oldest_lists(ranges);
+    if (!other) break;
+    MatchingLists::release(other);
+    made = MatchingLists::make(memory_, bits, most, of);
+  }
+  MatchingLists *gone = made;  // if its filter is not known any more
   {
     const u64 hash = ranges.hash();
     Guard g(lock_);
-    if (KnownRows *k = look(ranges, hash)) {
+    KnownRows *k = look(ranges, hash);
+    if (k && !made) {
+      k->wait = searches_waited;
+      k->times = 0;
+    } else if (k && k->lists && k->lists->of() == of) {  // another search was as quick
+      made = k->lists;
+      made->refs.fetch_add(1, std::memory_order_relaxed);
+    } else if (k) {
       gone = std::exchange(k->lists, made);
       made->refs.fetch_add(1, std::memory_order_relaxed);
     }
   }
-  if (gone == made) made = nullptr;
   MatchingLists::release(gone);
-  return made;
+  return gone == made ? nullptr : made;
 }
 
 // ------------------------------------------------------------------------------------------------------------- columns

@@ -72,11 +72,11 @@ struct KnownRows : Counted {
   u64 hash = 0;
   u32 blocks = 0;
   usize bytes = 0;
-  // How an index's graph leads from one of these rows to the next, and what it was when that was last asked for, so often;
-  // under the cache's lock.
+  // How an index's graph leads from one of these rows to the next, and what it was when that was last asked for, so often, and
+  // for how many times more it need not be; under the cache's lock.
   MatchingLists *lists = nullptr;
   MatchingOf asked;
-  u32 times = 0;
+  u32 times = 0, wait = 0;
   u64 *bits() { return reinterpret_cast<u64 *>(this + 1); }
   u16 *counts() { return reinterpret_cast<u16 *>(bits() + usize{blocks} * (Column::block_rows / 64)); }
   static usize bytes_for(u32 blocks) { return sizeof(KnownRows) + usize{blocks} * (Column::block_rows / 8 + 2); }
@@ -85,10 +85,13 @@ struct KnownRows : Counted {
 // The memory of all filter caches of a filesystem.
 struct FilterMemory {
   ChunkCache *cache = nullptr;
-  std::atomic<u64> bytes{0};
+  std::atomic<u64> bytes{0}, of_lists{0};
   u64 limit() const { return cache->limit() / 8; }
   bool take(u64 n);  // false: it would be too much
   void give(u64 n);
+  // The same for lists of where walks go, which are longer than what they belong to: half of it at most.
+  bool take_for_lists(u64 n);
+  void give_of_lists(u64 n);
 };
 
 class FilterCache : Pinned {
@@ -140,6 +143,7 @@ class FilterCache : Pinned {
   void free_column(Column *c);
   void free_known(KnownRows *k);
   KnownRows *look(const ColumnRanges &ranges, u64 hash);
+  MatchingLists *oldest_lists(const ColumnRanges &but);
   bool make_room(u64 bytes);
 
   FilterMemory &memory_;

@@ -110,7 +110,7 @@ class Walk : Pinned {
   Status gather_matching(u32 slot, u32 *bridges, u32 *n);
   Status collect_matching(u32 slot);
   Status find_matching(u32 slot, u32 most, u32 *found, u32 *n);
-  Status collect_listed(u32 slot);
+  Result<bool> collect_listed(u32 slot);
   void prefetch_step(u32 slot) const;
   Status expand_matching(u32 slot);
   Status widen_matching(u32 ef);
@@ -179,7 +179,7 @@ class Hnsw final : public Index {
             .max_level = e.empty() ? 0 : e.level(),
             .codes = static_cast<u16>(codes),
             .code_bytes = must_learn() ? 0 : graph_.shape.code_bytes,
-            .links = graph_.shape.degree(0)};
+            .links = 2 * params_.m};
   }
   u64 edits() const override { return edits_.load(std::memory_order_acquire); }
   void destroy() override;

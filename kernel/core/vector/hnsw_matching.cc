@@ -87,7 +87,7 @@ Status Walk::gather_matching(u32 slot, u32 *bridges, u32 *n) {
 
 // A node that does not match is looked through once, unless there were enough others each time it was met.
 Status Walk::collect_matching(u32 slot) {
-  if (params->lists && params->lists->has(slot)) return collect_listed(slot);
+  if (params->lists && params->lists->has(slot) && VX_TRY(collect_listed(slot))) return {};
   u32 *bridges = VX_TRY(scratch_.array<u32>(Scratch::select, Batch::capacity));
   u32 n = 0;
   batch_->n = 0;
@@ -124,25 +124,28 @@ Status Walk::find_matching(u32 slot, u32 most, u32 *found, u32 *n) {
   return {};
 }
 
-// A node whose next ones are kept, or will be.
-Status Walk::collect_listed(u32 slot) {
+// A node whose next ones are kept, or will be. False: they are not, and there is no memory for it; or many of them have died,
+// and what lies behind these is for looking through lists to find.
+Result<bool> Walk::collect_listed(u32 slot) {
   MatchingLists &lists = *params->lists;
   u32 n = 0;
   batch_->n = 0;
   const u32 *listed = lists.find(slot, &n);
   if (!listed) {
-    const u32 most = min_of(lists.most(), Batch::capacity);
+    if (lists.full()) return false;
     u32 *found = VX_TRY(scratch_.array<u32>(Scratch::heap, Batch::capacity));
-    VX_TRY(find_matching(slot, most, found, &n));
+    VX_TRY(find_matching(slot, lists.most(), found, &n));
     lists.keep(slot, found, n);
     listed = found;
   }
   u32 *living = batch_->key, nliving = 0;
   for (u32 i = 0; i < n; i++) {
     living[nliving] = listed[i];
-    nliving += matches(listed[i]);  // or died since
+    nliving += matches(listed[i]);
   }
-  return gather_unseen(living, nliving);
+  if (nliving < n - n / 4) return false;
+  VX_TRY(gather_unseen(living, nliving));
+  return true;
 }
 
 // What the next step looks at first.
@@ -208,6 +211,7 @@ Status Walk::score_ahead(Batch &ahead) {
 // The nearest `ef` of all rows that match, by their codes: of few rows or far apart ones the cheapest way, since a code is an
 // eighth of a row or less.
 Status Walk::scan_matching(const Probe &q, u32 ef) {
+  VX_ASSERT(measure_.coded());
   query_ = q;
   batch_ = VX_TRY(scratch_.array<Batch>(Scratch::batch, 1));
   beam.reset(VX_TRY(scratch_.array<Entry>(Scratch::beam, usize{ef} + 1)), ef);
@@ -251,7 +255,7 @@ Result<bool> Hnsw::walk_matching(Walk &walk, const simd::Query &q, const Probe &
   const u64 all = min_of<u64>(p.matching_end, max_of(walk.rows_.live, nodes_.load(std::memory_order_relaxed)));
   const bool common = p.matching_count * matching_common >= all;
   const bool rare = p.matching_count * matching_rare < all;
-  const u32 scanned = p.lists ? matching_scanned_listed : matching_scanned;
+  const u32 scanned = p.lists && !p.lists->full() ? matching_scanned_listed : matching_scanned;
   const bool scan = measure_.coded() && !common && (rare || p.matching_count <= u64{ef} * scanned);
   if (p.matching_count == 0 || (rare && !scan)) return false;
   const u32 wide = common ? static_cast<u32>(max_of<u64>(ef, ef * all / p.matching_count)) : ef;

@@ -7,8 +7,7 @@
 // and writers need no lock: a list is written once, by whoever claims it first. The memory is that of the filters
 // (FilterMemory), taken as lists are found out.
 #pragma once
-#include <bit>
-
+#include "../base/bits.h"
 #include "rows.h"
 
 namespace vexfs::vector {
@@ -25,18 +24,20 @@ struct MatchingOf {
   u64 edits = 0;    // Index::edits()
   u32 end = 0;      // rows below could be in them
   u32 damaged = 0;  // rows that are left out for it: one may come back
+  u32 deaths = 0;   // of rows, coarsely: what is dead leads nowhere in a list
   bool operator==(const MatchingOf &) const = default;
 };
 
 class MatchingLists : public Counted, Pinned {
  public:
-  // For the rows below of.end whose bits are set; a list has up to `most` rows. Null: there is no memory.
+  // For the rows below of.end whose bits are set; a list has up to `most` rows, or most_max. Null: there is no memory.
   static MatchingLists *make(FilterMemory &memory, const u64 *bits, u32 most, const MatchingOf &of);
   static void release(MatchingLists *l) {
     if (l && l->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) l->free();
   }
 
   const MatchingOf &of() const { return of_; }
+  static constexpr u32 most_max = 127;
   u32 most() const { return stride_ - 1; }
   bool has(u32 slot) const { return slot < of_.end && words_[slot >> 6].bits >> (slot & 63) & 1; }
   // The list of a row that it has; null: not found out yet.
@@ -53,9 +54,11 @@ class MatchingLists : public Counted, Pinned {
   }
   // Writes it down, unless somebody else did, or there is no memory.
   void keep(u32 slot, const u32 *list, u32 n);
+  // There was no memory for some: what is not found here is not to be found out for it.
+  bool full() const { return full_.load(std::memory_order_relaxed); }
 
  private:
-  static constexpr u32 segment_lists = 256;
+  static constexpr u32 segment_lists = 64;
   static constexpr u32 empty = 0, claimed = 1, ready = 2;  // states; ready + n: n rows follow
   struct Word {
     u64 bits;
@@ -68,7 +71,7 @@ class MatchingLists : public Counted, Pinned {
   u32 place(u32 slot) const {
     VX_ASSERT(has(slot));
     const Word &w = words_[slot >> 6];
-    return w.before + static_cast<u32>(std::popcount(w.bits & ((u64{1} << (slot & 63)) - 1)));
+    return w.before + popcount(w.bits & ((u64{1} << (slot & 63)) - 1));
   }
   u32 *list_of(u32 place) const {
     u32 *s = segments_[place / segment_lists].load(std::memory_order_acquire);
@@ -81,6 +84,7 @@ class MatchingLists : public Counted, Pinned {
   FilterMemory &memory_;
   const MatchingOf of_;
   const u32 stride_;  // numbers of a list, its state first
+  std::atomic<bool> full_{false};
   u32 nsegments_ = 0;
   usize bytes_ = 0;  // without segments
   Word *words_ = nullptr;

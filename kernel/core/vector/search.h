@@ -177,6 +177,7 @@ class Searcher : Pinned {
   ColumnRanges ranges_;
   Selection selection_;
   Asked selected_ = Asked::none;
+  bool narrowed_ = false;           // the selection, by what its columns do not say, perhaps of a part of its rows
   MatchingLists *lists_ = nullptr;  // of what is selected, during a walk
   bool planned_ = false;
   u32 code_bytes_ = 0;  // of the index, if it has codes

@@ -107,6 +107,7 @@ Status Searcher::extend(RowView &rows, u32 upto) {
 // What is selected so far from slot `from` on is asked for the rest: places, permission, freshness.
 Status Searcher::ask_selected(RowView &rows, u32 from) {
   Table &t = c_.table();
+  narrowed_ = true;
   for (u32 at = from & ~u32{63}; at < selection_.end(); at += 64) {
     u64 &word = selection_.word(at >> 6);
     u64 left = word;

@@ -7,6 +7,8 @@ namespace walk_impl {
 namespace {
 
 // A page, or k owners, are looked for among this many times as many hits, then among four times as many ...
+// Deaths, of so many slots one at least, after which lists are begun anew: they name too many of the dead.
+constexpr u32 deaths_min = 256, deaths_share = 64;
 constexpr u32 first_times = 2, first_times_grouped = 4, next_times = 4;
 // ... but a walk for more hits than this costs what an exact scan costs: a hit takes about a dozen rows to score, which do
 // not lie together.
@@ -87,13 +89,17 @@ Status Searcher::scan_tail(View &view, const simd::Query *q, u32 nq, const SlotR
 // What earlier searches with these filters found out about the graph. Good where columns alone say which rows match, and these
 // are so many that a walk goes from one to the next.
 MatchingLists *Searcher::take_lists(const LiveIndex &l) {
-  const u64 rows = c_.table().live(), matching = selection_.count();
+  const Table &t = c_.table();
+  const u64 rows = t.live(), matching = selection_.count();
   const u32 most = l.index->counts().links;
-  if (!accepting_ || !ranges_.n || !most || !compact() || selection_.end() < limit_ || !selection_.end())
-    return nullptr;
+  if (!accepting_ || narrowed_ || !ranges_.n || !most || !compact()) return nullptr;
+  if (!selection_.end() || selection_.end() < limit_) return nullptr;
   if (matching * matching_common >= rows || matching * matching_rare < rows) return nullptr;
-  if (selected_ == Asked::all && all_asked() != Asked::all) return nullptr;
-  const MatchingOf of{.edits = l.index->edits(), .end = limit_, .damaged = c_.table().damaged_count()};
+  const u32 many = max_of(walk_impl::deaths_min, t.slots() / walk_impl::deaths_share);
+  const MatchingOf of{.edits = l.index->edits(),
+                      .end = limit_,
+                      .damaged = t.damaged_count(),
+                      .deaths = (t.slots() - min_of(t.slots(), t.live())) / many};
   if (!of.edits) return nullptr;
   bool worth = false;
   MatchingLists *lists = c_.filters().lists(ranges_, of, &worth);
