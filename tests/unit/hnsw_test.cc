@@ -188,6 +188,40 @@ TEST(Hnsw, FewLivingRowsAreStillFound) {
   }
 }
 
+// So few that walks let them take places: none of them is found, and as many others are as if they had never been there, even
+// where the nearest ones of all are dead.
+TEST(Hnsw, FewDeadRowsAreNotFound) {
+  simd::Space space = space_of(simd::Element::f32, simd::Metric::l2, 32);
+  for (const HnswParams::Codes codes : {HnswParams::Codes::none, HnswParams::Codes::sq8}) {
+    Clusters source(32, 60, 78);
+    MemoryRows rows(space, many);
+    for (u32 i = 0; i < many; i++) ASSERT_TRUE(rows.add_f32(source.next().data()));
+    HnswParams params;
+    params.m = 12;
+    params.ef_construction = 100;
+    params.codes = codes;
+    IndexPtr index = hnsw_create(space, params).take();
+    insert_range(*index.get(), rows, 0, many);
+    std::vector<std::vector<float>> queries;
+    std::set<u32> dead;
+    while (dead.size() < many / 40) {
+      queries.push_back(source.next());
+      PreparedQuery q(space, queries.back());
+      for (const Hit &h : exact(rows, q.q, ask(12, 0))) {
+        rows.kill(h.slot);
+        dead.insert(h.slot);
+      }
+    }
+    for (const auto &query : queries) {
+      PreparedQuery q(space, query);
+      const auto hits = search(*index.get(), rows, q.q, ask(10, 16));
+      EXPECT_EQ(hits.size(), 10u);
+      for (const Hit &h : hits) EXPECT_FALSE(dead.count(h.slot));
+    }
+    EXPECT_GT(recall(*index.get(), rows, source, 200, ask(10, 64)), 0.95);
+  }
+}
+
 struct Filter {
   u32 modulus;
   u32 calls = 0;

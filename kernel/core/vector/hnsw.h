@@ -92,6 +92,7 @@ class Walk : Pinned {
   }
   void prefetch_list(u32 slot) const;
   bool wanted(u32 slot);
+  Status drop_dead(const Entry **found, u32 *n);
   void sort_batch();
   Status grow_heap(MinHeap &heap);
   Status push_candidates(MinHeap &heap, Beam &found);

@@ -347,6 +347,16 @@ Status Walk::rescore(const simd::Query &q, const Entry *found, u32 n, u32 keep, 
   return {};
 }
 
+Status Walk::drop_dead(const Entry **found, u32 *n) {
+  Entry *living = VX_TRY(scratch_.array<Entry>(Scratch::results, usize{*n} + 1));
+  u32 kept = 0;
+  for (u32 i = 0; i < *n; i++)
+    if (!rows_.dead(entry_slot((*found)[i]))) living[kept++] = (*found)[i];
+  *found = living;
+  *n = kept;
+  return {};
+}
+
 // So few that they may take places in the beam and be dropped from it in the end.
 bool Hnsw::few_dead(const RowView &rows) const {
   const u32 nodes = nodes_.load(std::memory_order_relaxed);
@@ -367,12 +377,13 @@ Status Hnsw::walk_for(Walk &walk, const simd::Query &q, EntryPoint from, u32 ef,
   const Probe probe = VX_TRY(measure_.probe(q, walk.scratch_));
   RowView &rows = walk.rows_;
   if (walk.params->matching && VX_TRY(walk_matching(walk, q, probe, from, ef, found, n))) return {};
-  if (!walk.params->accept && (!rows.any_dead || (measure_.coded() && few_dead(rows)))) {
+  if (!walk.params->accept && (!rows.any_dead || few_dead(rows))) {
     VX_TRY(walk.begin(probe, from, ef));
     VX_TRY(walk.descend(0));
     VX_TRY(walk.widen(0));
     *found = walk.beam.entries();
     *n = walk.beam.size();
+    if (rows.any_dead && !measure_.coded()) VX_TRY(walk.drop_dead(found, n));  // else it is done with scoring the rows
     VX_TRY(on_rows(walk, q, found, n));
     // Those that died may all have been near: then only what lives counts.
     if (!rows.any_dead || *n >= walk.params->k || walk.stats.truncated) return {};
