@@ -598,11 +598,15 @@ TEST(VectorAbi, LargestRows) {
 }
 
 // A batch works in memory that earlier calls left, whatever they were, and clears none of it: what it takes and gives is its own.
-TEST(VectorAbi, ABatchKeepsItsMemory) {
+class VectorAbiBatch : public testing::TestWithParam<unsigned> {};
+INSTANTIATE_TEST_SUITE_P(Dimensions, VectorAbiBatch, testing::Values(64u, 129u, 300u));
+
+TEST_P(VectorAbiBatch, KeepsItsMemory) {
+  const unsigned dim = GetParam();
   Mount m;
-  ASSERT_EQ(m.create(m.root(), 64, VEXFS_F16), 0);
-  constexpr unsigned rows = 40;
-  std::vector<float> in(rows * 64), out(rows * 64);
+  ASSERT_EQ(m.create(m.root(), dim, VEXFS_F16), 0);
+  constexpr unsigned rows = 256;
+  std::vector<float> in(rows * dim), out(rows * dim);
   for (size_t i = 0; i < in.size(); i++) in[i] = static_cast<float>(i % 1000);
   std::vector<vexfs_row> given(rows);
   for (unsigned i = 0; i < rows; i++) given[i].id = 1 + i;
@@ -612,7 +616,7 @@ TEST(VectorAbi, ABatchKeepsItsMemory) {
   b.rows = reinterpret_cast<__u64>(given.data());
   b.data = reinterpret_cast<__u64>(in.data());
   b.count = rows;
-  b.dim = 64;
+  b.dim = dim;
   b.element = VEXFS_F32;
   ASSERT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_BATCH_OPERATIONS, &b), 0);
   b.op = VEXFS_BATCH_GET;
@@ -625,7 +629,7 @@ TEST(VectorAbi, ABatchKeepsItsMemory) {
     b.count = count;
     ASSERT_EQ(m.ioctl(m.root(), VEXFS_IOCTL_BATCH_OPERATIONS, &b), 0);
     EXPECT_EQ(b.done, count);
-    EXPECT_EQ(memcmp(in.data(), out.data(), count * 64 * sizeof(float)), 0);
+    EXPECT_EQ(memcmp(in.data(), out.data(), count * dim * sizeof(float)), 0);
     quiet += host::alloc_stats().calls == before;
   }
   EXPECT_GT(quiet, 8u);  // where the thread moves to another processor there is other memory

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Rows that wait for the index while searches go on: how many there may be, and that none is missed or told twice.
+#include <condition_variable>
+#include <mutex>
 #include <thread>
 
+#include "../../kernel/core/api_internal.h"
 #include "vector_fixture.h"
 
 namespace vexfs::vector::test {
@@ -42,11 +45,6 @@ class VectorBacklog : public testing::TestWithParam<uint32_t> {
     EXPECT_EQ(s.plan, uint32_t{VEXFS_PLAN_INDEX});
     return s.scanned / groups;
   }
-  uint64_t unindexed() {
-    vexfs_index x;
-    EXPECT_EQ(m_.index(m_.root(), VEXFS_INDEX_STATUS, &x), 0);
-    return rows_ - x.indexed;
-  }
   Mount m_{{.threads = GetParam()}};
   std::mt19937_64 rng_{11};
   uint32_t rows_ = 0;
@@ -67,15 +65,89 @@ TEST_P(VectorBacklog, SearchesKeepItSmall) {
   }
 }
 
-// A search now and then slows nobody down who inserts: threads are left behind.
-TEST_P(VectorBacklog, BurstsAreTaken) {
-  if (GetParam() == 0) return;
-  for (uint32_t i = 0; i < 20; i++) {
-    ASSERT_NO_FATAL_FAILURE(add(batch));
-    std::vector<vexfs_hit> hits;
-    ASSERT_EQ(m_.search(m_.root(), random_rows(rng_, 1, dim), 1, &hits), 0);
+// What an insert has to index: nothing for a search now and then, more for many, until these are paid for; and whatever comes
+// where too many wait.
+TEST_P(VectorBacklog, InsertsPayForScans) {
+  Result<CollectionRef> c = m_.fs()->engine->find(1);
+  ASSERT_TRUE(c.ok());
+  IndexKeeper &index = (*c)->index();
+  EXPECT_EQ(index.share_of(100, 2000, false), 164u) << "nobody else does it";
+  for (int i = 0; i < 20; i++) {
+    index.tail_scanned(2000);
+    EXPECT_EQ(index.share_of(100, 2000, true), 0u);
   }
-  EXPECT_GT(unindexed(), 20 * batch / 4);
+  index.tail_scanned(1'000'000);
+  u32 paid = 0, shares = 0;
+  while (const u32 share = index.share_of(100, 2000, true)) {
+    EXPECT_LE(share, 200u);
+    paid += share;
+    ASSERT_LT(shares++, 100u);
+  }
+  EXPECT_GT(paid, 3000u);
+  EXPECT_LT(paid, 4000u);
+  EXPECT_EQ(index.share_of(100, 9000, true), 164u);
+  index.tail_scanned(1'000'000);
+  EXPECT_EQ(index.share_of(100, 100, true), 0u) << "nothing waited";
+}
+
+// A run is given back while the one behind it is being inserted: that one is scanned until it is done, whatever others that
+// begin there have done meanwhile.
+TEST_P(VectorBacklog, ARunThatIsOpenIsScanned) {
+  if (GetParam() != 0) return;  // threads would do it all
+  Result<CollectionRef> c = m_.fs()->engine->find(1);
+  ASSERT_TRUE(c.ok());
+  IndexKeeper &index = (*c)->index();
+  constexpr uint32_t first = 600, run = 16;
+  struct Gate {
+    std::mutex lock;
+    std::condition_variable changed;
+    bool there = false, open = false;
+    IndexKeeper *index;
+    std::thread other;
+    static bool wait(void *p) {
+      auto *g = static_cast<Gate *>(p);
+      std::unique_lock l(g->lock);
+      g->there = true;
+      g->changed.notify_all();
+      g->changed.wait(l, [g] { return g->open; });
+      return false;
+    }
+    static bool give_back(void *p) {
+      auto *g = static_cast<Gate *>(p);
+      g->other = std::thread([g] { EXPECT_TRUE(g->index->work(run, IndexKeeper::Saves::no, wait, g).ok()); });
+      std::unique_lock l(g->lock);
+      g->changed.wait(l, [g] { return g->there; });
+      return true;
+    }
+  } gate;
+  gate.index = &index;
+  // Rows that wait: who adds them is killed as soon as they are there.
+  static Table *table;
+  table = &(*c)->table();
+  const auto usual = m_.caller.interrupted;
+  m_.caller.interrupted = [](vx_caller *) -> vx_bool { return table->slots() > first; };
+  (void)m_.batch(m_.root(), VEXFS_BATCH_ADD, random_rows(rng_, 100, dim), dim, nullptr);
+  m_.caller.interrupted = usual;
+  const uint32_t n = (*c)->table().slots();
+  ASSERT_GE(n, first + 4 * run);
+  EXPECT_EQ(index.work(run, IndexKeeper::Saves::no, Gate::give_back, &gate).code(), Errno::intr);
+  ASSERT_EQ(*index.work(run, IndexKeeper::Saves::no, nullptr, nullptr), run);
+  ASSERT_EQ(*index.work(4, IndexKeeper::Saves::no, nullptr, nullptr), 4u);
+  ASSERT_EQ(*index.work(run, IndexKeeper::Saves::no, nullptr, nullptr), run);
+  LiveIndex *l = index.acquire();
+  ASSERT_TRUE(l);
+  SlotRun runs[IndexKeeper::unindexed_runs];
+  const u32 many = index.unindexed(*l, n, runs);
+  ASSERT_GE(many, 1u);
+  EXPECT_EQ(runs[0].begin, first + run);
+  EXPECT_GE(runs[0].end, first + 2 * run);
+  index.release(l);
+  {
+    const std::lock_guard g(gate.lock);
+    gate.open = true;
+  }
+  gate.changed.notify_all();
+  gate.other.join();
 }
 
 // Rows enter the index, and the table, while it is walked.

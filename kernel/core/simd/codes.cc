@@ -116,9 +116,11 @@ u32 CodeSpace::off(const void *code) const {
 }
 
 void CodeSpace::score(const CodeQuery &q, const void *const *codes, u32 n, u32 *keys, FpuHold &fpu) const {
+  const usize each = bytes_ + scored_weight;
+  const u32 most = n * each <= fpu_weight_max ? n : static_cast<u32>(max_of<usize>(fpu_weight_max / each, 4));
   while (n) {
-    const u32 part = min_of(n, section_codes_);
-    fpu.use(part * (bytes_ + scored_weight));
+    const u32 part = min_of(min_of(n, most), section_codes_);
+    fpu.use(part * each);
     score_(q, codes, padded_, part, keys);
     codes += part;
     keys += part;

@@ -253,9 +253,11 @@ Status Space::prepare_query(const void *src, Element from, void *buf, Query *out
 
 void Space::score(const Query &q, const void *const *rows, const u32 *aux, u32 n, u32 *keys, FpuHold &fpu) const {
   const ScoreFn fn = q.wide ? wide_.score : narrow_.score;
+  const usize each = row_bytes_ + scored_weight;
+  const u32 most = n * each <= fpu_weight_max ? n : static_cast<u32>(max_of<usize>(fpu_weight_max / each, 4));
   while (n) {
-    const u32 part = min_of(n, section_rows_);
-    fpu.use(part * (row_bytes_ + scored_weight));
+    const u32 part = min_of(min_of(n, most), section_rows_);
+    fpu.use(part * each);
     fn(q.data, q.aux, rows, aux, dim_, part, keys);
     rows += part;
     keys += part;

@@ -14,7 +14,7 @@ constexpr u32 section_parts_work = 1 << 12;  // multiplications in one section, 
 constexpr u32 section_parts = 64;            // of a table, rounded in one section
 constexpr u32 section_code_bytes = 1 << 10;  // of a code, times blocks, in one section
 
-// Calls f(from, to) over all parts, in sections.
+// Calls f(from, to) over all parts, in sections, and in ascending order: the odd of two parts adds its code to the even one's byte.
 template <class F>
 void over_parts(const PqShape &s, F f) {
   const u32 step = max_of<u32>(1, section_parts_work / (16 * s.part));

@@ -387,6 +387,8 @@ void Engine::rows_added(Collection &c, u32 n, bool (*interrupted)(void *), void 
   // What fails here stays in the tail, which searches scan.
   Result<u32> done = c.index().work(share, IndexKeeper::Saves::if_free, interrupted, ctx);
   if (done.ok()) stats_.indexed.fetch_add(*done, std::memory_order_relaxed);
+  const u32 got = done.ok() ? *done : 0;
+  if (nthreads_) c.index().not_indexed(share - min_of(share, got));
   if (!nthreads_) (void)c.index().renew(false, interrupted, ctx).ok();
   if (!nthreads_) measure_recall(c, true, interrupted, ctx);
   if (!nthreads_ && !volume_.read_only() && c.index().checkpoint_due()) (void)checkpoint(c).ok();

@@ -31,20 +31,23 @@ u32 IndexKeeper::backlog() {
 
 // Claims and the rest, in order. They may overlap: a run that was given back is claimed again, and what follows it with it.
 u32 IndexKeeper::unindexed(const LiveIndex &l, u32 n, SlotRun *out) {
-  u32 runs = 0;
-  auto add = [&](const SlotRun &run) {
-    if (run.begin >= n) return;
-    u32 at = runs++;
-    for (; at && out[at - 1].begin > run.begin; at--) out[at] = out[at - 1];
-    out[at] = {run.begin, min_of(run.end, n)};
-  };
+  u32 all;
   {
     Guard g(lock_);
-    for (u32 i = 0; i < l.nclaims; i++) add(l.claims[i]);
-    add({l.claimed, n});
+    all = l.nclaims;
+    for (u32 i = 0; i < all; i++) out[i] = l.claims[i];
+    out[all++] = {l.claimed, n};
+  }
+  u32 sorted = 0;
+  for (u32 i = 0; i < all; i++) {
+    const SlotRun run{out[i].begin, min_of(out[i].end, n)};
+    if (run.begin >= n) continue;
+    u32 at = sorted++;
+    for (; at && out[at - 1].begin > run.begin; at--) out[at] = out[at - 1];
+    out[at] = run;
   }
   u32 kept = 0;
-  for (u32 i = 0; i < runs; i++) {
+  for (u32 i = 0; i < sorted; i++) {
     if (kept && out[kept - 1].end >= out[i].begin)
       out[kept - 1].end = max_of(out[kept - 1].end, out[i].end);
     else
@@ -65,6 +68,10 @@ u32 IndexKeeper::pay(u32 added) {
     if (rows < helped_min) rows = 0;
     if (owed_.compare_exchange_weak(owed, rest - rows * scans_a_row, std::memory_order_relaxed)) return rows;
   }
+}
+
+void IndexKeeper::not_indexed(u32 rows) {
+  if (rows && backlog()) tail_scanned(rows * index_backlog_impl::scans_a_row);
 }
 
 u32 IndexKeeper::share_of(u32 added, u32 waiting, bool threads) {

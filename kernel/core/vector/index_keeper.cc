@@ -86,6 +86,7 @@ void IndexKeeper::install(LiveIndex *l) {
     old = std::exchange(live_, l);
     parked_ = {};
   }
+  owed_.store(0, std::memory_order_relaxed);
   release(old);
 }
 
@@ -210,18 +211,19 @@ bool IndexKeeper::claim(LiveIndex &l, u32 max, u32 *lo, u32 *hi) {
   return true;
 }
 
-// The run that began at lo is over; slots from resume_at on (slot_none: none) were not inserted.
-void IndexKeeper::finish(LiveIndex &l, u32 lo, u32 resume_at) {
+// The run is over; slots from resume_at on (slot_none: none) were not inserted.
+void IndexKeeper::finish(LiveIndex &l, const SlotRun &run, u32 resume_at) {
   {
     Guard g(lock_);
-    retire(l, lo, resume_at);
+    retire(l, run, resume_at);
   }
   finished_.wake();
 }
 
-void IndexKeeper::retire(LiveIndex &l, u32 lo, u32 resume_at) {
+// Of one that was given back before, others may begin where it did, and end elsewhere.
+void IndexKeeper::retire(LiveIndex &l, const SlotRun &run, u32 resume_at) {
   for (u32 i = 0; i < l.nclaims; i++) {
-    if (l.claims[i].begin != lo) continue;
+    if (l.claims[i].begin != run.begin || l.claims[i].end != run.end) continue;
     l.claims[i] = l.claims[--l.nclaims];
     break;
   }
@@ -263,7 +265,7 @@ Result<u32> IndexKeeper::work_on(LiveIndex &l, u32 budget, Saves saves, bool (*i
     }
     if (!claim(l, min_of(index_keeper_impl::run_rows, budget - done), &lo, &hi)) break;
     Status s = insert_run(l, lo, hi, scratch, interrupted, ctx, &stopped);
-    finish(l, lo, stopped);
+    finish(l, {lo, hi}, stopped);
     if (!s.ok()) {
       return s.error();
     }

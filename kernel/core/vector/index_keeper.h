@@ -2,8 +2,8 @@
 // Keeps the index of one collection: which rows it holds, who inserts the others, replacing it, and its checkpoint.
 //
 // Rows are claimed for insertion in order, in small runs, by whoever has time: the caller that added rows, a background
-// thread, a builder. Slots below upto are in the index (or dead); of those from there on searches scan exactly what
-// nobody has claimed, or finished (index_backlog.cc). An index that turns out damaged is dropped and built again from the
+// thread, a builder. Slots below upto are in the index (or dead); those from there on searches scan exactly, most
+// of them only what nobody has claimed, or finished (index_backlog.cc). An index that turns out damaged is dropped and built again from the
 // rows. One that must learn does so in the hands of the first thread that has rows for it when there are enough of them;
 // until then all rows are scanned.
 //
@@ -87,6 +87,7 @@ class IndexKeeper : Pinned {
   void tail_scanned(u64 rows);  // a search had to score so many
   // How many rows who has added some is to index now, of those that wait; threads: there are some that do it behind.
   u32 share_of(u32 added, u32 waiting, bool threads);
+  void not_indexed(u32 rows);  // of such a share: others pay for them
   // Is somebody working through all rows, to learn from them or to insert them?
   bool building() const { return building_.load(std::memory_order_relaxed) != 0; }
   u32 reached();  // slots below are in the index, in memory or parked
@@ -160,8 +161,8 @@ class IndexKeeper : Pinned {
   static Status read_blob(void *ctx, u32 blob, MutBytes out);
   static Status read_parts(void *ctx, const BlobPart *parts, u32 n);
   bool claim(LiveIndex &l, u32 max, u32 *lo, u32 *hi);
-  void finish(LiveIndex &l, u32 lo, u32 resume_at);
-  static void retire(LiveIndex &l, u32 lo, u32 resume_at);  // lock_ held
+  void finish(LiveIndex &l, const SlotRun &run, u32 resume_at);
+  static void retire(LiveIndex &l, const SlotRun &run, u32 resume_at);  // lock_ held
   Status insert_run(LiveIndex &l, u32 lo, u32 hi, Scratch &scratch, bool (*interrupted)(void *), void *ctx,
                     u32 *stopped);
   Result<u32> work_on(LiveIndex &l, u32 budget, Saves saves, bool (*interrupted)(void *), void *ctx);

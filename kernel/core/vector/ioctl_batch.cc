@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // BATCH_OPERATIONS: many rows in one call, taken in pieces so that memory and transactions stay small whatever is
 // asked.
+#include <bit>
+
 #include "ioctl.h"
 
 namespace vexfs::vector {
@@ -9,7 +11,10 @@ namespace {
 
 constexpr u32 piece_rows = 256;
 constexpr usize piece_bytes = 128 << 10;  // of elements copied in or out at a time: a ScratchPool keeps as much
-static_assert(piece_bytes * 3 / 2 + (64 << 10) <= ScratchPool::keep_max);  // encoded, and what describes them, too
+constexpr usize encoded_bytes = piece_bytes / 2;
+// Buffers grow to powers of two.
+static_assert(piece_bytes + encoded_bytes + 4 * piece_rows * sizeof(vexfs_row) <= ScratchPool::keep_max);
+static_assert(std::has_single_bit(piece_bytes) && sizeof(NewRow) <= 2 * sizeof(vexfs_row));
 
 }  // namespace
 }  // namespace batch_impl
@@ -45,6 +50,7 @@ struct Call::Piece : Pinned {
     source_bytes = usize{c.space().dim()} * (from_f32 ? 4 : simd::element_bytes(c.space().element()));
     cap = min_of<u32>(min_of(count, batch_impl::piece_rows),
                       static_cast<u32>(max_of<usize>(batch_impl::piece_bytes / source_bytes, 1)));
+    if (as_f32) cap = min_of(cap, static_cast<u32>(max_of<usize>(batch_impl::encoded_bytes / row_bytes, 1)));
     cap = min_of(cap, c.table().chunk_rows());
     user_rows = VX_TRY(scratch.array<vexfs_row>(Scratch::call_user_rows, cap));
     rows = VX_TRY(scratch.array<NewRow>(Scratch::call_rows, cap));

@@ -215,6 +215,11 @@ Status Searcher::deliver(TopK &top, vexfs_hit *out, u32 *count) {
     if (m->owner) {
       InodeNote *n = VX_TRY(note(m->owner));
       if (!n->present) continue;  // its last name went while we searched
+      // The first row of a file may have come while rows were found that nobody had to be asked about.
+      if ((need_permission() || o_.skip_stale) && !owner_passes(*m)) {
+        if (trouble_ != Errno::ok) return trouble_;
+        continue;
+      }
       hit.generation = n->ref->generation();
       if (n->ref->version() != m->owner_version) hit.flags |= VEXFS_ROW_STALE;
     }

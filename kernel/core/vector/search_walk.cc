@@ -7,12 +7,12 @@ namespace walk_impl {
 namespace {
 
 // A page, or k owners, are looked for among this many times as many hits, then among four times as many ...
-// Deaths, of so many slots one at least, after which lists are begun anew: they name too many of the dead.
-constexpr u32 deaths_min = 256, deaths_share = 64;
 constexpr u32 first_times = 2, first_times_grouped = 4, next_times = 4;
 // ... but a walk for more hits than this costs what an exact scan costs: a hit takes about a dozen rows to score, which do
 // not lie together.
 u32 deepest(u32 slots) { return min_of<u32>(VEXFS_EF_MAX, max_of<u32>(512, slots / 16)); }
+// Deaths, of so many slots one at least, after which lists are begun anew: they name too many of the dead.
+constexpr u32 deaths_min = 256, deaths_share = 64;
 
 }  // namespace
 }  // namespace walk_impl
@@ -115,7 +115,10 @@ Status Searcher::walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l) {
   SlotRun tail[IndexKeeper::unindexed_runs];
   u32 runs = c_.index().unindexed(l, n, tail);
   const u32 upto = runs ? tail[0].begin : n;
-  if (!whole && runs) tail[0].end = n, runs = 1;
+  if (!whole && runs) {
+    tail[0].end = n;
+    runs = 1;
+  }
   for (u32 j = 0; j < nq; j++) tops_[j].twice_from = whole ? upto : slot_none;
   limit_ = whole ? slot_none : upto;
   upto_ = upto;
