@@ -22,7 +22,7 @@ constexpr Kind kinds[] = {
     {"vexfs", make_vexfs, true,
      "the whole filesystem's core on an image file, by its ioctls\n"
      "      :index=hnsw, :element=f32|f16|bf16|int8, :direct=1 (O_DIRECT), :threads=1 (background), :cache=MB, "
-     ":compact=1, :codes="},
+     ":compact=1, :codes=, :m=, :efc="},
     {"vexfs-core", make_core, true,
      "its index over rows in memory; :index=hnsw, :element=, :codes=auto|none|sq8|sq4|rabitq2|rabitq1"},
     {"hnswlib", make_hnswlib, true, "hnswlib"},

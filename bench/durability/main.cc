@@ -241,6 +241,11 @@ int run(int argc, char **argv) {
       must(i + 1 < argc, word.c_str());
       return std::string(argv[++i]);
     };
+    if (word == "--help") {
+      printf(
+          "usage: durability [--dir DIR] [--direct] [--rows N] [--files N] [replay] [snapshot] [insert] [amplify]\n");
+      return 0;
+    }
     if (word == "--dir")
       o.dir = value();
     else if (word == "--direct")

@@ -87,7 +87,7 @@ void File::read(uint64_t off, void *buf, size_t n) const {
 void Reader::check_range(uint64_t first, size_t count) const {
   if (count > rows_ || first > rows_ - count)
     throw Error(path_ + ": rows " + std::to_string(first) + " to " + std::to_string(first + count) +
-                " wanted, the file has " + std::to_string(rows_));
+                " wanted (the last one not), the file has " + std::to_string(rows_) + ", from 0 on");
 }
 
 float half_to_float(uint16_t h) {

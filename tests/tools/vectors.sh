@@ -270,7 +270,10 @@ ok v --json search /rfc -q more.npy --row 5 --recall 1 --explain
 json "j['plan'] == 'scan' and 'ef' not in j"
 status 2 v search /rfc -q more.npy --row 5 --recall 0.9 --ef 50
 status 2 v search /rfc -q more.npy --row 5 --recall 1.01
+status 2 v search /rfc -q more.npy --row 5 --recall nan
 status 2 v collection alter /rfc --recall 0.0001
+status 2 v collection alter /rfc --recall nan
+status 6 v eval /rfc --queries "$data/rfc10k_query.npy" --truth "$data/rfc10k_gt.ivecs" -k 10 --exact --min-recall nan --limit 5
 ok v collection alter /rfc --recall 0
 ok v --json collection info /rfc
 json "j['recall'] == 0 and j['ef_search'] == 99"

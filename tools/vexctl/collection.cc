@@ -132,7 +132,7 @@ void alter(Context &ctx, const Options &o, const CLI::App &given) {
   auto t = ctx.open(o.path, Access::write);
   vexfs_collection c = client::collection_info(*t, o.id);
   if (given.count("--ef-search")) c.ef_search = o.ef_search;
-  if (given.count("--recall")) c.recall = o.recall > 0 ? per_mille(o.recall) : VEXFS_RECALL_OFF;
+  if (given.count("--recall")) c.recall = o.recall == 0 ? VEXFS_RECALL_OFF : per_mille(o.recall);
   if (given.count("--index")) c.index = need(client::index_from(o.index), "index", o.index, client::index_names());
   if (given.count("--name")) memset(c.name, 0, sizeof c.name), copy_text(c.name, sizeof c.name, o.name, "--name");
   if (given.count("--model"))

@@ -192,7 +192,7 @@ void eval(Context &ctx, Options o) {
             " thread(s), " + std::to_string(o.batch) + " a call, truth: " + (o.truth.empty() ? "exact scan" : o.truth));
     table.print();
   }
-  if (best < o.min_recall) {
+  if (!(best >= o.min_recall)) {
     ctx.complain("recall " + fixed(best, 4) + " is below " + fixed(o.min_recall, 4), 0, exit_below);
   }
 }

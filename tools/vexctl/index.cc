@@ -131,7 +131,12 @@ void manage(Context &ctx, const Options &o, vexfs_index_op op) {
   } else if (op != VEXFS_INDEX_STATUS) {
     client::index_command(*t, i);
   }
-  print(ctx, status_of(*t, c.id, per_mille(o.recall)), c.id);
+  const vexfs_index now = status_of(*t, c.id, per_mille(o.recall));
+  print(ctx, now, c.id);
+  if (i.op != VEXFS_INDEX_STATUS && i.op != VEXFS_INDEX_DROP && now.rows && !now.indexed && now.kind >= VEXFS_INDEX_LSH)
+    ctx.say(
+        "No row is indexed: there are too few to learn from for such an index. Searches scan them until there are "
+        "more.");
 }
 
 }  // namespace
@@ -161,7 +166,7 @@ void add_index_commands(CLI::App &app, Context &ctx) {
           ->check(CLI::Range(0.0, 1.0));
     c->callback([&ctx, o, op] { manage(ctx, *o, op); });
   };
-  add("build", "Index what is not indexed yet", VEXFS_INDEX_BUILD, true);
+  add("build", "Index what is not indexed yet; a flat collection gets HNSW", VEXFS_INDEX_BUILD, true);
   add("rebuild", "Build from nothing; dead rows leave the index", VEXFS_INDEX_REBUILD, true);
   add("status", "What the index is and how much it covers", VEXFS_INDEX_STATUS, false);
   add("drop", "Back to exact scans", VEXFS_INDEX_DROP, false);
