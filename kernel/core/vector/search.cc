@@ -213,13 +213,14 @@ Status Searcher::deliver(TopK &top, vexfs_hit *out, u32 *count) {
     hit.distance = simd::f32_from_key(top.hits[i].key);
     if (slot < upto_) hit.flags |= VEXFS_ROW_INDEXED;
     if (m->owner) {
-      InodeNote *n = VX_TRY(note(m->owner));
-      if (!n->present) continue;  // its last name went while we searched
-      // The first row of a file may have come while rows were found that nobody had to be asked about.
+      // The first row of a file may have come while rows were found that nobody had to be asked about. Asked first: a note is
+      // good until the next one is made.
       if ((need_permission() || o_.skip_stale) && !owner_passes(*m)) {
         if (trouble_ != Errno::ok) return trouble_;
         continue;
       }
+      InodeNote *n = VX_TRY(note(m->owner));
+      if (!n->present) continue;  // its last name went while we searched
       hit.generation = n->ref->generation();
       if (n->ref->version() != m->owner_version) hit.flags |= VEXFS_ROW_STALE;
     }
