@@ -222,17 +222,26 @@ int FaultDevice::verdict(Kind kind, const vx_io *io) {
   return 0;
 }
 
+// Writes are passed on one by one, as on_write() is promised; reads between them together, as the device would get them.
 int FaultDevice::submit(vx_io *ios, size_t n) {
-  int first = 0;
+  size_t run = 0;  // reads before `i` from here on are still to be passed on
+  const auto pass = [&](size_t end) {
+    if (run < end) inner_->submit(ios + run, end - run);
+  };
   for (size_t i = 0; i < n; i++) {
     vx_io &io = ios[i];
     const bool write = io.flags & VX_IO_WRITE;
     io.err = verdict(write ? Kind::write : Kind::read, &io);
-    if (io.err == 0 && write && on_write_) io.err = on_write_(io);
+    if (io.err == 0 && !write) continue;
+    pass(i);
+    run = i + 1;
+    if (io.err == 0 && on_write_) io.err = on_write_(io);
     if (io.err == 0) inner_->submit(&io, 1);
-    if (first == 0) first = io.err;
   }
-  return first;
+  pass(n);
+  for (size_t i = 0; i < n; i++)
+    if (ios[i].err) return ios[i].err;
+  return 0;
 }
 
 int FaultDevice::flush() {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../kernel/core/platform.h"
+#include "io_rings.h"
 
 // What the core sees as an opaque pointer. Tests and tools derive from it. submit() must set err of every request.
 // The range, alignment and read-only checks are done by vx_bdev_submit() before submit() is called.
@@ -59,9 +60,13 @@ class FileDevice : public vx_bdev {
  private:
   FileDevice() = default;
   int probe(const Options &o);
-  int transfer(const vx_io &io);
+  int transfer(const vx_io &io, uint64_t done);
+  int transfer_one(const vx_io &io);
   int transfer_bounced(const vx_io &io);
+  bool transfer_at_once(vx_io *ios, size_t n);
+  bool needs_bounce(const vx_io &io) const;
 
+  IoRings rings_;
   int fd_ = -1;
   std::string path_;
   std::string name_;

@@ -9,6 +9,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -75,10 +76,11 @@ int FileDevice::probe(const Options &o) {
   return 0;
 }
 
-int FileDevice::transfer(const vx_io &io) {
+// Goes on behind the first `done` bytes.
+int FileDevice::transfer(const vx_io &io, uint64_t done) {
   auto *p = static_cast<char *>(io.buf);
   const bool write = io.flags & VX_IO_WRITE;
-  for (uint64_t done = 0; done < io.len;) {
+  while (done < io.len) {
     iovec v{p + done, io.len - done};
     const auto at = static_cast<off_t>(io.off + done);
     const ssize_t n =
@@ -98,21 +100,45 @@ int FileDevice::transfer_bounced(const vx_io &io) {
   vx_io copy = io;
   copy.buf = tmp;
   if (io.flags & VX_IO_WRITE) memcpy(tmp, io.buf, io.len);
-  const int rc = transfer(copy);
+  const int rc = transfer(copy, 0);
   if (rc == 0 && !(io.flags & VX_IO_WRITE)) memcpy(io.buf, tmp, io.len);
   free(tmp);
   return rc;
 }
 
-int FileDevice::submit(vx_io *ios, size_t n) {
-  int first = 0;
+bool FileDevice::needs_bounce(const vx_io &io) const {
+  return direct_ && reinterpret_cast<uintptr_t>(io.buf) % logical_block_ != 0;
+}
+
+int FileDevice::transfer_one(const vx_io &io) { return needs_bounce(io) ? transfer_bounced(io) : transfer(io, 0); }
+
+// False: not done, because they are of no use to a ring, or there is none.
+bool FileDevice::transfer_at_once(vx_io *ios, size_t n) {
+  constexpr uint64_t longest = uint64_t{1} << 30;  // a ring counts bytes with 32 bits
+  for (size_t i = 0; i < n; i++)
+    if (needs_bounce(ios[i]) || ios[i].len > longest) return false;
+  ssize_t bytes[IoRings::depth];
+  if (!rings_.transfer(fd_, ios, n, bytes)) return false;
   for (size_t i = 0; i < n; i++) {
-    vx_io &io = ios[i];
-    const bool bounce = direct_ && reinterpret_cast<uintptr_t>(io.buf) % logical_block_ != 0;
-    io.err = bounce ? transfer_bounced(io) : transfer(io);
-    if (first == 0) first = io.err;
+    const bool again = bytes[i] == -EAGAIN || bytes[i] == -EINTR;
+    if (bytes[i] < 0 && !again)
+      ios[i].err = static_cast<int>(bytes[i]);
+    else
+      ios[i].err = transfer(ios[i], again ? 0 : static_cast<uint64_t>(bytes[i]));
   }
-  return first;
+  return true;
+}
+
+int FileDevice::submit(vx_io *ios, size_t n) {
+  for (size_t at = 0; at < n;) {
+    const size_t some = std::min(n - at, IoRings::depth);
+    if (some < 2 || !transfer_at_once(ios + at, some))
+      for (size_t i = at; i < at + some; i++) ios[i].err = transfer_one(ios[i]);
+    at += some;
+  }
+  for (size_t i = 0; i < n; i++)
+    if (ios[i].err) return ios[i].err;
+  return 0;
 }
 
 int FileDevice::flush() { return read_only_ || ::fdatasync(fd_) == 0 ? 0 : -errno; }

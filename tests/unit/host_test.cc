@@ -4,6 +4,7 @@
 #include "../../lib/host.h"
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -408,6 +409,88 @@ TEST_F(HostFile, Image) {
   EXPECT_EQ(get(*d, 1 << 20, a), -EIO);  // cut short under an open device
 }
 
+// Blocks 0, 2, 4 ... of a device whose every byte says which block it is in, in one call. Returns what the call returned.
+constexpr size_t block = 4096;
+int read_even_blocks(vx_bdev &d, size_t n, Buffer &b, std::vector<vx_io> *ios) {
+  ios->clear();
+  for (size_t i = 0; i < n; i++) ios->push_back({2 * i * block, block, b.p + i * block, -1, VX_IO_READ});
+  return vx_bdev_submit(&d, ios->data(), n);
+}
+bool even_blocks(const Buffer &b, size_t n) {
+  for (size_t i = 0; i < n * block; i++)
+    if (b.p[i] != static_cast<unsigned char>(2 * (i / block) + 1)) return false;
+  return true;
+}
+void fill_blocks(vx_bdev &d, size_t n) {
+  Buffer b(n * block);
+  std::vector<vx_io> ios;
+  for (size_t i = 0; i < n; i++) {
+    memset(b.p + i * block, static_cast<int>(i + 1), block);
+    uint32_t flags = VX_IO_WRITE;
+    if (i % 3 == 0) flags |= VX_IO_FUA;
+    ios.push_back({i * block, block, b.p + i * block, -1, flags});
+  }
+  ASSERT_EQ(vx_bdev_submit(&d, ios.data(), n), 0);
+  for (const vx_io &io : ios) ASSERT_EQ(io.err, 0);
+}
+
+TEST_F(HostFile, ManyAtOnce) {
+  constexpr size_t n = 150;  // more than are on their way together
+  for (const bool direct : {false, true}) {
+    std::unique_ptr<FileDevice> d;
+    FileDevice::Options o;
+    o.create_size = 2 * n * block;
+    o.direct = direct;
+    ASSERT_EQ(FileDevice::open(dir_ + "/image", o, &d), 0);
+    fill_blocks(*d, 2 * n);
+    std::vector<std::thread> threads;
+    std::atomic<int> good = 0;
+    for (int t = 0; t < 4; t++)
+      threads.emplace_back([&] {
+        Buffer b(n * block);
+        std::vector<vx_io> ios;
+        for (int round = 0; round < 10; round++) {
+          memset(b.p, 0, b.n);
+          good += read_even_blocks(*d, n, b, &ios) == 0 && even_blocks(b, n);
+        }
+      });
+    for (std::thread &t : threads) t.join();
+    EXPECT_EQ(good, 40);
+    ASSERT_EQ(truncate((dir_ + "/image").c_str(), 200 * block), 0);  // under the open device: the last fifty are gone
+    Buffer b(n * block);
+    std::vector<vx_io> ios;
+    EXPECT_EQ(read_even_blocks(*d, n, b, &ios), -EIO);
+    for (size_t i = 0; i < n; i++) EXPECT_EQ(ios[i].err, i < 100 ? 0 : -EIO) << i;
+    EXPECT_TRUE(even_blocks(b, 100));
+  }
+}
+
+// A tool that goes into the background after it has looked at the image.
+TEST_F(HostFile, ManyAtOnceAfterAFork) {
+  constexpr size_t n = 40;
+  std::unique_ptr<FileDevice> d;
+  FileDevice::Options o;
+  o.create_size = 2 * n * block;
+  ASSERT_EQ(FileDevice::open(dir_ + "/image", o, &d), 0);
+  fill_blocks(*d, 2 * n);
+  Buffer b(n * block);
+  std::vector<vx_io> ios;
+  ASSERT_EQ(read_even_blocks(*d, n, b, &ios), 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    memset(b.p, 0, b.n);
+    const bool good = read_even_blocks(*d, n, b, &ios) == 0 && even_blocks(b, n);
+    d.reset();
+    _exit(good ? 0 : 1);
+  }
+  int status = -1;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  EXPECT_EQ(status, 0);
+  memset(b.p, 0, b.n);
+  EXPECT_EQ(read_even_blocks(*d, n, b, &ios), 0);
+  EXPECT_TRUE(even_blocks(b, n));
+}
+
 TEST_F(HostFile, SparseSaveAndLoad) {
   MemDevice d(10 << 20);
   d.poke(3 << 20, "abc", 3);
@@ -420,6 +503,22 @@ TEST_F(HostFile, SparseSaveAndLoad) {
   EXPECT_STREQ(s, "abc");
   EXPECT_LE(e.resident_bytes(), 1u << 17);
   EXPECT_EQ(e.load(dir_ + "/none"), -ENOENT);
+}
+
+TEST(HostDevice, InjectedErrorsAmongMany) {
+  constexpr size_t n = 20;
+  MemDevice mem(2 * n * block);
+  fill_blocks(mem, 2 * n);
+  FaultDevice d(&mem);
+  d.fail_range(FaultDevice::Kind::read, 16 * block, block, -EILSEQ);
+  Buffer b(n * block);
+  std::vector<vx_io> ios;
+  EXPECT_EQ(read_even_blocks(d, n, b, &ios), -EILSEQ);
+  for (size_t i = 0; i < n; i++) {
+    EXPECT_EQ(ios[i].err, i == 8 ? -EILSEQ : 0);
+    EXPECT_EQ(b.p[i * block], i == 8 ? 0 : 2 * i + 1);
+  }
+  EXPECT_EQ(d.counters().reads, n);
 }
 
 TEST(HostDevice, InjectedErrors) {
