@@ -61,7 +61,7 @@ class DiskAnn final : public LearntIndex {
   class Reading;
   struct Mend;
   class Traversal;
-  static constexpr u32 width = 4;  // nodes read at once by a walk
+  static constexpr u32 width = 8;  // nodes read at once by a walk
   static_assert(width <= blob_parts_max);
 
   u32 entry() const;
