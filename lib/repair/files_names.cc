@@ -29,7 +29,7 @@ std::string Model::path_of(u64 ino) {
   for (int depth = 0; depth < 64; depth++) {
     auto it = names_.find(at);
     if (it == names_.end()) break;
-    path = "/" + it->second.second + path;
+    path.insert(0, "/").insert(1, it->second.second);
     at = it->second.first;
   }
   if (path.empty()) return cat("inode ", ino);

@@ -170,9 +170,11 @@ void load_groups(Model &m) {
 
 // ----------------------------------------------------------------- snapshots
 void each_ref(const TreeModel &t, u8 tree, const std::function<void(const Key &, u64, u64, u64)> &fn) {
-  for (const auto &[k, v] : t.items)
-    disk::block_refs(tree, k.oid, k.type, as_bytes(v),
+  for (const auto &item : t.items) {
+    const Key &k = item.first;
+    disk::block_refs(tree, k.oid, k.type, as_bytes(item.second),
                      [&](const disk::BlockRef &r) { fn(k, r.start, r.count, r.birth); });
+  }
 }
 
 namespace {

@@ -79,7 +79,7 @@ class Sender {
   // A name in the root that neither snapshot has.
   std::string free_name() {
     for (unsigned i = 0;; i++) {
-      const std::string name = ".vexfs-receive" + (i ? "." + std::to_string(i) : "");
+      std::string name = ".vexfs-receive" + (i ? "." + std::to_string(i) : "");
       Attr a;
       if (!s_.now->stat(name, &a) && !s_.then->stat(name, &a)) return name;
     }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Parameters of the kinds of index beside HNSW's, as options and in what is printed.
 #pragma once
+#include <cmath>
+
 #include "context.h"
 
 namespace vexfs::vexctl {
@@ -38,7 +40,7 @@ struct KindOptions {
 // A recall as --recall takes it, 0..1, in the ABI's thousandths.
 inline uint16_t per_mille(double recall) {
   if (!(recall >= 0 && recall <= 1)) throw Usage("--recall: between 0 and 1");
-  auto n = static_cast<uint16_t>(recall * VEXFS_RECALL_ALL + 0.5);
+  auto n = static_cast<uint16_t>(std::lround(recall * VEXFS_RECALL_ALL));
   if (recall < 1 && n == VEXFS_RECALL_ALL) n--;  // all of them are found by another way, which nobody asked for
   if (recall > 0 && n == 0) throw Usage("--recall: at least 0.001, or 0 for none");
   return n;

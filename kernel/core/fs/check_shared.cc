@@ -13,7 +13,7 @@ Status SharedCheck::add(u64 ino, u64 block, const disk::DiskExtent &e) {
 
 Status SharedCheck::judge() {
   VX_TRY(read_entries());
-  if ((refs_.size() || entries_.size()) && !(c_.super().incompat & disk::kIncompatReflink))
+  if ((!refs_.empty() || !entries_.empty()) && !(c_.super().incompat & disk::kIncompatReflink))
     c_.error().str("files share blocks, but the filesystem was made without that feature");
   sort(refs_.data(), refs_.size(), [](const Ref &a, const Ref &b) { return a.start < b.start; });
   sort(ends_.data(), ends_.size(), [](u64 a, u64 b) { return a < b; });
@@ -29,7 +29,7 @@ Status SharedCheck::read_entries() {
     disk::RefcountItem item{};
     memcpy(&item, b.data(), min_of(b.size(), sizeof item));
     if (!bad && item.birth > c_.txn()) bad = "birth";
-    if (!bad && entries_.size() && k.oid < entries_[entries_.size() - 1].end()) bad = "overlaps the one before it";
+    if (!bad && !entries_.empty() && k.oid < entries_[entries_.size() - 1].end()) bad = "overlaps the one before it";
     if (bad) {
       c_.error().str("count of shared blocks at ").dec(k.oid).str(": ").str(bad);
       return true;

@@ -110,7 +110,7 @@ Result<u64> share(Work &w, const Mapped &e, u64 s, Mapped old, u64 d, u64 n) {
   Shares &shares = fs.shares();
   if (e.summed) {
     n = min_of(n, kSummedBlocks);
-    if (w.sums.size() == 0) VX_TRY(w.sums.resize(kSummedBlocks));
+    if (w.sums.empty()) VX_TRY(w.sums.resize(kSummedBlocks));
     VX_TRY(read_sums(w.src, s, n, {w.sums.data(), w.sums.size()}));
   }
   u32 items = 1 + 2 * kShareItems + kCutExtentItems + kPutExtentItems + (e.summed ? put_sums_items(n) : 0) + 1;

@@ -179,7 +179,7 @@ void prepare_code(const Space &space, CodeKind kind, const void *code, u32 base,
   s32 sum = 0;
   if (kind == CodeKind::sq8) {
     s16 *to = static_cast<s16 *>(buf);
-    for (u32 i = 0; i < padded; i++) to[i] = static_cast<s8>(from[i]);
+    for (u32 i = 0; i < padded; i++) to[i] = static_cast<s16>((from[i] ^ 128) - 128);
   } else {
     u8 *to = static_cast<u8 *>(buf);
     u32 nibbles = 0;

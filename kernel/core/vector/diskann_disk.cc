@@ -122,7 +122,7 @@ Status DiskAnn::read_stored_blob(u32 number, Vec<u8> &buf) {
 // A slot's record in such a blob; null: it has none. Once for each slot.
 Result<const u8 *> DiskAnn::stored_record(u32 slot, Vec<u8> &blob) {
   const u8 *none = nullptr;
-  if (blob.size() == 0 || !stored(slot)) return none;
+  if (blob.empty() || !stored(slot)) return none;
   u8 *units = blob.data() + usize{shape_.unit_of(slot)} * disk_unit_bytes;
   if (!units_good(slot, units)) return refuse("diskann: a unit of the graph is damaged");
   const u8 *record = open_record(slot, units);

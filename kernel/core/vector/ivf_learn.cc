@@ -71,6 +71,7 @@ Status Ivf::learn_codes(Lesson &lesson, const Vec<u32> &sample, u8 *centroids, v
   VX_TRY(lists.resize(n));
   VX_TRY(keys.resize(params_.lists));
   VX_TRY(buf.resize(usize{2} * dim));
+  VX_ASSERT(n >= 16);  // learn() has looked
   const u32 step = n / 16;
   VX_TRY(each_sampled(lesson, slots.data(), n, buf.data(), [&](u32 i, const void *v) -> Status {
     centroid_space_.scan(centroid_space_.row_query(v, 0), centroids, usize{4} * dim, nullptr, params_.lists,

@@ -139,6 +139,7 @@ Status Searcher::search(View &view, const simd::Query *q, u32 nq) {
   if (s.ok() && *way == Way::matching) s = scan_matching(view, q, nq);
   if (s.ok() && *way == Way::scan) s = scan_all(view, q, nq, 0, n);
   if (s.ok() && *way == Way::walk) {
+    VX_ASSERT(l);
     s = walk(view, q, nq, *l);
     if (!s.ok() && c_.index().blame(l, s.error())) {
       engine_.stats().index_dropped.fetch_add(1, std::memory_order_relaxed);
@@ -258,7 +259,7 @@ Status Searcher::run(const simd::Query *queries, u32 n, vexfs_hit *hits, u32 *co
   }
   trouble_ = Errno::ok;
   remember(queries, n);
-  Status s = present_.get() ? answer_past(queries, n, hits, counts) : answer(queries, n, hits, counts);
+  Status s = present_ ? answer_past(queries, n, hits, counts) : answer(queries, n, hits, counts);
   engine_.trim(c_);
   engine_.relax();
   if (Engine *present = engine_.present()) {
