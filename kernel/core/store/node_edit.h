@@ -37,7 +37,7 @@ inline bool key_less(const disk::DiskKey &d, const Key &k) {
   return a < b;
 }
 inline bool key_equal(const disk::DiskKey &d, const Key &k) {
-  return (d.oid == k.oid) & (d.type == k.type) & (d.off == k.off);
+  return ((d.oid.get() ^ k.oid) | (u64{d.type} ^ k.type) | (d.off.get() ^ k.off)) == 0;
 }
 
 // First item whose key is >= k (n when there is none). Steps do not depend on branches, and both places where the next
