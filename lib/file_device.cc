@@ -115,17 +115,14 @@ int FileDevice::transfer_one(const vx_io &io) { return needs_bounce(io) ? transf
 // False: not done, because they are of no use to a ring, or there is none.
 bool FileDevice::transfer_at_once(vx_io *ios, size_t n) {
   constexpr uint64_t longest = uint64_t{1} << 30;  // a ring counts bytes with 32 bits
-  for (size_t i = 0; i < n; i++)
-    if (needs_bounce(ios[i]) || ios[i].len > longest) return false;
+  for (size_t i = 0; i < n; i++) {
+    const bool cached = !direct_ && (ios[i].flags & VX_IO_WRITE);  // only copied, and a ring has workers do that
+    if (cached || needs_bounce(ios[i]) || ios[i].len > longest) return false;
+  }
   ssize_t bytes[IoRings::depth];
   if (!rings_.transfer(fd_, ios, n, bytes)) return false;
-  for (size_t i = 0; i < n; i++) {
-    const bool again = bytes[i] == -EAGAIN || bytes[i] == -EINTR;
-    if (bytes[i] < 0 && !again)
-      ios[i].err = static_cast<int>(bytes[i]);
-    else
-      ios[i].err = transfer(ios[i], again ? 0 : static_cast<uint64_t>(bytes[i]));
-  }
+  // Errors are asked for again: a ring has some of its own (no worker may be made: -ECANCELED; an old kernel: -EINVAL).
+  for (size_t i = 0; i < n; i++) ios[i].err = transfer(ios[i], bytes[i] < 0 ? 0 : static_cast<uint64_t>(bytes[i]));
   return true;
 }
 

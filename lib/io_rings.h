@@ -22,22 +22,21 @@ class IoRings {
   IoRings &operator=(const IoRings &) = delete;
 
   static constexpr size_t depth = 64;
-  // Transfers ios[0..n), n <= depth, each shorter than 4 GiB, in any order. bytes[i]: what came of ios[i], or a negative
-  // errno; fewer bytes than asked for are no error, nor is -EAGAIN or -EINTR: the caller goes on from there. False: nothing
-  // was started, because there is no io_uring here, or no memory.
+  // Transfers ios[0..n), n <= depth, each shorter than 4 GiB, in any order. bytes[i]: what came of ios[i]; where that is less
+  // than was asked for, or a negative errno (which may be the ring's own trouble), the caller does the rest by himself. False:
+  // nothing was started, because there is no io_uring here.
   bool transfer(int fd, const vx_io *ios, size_t n, ssize_t *bytes);
 
  private:
   struct Ring;
   std::unique_ptr<Ring> take();
-  std::unique_ptr<Ring> make();
   void give(std::unique_ptr<Ring> r);
   void leave_to_parent();
 
   std::mutex mu_;
   std::vector<std::unique_ptr<Ring>> idle_;
-  pid_t owner_ = 0;  // rings do not outlive a fork: their memory is not the child's
-  bool none_ = false;
+  unsigned generation_;  // forks before the idle ones were made: a child has no part in them
+  bool none_ = false;    // one could not be made, or refused to work: not tried again
 };
 
 }  // namespace vexfs::host

@@ -6,7 +6,7 @@ namespace vexfs::vector {
 namespace diskann_walk_impl {
 namespace {
 
-constexpr u32 groups_per_breath = 16;
+constexpr u32 groups_per_breath = 8;
 
 }  // namespace
 }  // namespace diskann_walk_impl
