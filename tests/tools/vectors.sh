@@ -126,6 +126,10 @@ says "the collection's metric is cosine"
 status 2 v search /docs/deep -q "[1, 0]"
 ok v --json search /docs/deep -q "[1, 0, 0]" --under /docs/deep/sub
 json "[h['path'] for h in j['results'][0]] == ['/docs/deep/sub/b.txt'] and j['plan'] in ('scan', 'index', 'matching', 'filtered index', 'index, then matching')"
+ok v --json search -q "[1, 0, 0]" --under /docs/deep/sub /docs/deep # an option takes one value, not the path behind it
+json "[h['path'] for h in j['results'][0]] == ['/docs/deep/sub/b.txt']"
+ok v --json get --id 1000 /docs/deep
+json "[r['id'] for r in j] == [1000]"
 ok v --json search /docs/deep -q "[1, 0, 0]" --tag 7
 json "len(j['results'][0]) == 1"
 ok v --json search /docs/deep -q "[1, 0, 0]" --id 1000..
@@ -133,6 +137,10 @@ json "[h['id'] for h in j['results'][0]] == [1000]"
 ok v --json search /docs/deep -q "[1, 0, 0]" --filter '!owner=/docs/deep/a.txt'
 json "len(j['results'][0]) == 3"
 status 2 v search /docs/deep -q "[1, 0, 0]" --filter nonsense=1
+status 2 v collection create --mkdir -d 16 --index ivf-pq --pq-m 64 /narrow
+says "--pq-m: at most one code for each of the 16 dimensions"
+status 2 v eval /docs/deep --queries none.npy --ef 16,70000
+says "--ef"
 
 # ---- a radius, pages, groups, plans
 ok v --json search /docs/deep -q "[1, 0, 0]" --radius 0.2
@@ -338,6 +346,11 @@ json "j['dead'] == 0 and j['indexed'] == j['rows']"
 ok v index checkpoint /rfc
 ok v --json index status /rfc
 json "j['checkpoint_slots'] > 0"
+for how in "build /rfc --kind ivf-pq" "checkpoint /rfc"; do # also of an index that nothing has woken since the image was opened
+	ok v index $how
+	ok v --json index status /rfc
+	json "j['kind'] == 'ivf-pq' and j['checkpoint_slots'] >= 10000 and j['checkpoint_bytes'] > 10000 * 72"
+done
 ok v index drop /rfc
 ok v --json index status /rfc
 json "j['kind'] == 'flat'"

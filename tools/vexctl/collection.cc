@@ -96,6 +96,7 @@ void create(Context &ctx, const Options &o) {
   c.ef_search = o.ef_search;
   c.recall = per_mille(o.recall);
   o.kind.put(c);
+  if (c.pq_m > c.dim) throw Usage("--pq-m: at most one code for each of the " + std::to_string(c.dim) + " dimensions");
   if (o.compact) c.flags |= VEXFS_COLLECTION_COMPACT;
   copy_text(c.name, sizeof c.name, o.name, "--name");
   copy_text(c.model, sizeof c.model, o.model, "--model");

@@ -209,7 +209,10 @@ void add_eval_command(CLI::App &app, Context &ctx) {
   c->add_option("--truth", o->truth, "true neighbours of each query (.ivecs, .npy); default: an exact scan, first");
   c->add_option("--write-truth", o->write_truth, "save the truth to this .ivecs file");
   c->add_option("-k", o->k, "neighbours")->capture_default_str()->check(CLI::Range(1, VEXFS_K_MAX));
-  c->add_option("--ef", o->ef, "widths of the search, e.g. 16,32,64,128 (default: the collection's)")->delimiter(',');
+  c->add_option("--ef", o->ef, "widths of the search, e.g. 16,32,64,128 (default: the collection's)")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->check(CLI::Range(0, VEXFS_EF_MAX));
   c->add_flag("--exact", o->exact, "measure the exact scan");
   c->add_option("-t,--threads", o->threads, "queries at once")->capture_default_str()->check(CLI::Range(1, 1024));
   c->add_option("--batch", o->batch, "queries in one call")

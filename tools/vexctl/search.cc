@@ -302,10 +302,11 @@ void add_search_command(CLI::App &app, Context &ctx) {
   c->add_flag("--explain", o->explain, "say how the search was done");
   c->add_flag("--exact", o->exact, "scan all vectors, whatever the index");
   c->add_flag("--skip-stale", o->skip_stale, "leave out hits whose file changed since");
-  c->add_option("--under", o->under, "only vectors of files below this directory");
-  c->add_option("--tag", o->tags, "only tags a..b (both ends included)");
-  c->add_option("--id", o->ids, "only ids a..b (both ends included)");
-  c->add_option("--filter", o->filters, "id=a..b, tag=a..b, under=DIR, owner=FILE; ! before it for the opposite");
+  c->add_option("--under", o->under, "only vectors of files below this directory")->allow_extra_args(false);
+  c->add_option("--tag", o->tags, "only tags a..b (both ends included)")->allow_extra_args(false);
+  c->add_option("--id", o->ids, "only ids a..b (both ends included)")->allow_extra_args(false);
+  c->add_option("--filter", o->filters, "id=a..b, tag=a..b, under=DIR, owner=FILE; ! before it for the opposite")
+      ->allow_extra_args(false);
   c->add_flag("--shift", o->shift, "unsigned bytes against an int8 collection: v - 128");
   c->add_flag("--no-paths", o->no_paths, "inode numbers only: do not look up names");
   c->callback([&ctx, o] { search(ctx, *o); });

@@ -202,14 +202,18 @@ void add_vector_commands(CLI::App &app, Context &ctx) {
 
   c = app.add_subcommand("get", "Show or save vectors by id");
   common(c, "a file or directory of the collection");
-  c->add_option("--id", o->ids, "ids, or ranges a..b (both ends included)");
+  c->add_option("--id", o->ids, "ids, or ranges a..b (both ends included), separated by commas")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   c->add_option("--ids", o->ids_file, "a file of ids (.npy of integers, .ivecs)");
   c->add_option("-o,--out", o->out, "write them to a .npy or .fvecs file");
   c->callback([&ctx, o] { get(ctx, *o); });
 
   c = app.add_subcommand("delete", "Delete vectors by id")->alias("rmvec");
   common(c, "a file or directory of the collection");
-  c->add_option("--id", o->ids, "ids, or ranges a..b (both ends included)");
+  c->add_option("--id", o->ids, "ids, or ranges a..b (both ends included), separated by commas")
+      ->delimiter(',')
+      ->allow_extra_args(false);
   c->add_option("--ids", o->ids_file, "a file of ids (.npy of integers, .ivecs)");
   c->callback([&ctx, o] { remove(ctx, *o); });
 }

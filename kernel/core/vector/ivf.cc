@@ -36,6 +36,12 @@ bool Ivf::plausible() const {
   return coded() ? params_.pq_m && simd::PqShape::of(space_.dim(), params_.pq_m).m == params_.pq_m : true;
 }
 
+// Also of an index that is on disk alone, and has no shape yet.
+u32 Ivf::record_bytes() const {
+  if (!coded()) return 4;
+  return 8 + align_up<u32>(params_.pq_m ? simd::PqShape::of(space_.dim(), params_.pq_m).code_bytes() : 0, 4);
+}
+
 usize Ivf::model_bytes() const {
   if (!coded() || !params_.pq_m) return centroid_bytes();
   return centroid_bytes() + simd::PqShape::of(space_.dim(), params_.pq_m).codebook_floats() * 4;

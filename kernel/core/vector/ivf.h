@@ -59,7 +59,7 @@ class Ivf final : public LearntIndex {
   Status place(RowView &rows, const u8 *row, u32 aux, u32 slot, SlotRecords::Word *words, u32 *first,
                Scratch &scratch) override;
   u32 record_words() const override { return 2; }  // list, number in it
-  u32 record_bytes() const override { return coded() ? 8 + align_up<u32>(pq_.code_bytes(), 4) : 4; }
+  u32 record_bytes() const override;
   void save_record(const SlotRecords::Word *words, u8 *out) const override;
   Status load_record(u32 slot, const u8 *in, SlotRecords::Word *words) override;
   bool entry_right(u32 list, u32 number, const SlotRecords::Word *words) const override;
