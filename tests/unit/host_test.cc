@@ -4,6 +4,7 @@
 #include "../../lib/host.h"
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -489,6 +490,30 @@ TEST_F(HostFile, ManyAtOnceAfterAFork) {
   memset(b.p, 0, b.n);
   EXPECT_EQ(read_even_blocks(*d, n, b, &ios), 0);
   EXPECT_TRUE(even_blocks(b, n));
+}
+
+// Where no ring can be made (here: no descriptor for it), all is read and written as well.
+TEST_F(HostFile, ManyWithoutARing) {
+  constexpr size_t n = 40;
+  for (const bool direct : {false, true}) {
+    std::unique_ptr<FileDevice> d;
+    FileDevice::Options o;
+    o.create_size = 2 * n * block;
+    o.direct = direct;
+    ASSERT_EQ(FileDevice::open(dir_ + (direct ? "/direct" : "/image"), o, &d), 0);
+    rlimit was{};
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &was), 0);
+    rlimit none = was;
+    none.rlim_cur = 0;
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    fill_blocks(*d, 2 * n);
+    Buffer b(n * block);
+    std::vector<vx_io> ios;
+    const int rc = read_even_blocks(*d, n, b, &ios);
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &was), 0);
+    EXPECT_EQ(rc, 0);
+    EXPECT_TRUE(even_blocks(b, n));
+  }
 }
 
 TEST_F(HostFile, SparseSaveAndLoad) {
