@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
-// searchcost [--image FILE] ROWS QUERIES [--into EMPTY] [--rounds N] [--seconds S]: nanoseconds for a search and for an
+// searchcost [--image FILE] ROWS QUERIES [--into EMPTY] [--times N] [--rounds N] [--seconds S]: nanoseconds for a search and for an
 // inserted row, one "name value" a line, through the doors that there are: the ioctls of a mount and its io_uring at
 // depths from 1 to 64, or the same core in this process on an image file or a device. The best of the rounds counts.
 //
-// ROWS and EMPTY are collections of the queries' dimension. bench/vm/search runs it on the same index behind
-// both doors, so that the difference is what the kernel costs.
+// ROWS and EMPTY are collections of the queries' dimension. bench/vm/search and bench/vm/native run it on the same index
+// behind both doors, so that the difference is what the kernel costs.
 #include <time.h>
 
 #include <CLI/CLI.hpp>
@@ -30,12 +30,14 @@ double now() {
 }
 
 struct Queries {
-  explicit Queries(const std::string &path) {
+  // Those of the file, `times` over.
+  Queries(const std::string &path, unsigned times) {
     auto file = vecfile::open(path);
-    n = static_cast<uint32_t>(file->rows());
+    const size_t rows = file->rows();
     dim = file->dim();
-    data.resize(size_t{n} * dim);
-    file->read_f32(0, n, data.data());
+    data.resize(rows * dim * times);
+    for (unsigned i = 0; i < times; i++) file->read_f32(0, rows, &data[rows * dim * i]);
+    n = static_cast<uint32_t>(rows * times);
   }
   uint32_t n = 0, dim = 0;
   std::vector<float> data;
@@ -83,7 +85,7 @@ struct Insert {
 
 struct Options {
   std::string image, rows, queries, into, only;
-  unsigned rounds = 3;
+  unsigned rounds = 3, times = 1;
   double seconds = 0.5;
   uint32_t ef = 64;
 };
@@ -154,7 +156,7 @@ void through_ring(client::Target &rows, client::Target *into, const Queries &q, 
 }
 
 int run(const Options &o) {
-  const Queries q(o.queries);
+  const Queries q(o.queries, o.times);
   std::unique_ptr<client::Place> place;
   if (o.image.empty())
     place = client::mounted();
@@ -187,6 +189,8 @@ int main(int argc, char **argv) {
   app.add_option("--into", o.into, "A collection that rows are added to");
   app.add_option("--ef", o.ef, "Breadth of a search");
   app.add_option("--only", o.only, "Only this figure");
+  app.add_option("--times", o.times, "So many times the queries of the file are searched for")
+      ->check(CLI::Range(1, 100));
   app.add_option("--rounds", o.rounds)->check(CLI::Range(1, 1000));
   app.add_option("--seconds", o.seconds, "Of a round")->check(CLI::Range(0.0, 1000.0));
   CLI11_PARSE(app, argc, argv);
