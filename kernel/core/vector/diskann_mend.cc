@@ -259,8 +259,8 @@ Status DiskAnn::choose_behind(Mend &m, u32 slot, u32 n, Edit &e, Scratch &scratc
   Beam sorted;
   sorted.reset(e.near, min_of(Edit::cap, max_of(params_.ef_construction, 2 * shape_.cap)));
   for (u32 i = 0; i < found; i++) sorted.add(entry_of(keys[i], e.target[i]));
-  // As long as lists are on the average, that is between being pruned and being full.
-  return choose(e.near, sorted.size(), slot, (shape_.degree + shape_.cap) / 2, e, scratch);
+  // As many as fit: shorter ones, as long as lists are on the average, lose half a point of recall where half is replaced.
+  return choose(e.near, sorted.size(), slot, shape_.cap, e, scratch);
 }
 
 // (3) Of a blob.
