@@ -124,6 +124,52 @@ TEST(Codes, AnyBytesAreACode) {
   }
 }
 
+TEST(Codes, RowsFarFromAllOthersDoNotMoveTheCentre) {
+  constexpr u32 dim = 40, n = 64;
+  for (const auto metric : {simd::Metric::l2, simd::Metric::ip})
+    for (const float value : {1e3f, 1e6f, 1e18f, 1e30f, -3e38f})
+      for (const u32 bad : {0u, 1u, 7u}) {
+        std::mt19937 rng(bad);
+        std::normal_distribution<float> gauss(5, 1);
+        std::vector<std::vector<float>> x(n, std::vector<float>(dim));
+        for (auto &row : x)
+          for (float &f : row) f = gauss(rng);
+        for (u32 i = 0; i < bad; i++) x[9 * i][i] = value;
+        std::vector<const void *> rows;
+        for (auto &row : x) rows.push_back(row.data());
+        const simd::Space space = space_of(simd::Element::f32, metric, dim);
+        const simd::CodeSpace codes = simd::CodeSpace::make(space, simd::CodeKind::sq8).take();
+        std::vector<float> centre(dim);
+        codes.average(rows.data(), nullptr, n, centre.data());
+        for (const float f : centre) EXPECT_NEAR(f, 5, 1) << value << " in " << bad;
+      }
+}
+
+TEST(CodedGraphs, OneRowOfEnormousNumbersCostsNoRecall) {
+  constexpr u32 dim = 32, n = 2000;
+  std::mt19937 rng(7);
+  std::normal_distribution<float> gauss(0, 1);
+  std::vector<std::vector<float>> data(n + 50, std::vector<float>(dim));
+  for (auto &row : data)
+    for (float &f : row) f = gauss(rng);
+  data[0][7] = 1e6f;
+  const simd::Space space = space_of(simd::Element::f32, simd::Metric::l2, dim);
+  for (const Codes kind : coded) {
+    MemoryRows rows(space, n);
+    for (u32 i = 0; i < n; i++) ASSERT_TRUE(rows.add_f32(data[i].data()));
+    IndexPtr index = hnsw_create(space, HnswParams{.m = 16, .ef_construction = 100, .codes = kind}).take();
+    insert_range(*index.get(), rows, 0, n);
+    u32 found = 0;
+    for (u32 j = 0; j < 50; j++) {
+      PreparedQuery q(space, data[n + j]);
+      const auto want = slots_of(exact(rows, q.q, ask(10, 10))),
+                 got = slots_of(search(*index.get(), rows, q.q, ask(10, 100)));
+      for (const u32 s : got) found += std::find(want.begin(), want.end(), s) != want.end();
+    }
+    EXPECT_GT(found, 450u);
+  }
+}
+
 TEST(Codes, CentresThatAreNotFiniteAreRefused) {
   Coder c(simd::Element::f32, simd::Metric::ip, 20, simd::CodeKind::sq8);
   std::vector<float> bad(20, 1.0f);
