@@ -259,6 +259,34 @@ TEST(DiskAnn, DeadRowsLeaveInPlace) {
 }
 
 // With room for few lists a pass takes as many dead rows as that, and they do leave in the end; the entry is one of them.
+// Each pass makes most lists anew. What it does not give them is gone for good.
+TEST(DiskAnn, ListsDoNotDwindleFromPassToPass) {
+  const u32 n = 3000 / kinds_scale, step = n / 4, passes = 6, all = n + passes * step;
+  for (const auto metric : {simd::Metric::l2, simd::Metric::cosine, simd::Metric::ip}) {
+    KindBuilt b(IndexKind::diskann, n, simd::Element::f32, metric, 24, all);
+    for (u32 i = 0; i < passes; i++) {
+      for (u32 slot = i * step; slot < (i + 1) * step; slot++) b.rows.kill(slot);
+      for (u32 j = 0; j < step; j++) ASSERT_TRUE(b.rows.add_f32(b.source.next().data()));
+      insert_range(*b.index.get(), b.rows, n + i * step, n + (i + 1) * step);
+      mend(*b.index.get(), b.rows, room(n + (i + 1) * step));
+    }
+    MemoryRows rest(b.space, n);
+    for (u32 i = passes * step; i < all; i++) ASSERT_TRUE(rest.add(b.rows.row(i)));
+    IndexPtr fresh = make_kind(b.space, IndexKind::diskann);
+    ASSERT_TRUE(learn(*fresh.get(), rest, n).ok());
+    insert_range(*fresh.get(), rest, 0, n);
+    const VerifyReport r = verify(*b.index.get()), anew = verify(*fresh.get());
+    EXPECT_TRUE(r.sound());
+    EXPECT_EQ(r.nodes, n);
+    EXPECT_EQ(r.unreachable, 0u);
+    EXPECT_GE(r.links * 10, anew.links * 9) << static_cast<u32>(metric);
+    double mended, best;
+    hops(*b.index.get(), b.rows, 7, 20, &mended);
+    hops(*fresh.get(), rest, 7, 20, &best);
+    EXPECT_GE(mended, best - 0.015) << static_cast<u32>(metric);
+  }
+}
+
 TEST(DiskAnn, PassesTakeWhatMemoryAllows) {
   const u32 n = 4000 / kinds_scale;
   KindBuilt b(IndexKind::diskann, n);

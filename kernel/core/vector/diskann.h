@@ -104,6 +104,7 @@ class DiskAnn final : public LearntIndex {
   Status mend_lists(Mend &m, u32 number, const MendParams &params, Scratch &scratch);
   Status mend_list(Mend &m, u32 slot, const u8 *record, Edit &e, Scratch &scratch);
   Status choose_behind(Mend &m, u32 slot, u32 n, Edit &e, Scratch &scratch);
+  void fill(const Entry *near, u32 n, u32 but, Edit &e);
   Status link_again(Mend &m, u32 number, RowView &rows, Scratch &scratch);
   Result<bool> next_phase(Mend &m, bool all, const MendParams &params);
   Status begin_round(Mend &m);

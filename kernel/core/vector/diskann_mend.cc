@@ -260,7 +260,23 @@ Status DiskAnn::choose_behind(Mend &m, u32 slot, u32 n, Edit &e, Scratch &scratc
   sorted.reset(e.near, min_of(Edit::cap, max_of(params_.ef_construction, 2 * shape_.cap)));
   for (u32 i = 0; i < found; i++) sorted.add(entry_of(keys[i], e.target[i]));
   // As many as fit: shorter ones, as long as lists are on the average, lose half a point of recall where half is replaced.
-  return choose(e.near, sorted.size(), slot, shape_.cap, e, scratch);
+  VX_TRY(choose(e.near, sorted.size(), slot, shape_.cap, e, scratch));
+  fill(e.near, sorted.size(), slot, e);
+  return {};
+}
+
+// The nearest of those that were not chosen, up to the length of a list that was pruned. A new node's list may be shorter
+// (under cosine and inner product, where nothing is kept for slack, by half), but gets longer by what links back; one that
+// is mended does not, and would lose more in each pass.
+void DiskAnn::fill(const Entry *near, u32 n, u32 but, Edit &e) {
+  const u32 chosen = e.n;  // in the order of near
+  for (u32 i = 0, next = 0; i < n && e.n < shape_.degree; i++) {
+    const u32 s = entry_slot(near[i]);
+    if (next < chosen && e.chosen[next] == s)
+      next++;
+    else if (s != but && raw_code(s))
+      e.chosen[e.n++] = s;
+  }
 }
 
 // (3) Of a blob.
