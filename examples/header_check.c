@@ -13,7 +13,7 @@ SAME_SIZE(vexfs_hit, 64);
 SAME_SIZE(vexfs_search, 144);
 SAME_SIZE(vexfs_filter, 32);
 SAME_SIZE(vexfs_hybrid_search, 200);
-SAME_SIZE(vexfs_index, 120);
+SAME_SIZE(vexfs_index, 128);
 SAME_SIZE(vexfs_stats, 232);
 SAME_SIZE(vexfs_snapshot_row, 96);
 SAME_SIZE(vexfs_snapshot_rows, 112);

@@ -322,7 +322,7 @@ struct vexfs_index {
   __u8 tables;
   __u8 bits;
   __u16 codes;      /* in: 0 = as it is, be it automatic; out */
-  __u16 codes_used; /* out: what an automatic choice came to; 0: none yet, or not HNSW */
+  __u16 codes_used; /* out: what an automatic choice came to; 0: none yet, or neither HNSW nor DiskANN */
   /* Recall of the nearest 10: */
   __u16 recall;          /* in: STATUS: the one asked about, per mille, 0 = the collection's; else 0; out; 0: none */
   __u16 recall_measured; /* out: what was measured for recall_ef, per mille; 0: nothing was */
@@ -330,6 +330,10 @@ struct vexfs_index {
   __u32 recall_slots;    /* out: slots that the index held when it was measured; 0: it was not */
   __u16 recall_queries;  /* out: how many queries it was measured with ... */
   __u16 recall_by;       /* out: ... enum vexfs_recall_by */
+  __u32 lists_used;      /* out: what is used, be it chosen automatically; 0: nothing yet, or not of this kind */
+  __u16 pq_m_used;
+  __u8 tables_used;
+  __u8 bits_used;
 };
 
 /* What recall was measured with. */

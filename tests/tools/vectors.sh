@@ -139,6 +139,13 @@ json "len(j['results'][0]) == 3"
 status 2 v search /docs/deep -q "[1, 0, 0]" --filter nonsense=1
 status 2 v collection create --mkdir -d 16 --index ivf-pq --pq-m 64 /narrow
 says "--pq-m: at most one code for each of the 16 dimensions"
+ok v collection create --mkdir -d 16 --index hnsw --pq-m 4 --tables 3 -M 8 /idle
+says "index        hnsw, M 8, ef_construction 200, codes auto, ef_search 64"
+says "--pq-m, --tables: not used by hnsw, but kept"
+ok v index build --kind diskann --bits 9 /idle
+says "index        diskann, M 8, ef_construction 200, codes auto, ef_search 64"
+says "--bits: not used by diskann, but kept"
+ok v collection drop /idle
 status 2 v eval /docs/deep --queries none.npy --ef 16,70000
 says "--ef"
 
@@ -350,6 +357,7 @@ for how in "build /rfc --kind ivf-pq" "checkpoint /rfc"; do # also of an index t
 	ok v index $how
 	ok v --json index status /rfc
 	json "j['kind'] == 'ivf-pq' and j['checkpoint_slots'] >= 10000 and j['checkpoint_bytes'] > 10000 * 72"
+	json "j['lists'] == 0 and j['lists_used'] > 16 and j['pq_m_used'] == 128 and j['tables_used'] == 0"
 done
 ok v index drop /rfc
 ok v --json index status /rfc

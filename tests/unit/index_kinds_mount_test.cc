@@ -190,7 +190,14 @@ TEST_P(KindMount, KindsChange) {
   EXPECT_EQ(c.bits, 6u);
   EXPECT_EQ(status(m).checkpoint_slots, 2000u);
   EXPECT_GE(share_found(m), 0.8);
+  const vexfs_index used = status(m);
+  const bool ivf = GetParam() == VEXFS_INDEX_IVF_FLAT || GetParam() == VEXFS_INDEX_IVF_PQ;
+  EXPECT_EQ(used.lists_used, ivf ? 30u : 0);
+  EXPECT_EQ(used.pq_m_used, GetParam() == VEXFS_INDEX_IVF_PQ ? 8u : 0);
+  EXPECT_EQ(used.tables_used, GetParam() == VEXFS_INDEX_LSH ? 5u : 0);
+  EXPECT_EQ(used.bits_used, GetParam() == VEXFS_INDEX_LSH ? 6u : 0);
   ASSERT_EQ(m.index(m.root(), VEXFS_INDEX_BUILD, nullptr, VEXFS_INDEX_HNSW), 0);
+  EXPECT_EQ(status(m).lists_used + status(m).pq_m_used + status(m).tables_used + status(m).bits_used, 0u);
   EXPECT_EQ(m.info(m.root()).index, VEXFS_INDEX_HNSW);
   EXPECT_GE(share_found(m), 0.8);
   ASSERT_EQ(m.index(m.root(), VEXFS_INDEX_DROP), 0);

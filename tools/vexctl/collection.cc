@@ -64,12 +64,7 @@ void print(const Context &ctx, const vexfs_collection &c, const std::string &pat
   ctx.say("directory    " + (path.empty() ? "inode " + std::to_string(c.dir_ino) : path));
   ctx.say("vectors      " + std::to_string(c.dim) + " x " + client::element_name(c.element) + ", metric " +
           client::metric_name(c.metric) + (c.flags & VEXFS_COLLECTION_COMPACT ? ", compact" : ""));
-  std::string index = client::index_name(c.index);
-  if (c.index == VEXFS_INDEX_HNSW)
-    index += ", M " + std::to_string(c.m) + ", ef_construction " + std::to_string(c.ef_construction) + ", ef_search " +
-             std::to_string(c.ef_search) + ", codes " + codes_text(c.codes);
-  else if (c.index != VEXFS_INDEX_FLAT)
-    index += kind_text(c.index, c) + ", ef_search " + std::to_string(c.ef_search);
+  std::string index = kind_text(c.index, c);
   if (c.recall) index += ", recall " + recall_text(c.recall);
   ctx.say("index        " + index);
   ctx.say("rows         " + human_count(c.rows) + " live, " + human_count(c.slots - std::min(c.rows, c.slots)) +
@@ -104,6 +99,7 @@ void create(Context &ctx, const Options &o) {
   auto t = ctx.open(o.path, Access::write);
   client::collection_create(*t, c);
   print(ctx, client::collection_info(*t), t->path());
+  if (const std::string idle = idle_text(c.index, c); !idle.empty()) ctx.say(idle);
 }
 
 void list(Context &ctx, const Options &o) {
@@ -182,9 +178,9 @@ void add_collection_commands(CLI::App &app, Context &ctx) {
   c->add_option("-d,--dim", o->dim, "components of a vector")->required()->check(CLI::Range(1, VEXFS_DIM_MAX));
   c->add_option("-e,--element", o->element, "f32, f16, bf16 or i8")->capture_default_str();
   c->add_option("-m,--metric", o->metric, "l2, cosine or ip")->capture_default_str();
-  c->add_option("-M,--links", o->m, "HNSW: links per row (2..128), 0 = 16")
+  c->add_option("-M,--links", o->m, "HNSW, DiskANN: links per row (2..128), 0 = 16")
       ->check(CLI::IsMember(std::vector<int>{0}) | CLI::Range(2, 128));
-  c->add_option("--ef-construction", o->ef_construction, "HNSW: width of the search while building, 0 = 200")
+  c->add_option("--ef-construction", o->ef_construction, "HNSW, DiskANN: width of the search while building, 0 = 200")
       ->check(CLI::Range(0, VEXFS_EF_MAX));
   o->kind.add_to(c, "automatic");
   shape_options(c, *o);

@@ -48,6 +48,10 @@ void print(const Context &ctx, const vexfs_index &i, uint64_t collection) {
     j["checkpoint_bytes"] = i.checkpoint_bytes;
     j["max_level"] = i.max_level;
     j["codes_used"] = codes_text(i.codes_used);
+    j["lists_used"] = i.lists_used;
+    j["pq_m_used"] = i.pq_m_used;
+    j["tables_used"] = i.tables_used;
+    j["bits_used"] = i.bits_used;
     j["recall"] = recall_of(i.recall);
     j["recall_ef"] = i.recall_ef;
     j["recall_measured"] = recall_of(i.recall_measured);
@@ -56,15 +60,10 @@ void print(const Context &ctx, const vexfs_index &i, uint64_t collection) {
     j["recall_by"] = recall_by_name(i.recall_by);
     return ctx.print(j);
   }
-  std::string kind = client::index_name(i.kind);
-  if (i.kind == VEXFS_INDEX_HNSW)
-    kind += ", M " + std::to_string(i.m) + ", ef_construction " + std::to_string(i.ef_construction) + ", ef_search " +
-            std::to_string(i.ef_search) + ", levels 0.." + std::to_string(i.max_level) + ", codes " +
-            codes_text(i.codes) +
-            (i.codes == VEXFS_CODES_AUTO && i.codes_used ? " (" + codes_text(i.codes_used) + ")" : "");
-  else if (i.kind != VEXFS_INDEX_FLAT)
-    kind += kind_text(i.kind, i) + ", ef_search " + std::to_string(i.ef_search);
-  ctx.say("index        " + kind);
+  const Used used{
+      .lists = i.lists_used, .pq_m = i.pq_m_used, .tables = i.tables_used, .bits = i.bits_used, .codes = i.codes_used};
+  ctx.say("index        " + kind_text(i.kind, i, used) +
+          (i.kind == VEXFS_INDEX_HNSW ? ", levels 0.." + std::to_string(i.max_level) : ""));
   ctx.say("rows         " + human_count(i.rows) + ", of these indexed " + human_count(i.indexed));
   ctx.say("dead         " + human_count(i.dead) + " still in the index");
   ctx.say("memory       " + human_bytes(i.memory_bytes));
@@ -137,6 +136,7 @@ void manage(Context &ctx, const Options &o, vexfs_index_op op) {
     ctx.say(
         "No row is indexed: there are too few to learn from for such an index. Searches scan them until there are "
         "more.");
+  if (const std::string idle = idle_text(now.kind, i); !idle.empty()) ctx.say(idle);
 }
 
 }  // namespace
@@ -153,8 +153,8 @@ void add_index_commands(CLI::App &app, Context &ctx) {
     if (shape) {
       if (op == VEXFS_INDEX_BUILD)
         c->add_option("--kind", o->kind, "change to this kind first: " + client::index_names());
-      c->add_option("-M,--links", o->m, "HNSW: links per row, 0 = as it is")->check(CLI::Range(0, 128));
-      c->add_option("--ef-construction", o->ef_construction, "HNSW: width while building, 0 = as it is")
+      c->add_option("-M,--links", o->m, "HNSW, DiskANN: links per row, 0 = as it is")->check(CLI::Range(0, 128));
+      c->add_option("--ef-construction", o->ef_construction, "HNSW, DiskANN: width while building, 0 = as it is")
           ->check(CLI::Range(0, VEXFS_EF_MAX));
       c->add_option("--ef-search", o->ef_search, "default breadth of searches, 0 = as it is")
           ->check(CLI::Range(0, VEXFS_EF_MAX));

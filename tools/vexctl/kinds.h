@@ -54,15 +54,56 @@ inline std::string codes_text(uint32_t codes) {
   return "?";
 }
 
-// Behind the name of the kind; nothing for kinds that have none of these.
+// What automatic choices came to, where that is known.
+struct Used {
+  uint32_t lists = 0, pq_m = 0, tables = 0, bits = 0, codes = 0;
+};
+
+// The name of the kind, and what there is to choose of it.
 template <class T>
-std::string kind_text(uint16_t kind, const T &v) {
-  auto one = [](const char *name, uint32_t n) {
-    return std::string(", ") + name + " " + (n ? std::to_string(n) : "automatic");
+std::string kind_text(uint16_t kind, const T &v, const Used &used = {}) {
+  auto one = [](const char *name, uint32_t n, uint32_t chosen = 0) {
+    return std::string(", ") + name + " " +
+           (n        ? std::to_string(n)
+            : chosen ? "automatic (" + std::to_string(chosen) + ")"
+                     : "automatic");
   };
-  if (kind == VEXFS_INDEX_LSH) return one("tables", v.tables) + one("bits", v.bits) + one("probes", v.probes);
-  if (kind != VEXFS_INDEX_IVF_FLAT && kind != VEXFS_INDEX_IVF_PQ) return "";
-  return one("lists", v.lists) + one("probes", v.probes) + (kind == VEXFS_INDEX_IVF_PQ ? one("pq_m", v.pq_m) : "");
+  std::string s = client::index_name(kind);
+  switch (kind) {
+    case VEXFS_INDEX_FLAT:
+      return s;
+    case VEXFS_INDEX_HNSW:
+    case VEXFS_INDEX_DISKANN:
+      s += one("M", v.m) + one("ef_construction", v.ef_construction) + ", codes " + codes_text(v.codes);
+      if (used.codes && used.codes != v.codes) s += " (" + codes_text(used.codes) + ")";
+      break;
+    case VEXFS_INDEX_LSH:
+      s += one("tables", v.tables, used.tables) + one("bits", v.bits, used.bits) + one("probes", v.probes);
+      break;
+    default:
+      s += one("lists", v.lists, used.lists) + one("probes", v.probes);
+      if (kind == VEXFS_INDEX_IVF_PQ) s += one("pq_m", v.pq_m, used.pq_m);
+  }
+  return s + ", ef_search " + std::to_string(v.ef_search);
+}
+
+// What was asked for and is of no use to the kind: it is kept, for when the collection gets another one.
+template <class T>
+std::string idle_text(uint16_t kind, const T &asked) {
+  const bool graph = kind == VEXFS_INDEX_HNSW || kind == VEXFS_INDEX_DISKANN;
+  const bool pq = kind == VEXFS_INDEX_IVF_PQ, ivf = pq || kind == VEXFS_INDEX_IVF_FLAT, lsh = kind == VEXFS_INDEX_LSH;
+  const struct {
+    const char *option;
+    uint32_t asked;
+    bool used;
+  } all[] = {{"--links", asked.m, graph},   {"--ef-construction", asked.ef_construction, graph},
+             {"--lists", asked.lists, ivf}, {"--probes", asked.probes, ivf || lsh},
+             {"--pq-m", asked.pq_m, pq},    {"--tables", asked.tables, lsh},
+             {"--bits", asked.bits, lsh},   {"--codes", asked.codes, graph}};
+  std::string s;
+  for (const auto &o : all)
+    if (o.asked && !o.used) s += (s.empty() ? "" : ", ") + std::string(o.option);
+  return s.empty() ? s : s + ": not used by " + client::index_name(kind) + ", but kept";
 }
 
 template <class T>

@@ -104,6 +104,8 @@ struct IndexCounts {
   u16 codes = 0;       // enum vexfs_codes: what distances are taken on; 0: not decided, or not the index's business
   u32 code_bytes = 0;  // of a code beside the lists; 0: there are none
   u32 links = 0;       // of a slot at most, where each has some
+  // As in IndexParams, chosen; 0: not decided, or not of this kind.
+  u32 lists = 0, pq_m = 0, tables = 0, bits = 0;
 };
 
 class Index : Pinned {

@@ -572,6 +572,10 @@ void IndexKeeper::figures(IndexFigures *out) {
   out->dead = counts.nodes > out->indexed ? counts.nodes - out->indexed : 0;
   out->max_level = counts.max_level;
   out->codes = counts.codes;
+  out->lists = counts.lists;
+  out->pq_m = counts.pq_m;
+  out->tables = counts.tables;
+  out->bits = counts.bits;
 }
 
 bool IndexKeeper::holds_any(u32 begin, u32 end) {

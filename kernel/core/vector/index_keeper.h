@@ -53,7 +53,8 @@ struct IndexFigures {
   IndexKind kind = IndexKind::flat;
   u64 rows = 0, indexed = 0, dead = 0, memory_bytes = 0, checkpoint_slots = 0, checkpoint_bytes = 0;
   u32 max_level = 0;
-  u16 codes = 0;  // enum vexfs_codes: what distances are taken on
+  u16 codes = 0;                                  // enum vexfs_codes: what distances are taken on
+  u32 lists = 0, pq_m = 0, tables = 0, bits = 0;  // what is used of them
 };
 
 IndexParams index_params_of(const disk::ConfigItem &config);

@@ -76,6 +76,10 @@ void Call::describe_index(Collection &c, vexfs_index *out) {
   out->bits = k.bits;
   out->codes = k.codes;
   out->codes_used = f.codes;
+  out->lists_used = f.lists;
+  out->pq_m_used = static_cast<u16>(f.pq_m);
+  out->tables_used = static_cast<u8>(f.tables);
+  out->bits_used = static_cast<u8>(f.bits);
   out->rows = f.rows;
   out->indexed = f.indexed;
   out->dead = f.dead;

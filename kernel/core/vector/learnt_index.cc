@@ -17,6 +17,16 @@ bool LearntIndex::outgrown(u32 slots) const {
   return state() != State::unlearnt && !given_ && slots / learnt_index_impl::growth_max >= learnt_;
 }
 
+IndexCounts LearntIndex::counts() const {
+  IndexCounts c{.nodes = nodes_.load(std::memory_order_relaxed)};
+  if (state() == State::unlearnt) return c;  // params_ may still change
+  const bool coded = params_.kind == IndexKind::ivf_pq;
+  if (coded || params_.kind == IndexKind::ivf_flat) c.lists = params_.lists;
+  if (coded) c.pq_m = params_.pq_m;
+  if (params_.kind == IndexKind::lsh) c.tables = params_.tables, c.bits = params_.bits;
+  return c;
+}
+
 Status LearntIndex::install(Vec<u32> &&model, u32 learnt, bool given) {
   VX_ASSERT(state() == State::unlearnt && model.size() * 4 == model_bytes());
   model_ = std::move(model);

@@ -34,7 +34,7 @@ class LearntIndex : public Index {
 
   Status verify(VerifyReport *out, Scratch &scratch, bool (*interrupted)(void *ctx), void *ctx) override;
   usize memory_bytes() const override;
-  IndexCounts counts() const override { return {nodes_.load(std::memory_order_relaxed), 0}; }
+  IndexCounts counts() const override;
 
   // After opening: takes over what the header says. inval: of another space; corrupt.
   Status adopt(const LearntHeader &h, const BlobSource &source);
