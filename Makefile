@@ -45,7 +45,7 @@ help:
 #help make bench-durability  syncs, snapshots, durable inserts beside plain files; file I/O beside ext4, in instructions
 #help make bench-kernel  what the kernel costs a search, beside the same core in a process, and how long preemption is off; in
 #help                   instructions
-#help make bench-native  the same by the clock, in User-Mode Linux (builds one: 5 minutes, 1.6 GB)
+#help make bench-native  what a search costs in the kernel by the clock, in User-Mode Linux (fetches 140 MB, builds 1.6 GB)
 #help make module     vexfs.ko for KVER=release (default: running kernel), in build/module-release/
 #help make install    PREFIX=/usr DESTDIR=: tools, man pages, header, vexfs.ko for KVER
 #help make fuzz       libFuzzer on each target for FUZZ_SECONDS=60 (needs clang)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """User-Mode Linux: a kernel that is a process of the host and runs at its speed. Made from Debian's sources of 6.1.
 
-It has one processor, is never preempted, and a system call of its programs takes it some 50 us (ptrace). Its
+It has one processor, is never preempted, and a system call of its programs takes it some 70 us (ptrace). Its
 kernel_fpu_begin() does nothing. Needs no privileges.
 """
 import os
@@ -36,8 +36,21 @@ def tree() -> pathlib.Path:
     version = cache.run(["apt-cache", "show", "--no-all-versions", PACKAGE])
     name = f"uml-{cache.digest(version, CONFIG)}"
     built = cache.build_once(name, f"building User-Mode Linux from {PACKAGE} (5 minutes, 1.6 GB)", make)
-    cache.prune("uml-*", 1)
+    cache.prune("uml-*", 2)
     return built
+
+
+def _memory_directory() -> str:
+    """Where its memory, a file of 1 GB that must be executable, can lie: $UML_MEMORY, else /dev/shm, else $TMPDIR or /tmp."""
+    wanted = os.environ.get("UML_MEMORY")
+    for path in [wanted] if wanted else ["/dev/shm", os.environ.get("TMPDIR") or "/tmp"]:
+        try:
+            found = os.statvfs(path)
+        except OSError:
+            continue
+        if not found.f_flag & os.ST_NOEXEC and found.f_bavail * found.f_frsize > 1 << 30:
+            return path
+    raise cache.VmError("no directory with 1 GB for the memory of User-Mode Linux that programs may run from: name one in UML_MEMORY")
 
 
 def run(kernel: pathlib.Path, scratch: pathlib.Path, disk: pathlib.Path, script: str, timeout: float) -> str:
@@ -57,8 +70,7 @@ exec python3 -c '{off}'
     init.chmod(0o755)
     command = [kernel, "mem=1G", f"ubd0={disk}", "rootfstype=hostfs", "rootflags=/", "ro", f"init={init}", "con=null",
                "con0=fd:0,fd:1", "ssl=null", "quiet"]
-    # Its memory is a file in TMPDIR: without one it takes /dev/shm, where that is a tmpfs.
-    env = {name: value for name, value in os.environ.items() if name not in ("TMPDIR", "TMP", "TEMP")}
+    env = {**os.environ, "TMPDIR": _memory_directory()}
     with subprocess.Popen([str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.STDOUT, text=True, errors="replace", env=env, start_new_session=True) as uml:
         try:
