@@ -141,10 +141,10 @@ status 2 v collection create --mkdir -d 16 --index ivf-pq --pq-m 64 /narrow
 says "--pq-m: at most one code for each of the 16 dimensions"
 ok v collection create --mkdir -d 16 --index hnsw --pq-m 4 --tables 3 -M 8 /idle
 says "index        hnsw, M 8, ef_construction 200, codes auto, ef_search 64"
-says "--pq-m, --tables: not used by hnsw, but kept"
+says "--pq-m, --tables: not used by hnsw"
 ok v index build --kind diskann --bits 9 /idle
 says "index        diskann, M 8, ef_construction 200, codes auto, ef_search 64"
-says "--bits: not used by diskann, but kept"
+says "--bits: not used by diskann"
 ok v collection drop /idle
 status 2 v eval /docs/deep --queries none.npy --ef 16,70000
 says "--ef"

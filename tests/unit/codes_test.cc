@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Codes of rows, and graphs that are walked on them: accuracy, extremes, recall, checkpoints, damage.
 #include <cmath>
+#include <functional>
 
 #include "../../include/uapi/vexfs.h"
 #include "../../kernel/core/vector/hnsw_format.h"
@@ -143,6 +144,31 @@ TEST(Codes, RowsFarFromAllOthersDoNotMoveTheCentre) {
         codes.average(rows.data(), nullptr, n, centre.data());
         for (const float f : centre) EXPECT_NEAR(f, 5, 1) << value << " in " << bad;
       }
+}
+
+// What is usual may be enormous itself, or nothing at all, or not what most of the others are.
+TEST(Codes, RowsAreLeftOutOfTheCentreAsExceptionsOnly) {
+  constexpr u32 dim = 40, n = 64;
+  const simd::Space space = space_of(simd::Element::f32, simd::Metric::l2, dim);
+  const simd::CodeSpace codes = simd::CodeSpace::make(space, simd::CodeKind::sq8).take();
+  const auto mean = [&](const std::function<float(u32 row, u32 i)> &value) {
+    std::vector<std::vector<float>> x(n, std::vector<float>(dim));
+    std::vector<const void *> rows;
+    for (u32 r = 0; r < n; r++) {
+      for (u32 i = 0; i < dim; i++) x[r][i] = value(r, i);
+      rows.push_back(x[r].data());
+    }
+    std::vector<float> centre(dim);
+    codes.average(rows.data(), nullptr, n, centre.data());
+    return centre[1];
+  };
+  std::mt19937 rng(3);
+  std::normal_distribution<float> gauss(5, 1);
+  for (const float unit : {1e17f, 5e17f, 1e18f, 3e18f, 1e19f, 1e30f})
+    EXPECT_NEAR(mean([&](u32, u32) { return unit * gauss(rng); }) / unit, 5, 1) << unit;
+  EXPECT_EQ(mean([](u32, u32) { return 3.0f; }), 3) << "all equal";
+  EXPECT_NEAR(mean([&](u32 r, u32) { return r == 9 ? 1e6f : r % 3 ? 0 : gauss(rng); }), 1.67, 0.6) << "most equal";
+  EXPECT_NEAR(mean([&](u32 r, u32) { return r % 5 < 2 ? 1000 : gauss(rng); }), 403, 20) << "two heaps";
 }
 
 TEST(CodedGraphs, OneRowOfEnormousNumbersCostsNoRecall) {

@@ -258,7 +258,6 @@ TEST(DiskAnn, DeadRowsLeaveInPlace) {
   EXPECT_EQ(r.unreachable, 0u);
 }
 
-// With room for few lists a pass takes as many dead rows as that, and they do leave in the end; the entry is one of them.
 // Each pass makes most lists anew. What it does not give them is gone for good.
 TEST(DiskAnn, ListsDoNotDwindleFromPassToPass) {
   const u32 n = 3000 / kinds_scale, step = n / 4, passes = 6, all = n + passes * step;
@@ -287,6 +286,7 @@ TEST(DiskAnn, ListsDoNotDwindleFromPassToPass) {
   }
 }
 
+// With room for few lists a pass takes as many dead rows as that, and they do leave in the end; the entry is one of them.
 TEST(DiskAnn, PassesTakeWhatMemoryAllows) {
   const u32 n = 4000 / kinds_scale;
   KindBuilt b(IndexKind::diskann, n);

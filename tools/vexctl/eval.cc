@@ -151,8 +151,9 @@ void eval(Context &ctx, Options o) {
   if (o.ef.empty() || o.exact) o.ef = {0};
 
   // The first search opens the index: nobody's time.
-  Rows first = rows;
-  first.count = 1;
+  Rows first{.element = rows.element, .dim = rows.dim, .count = 1, .data = {}};
+  const auto row_bytes = static_cast<ptrdiff_t>(rows.dim * client::element_bytes(rows.element));
+  first.data.assign(rows.data.begin(), rows.data.begin() + row_bytes);
   q.ef = o.ef[0];
   run_queries(*t, q, first, 1, 1, nullptr);
 

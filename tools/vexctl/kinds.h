@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Parameters of the kinds of index beside HNSW's, as options and in what is printed.
+// Parameters of the kinds of index, as options and in what is printed.
 #pragma once
 #include <cmath>
 
@@ -87,7 +87,7 @@ std::string kind_text(uint16_t kind, const T &v, const Used &used = {}) {
   return s + ", ef_search " + std::to_string(v.ef_search);
 }
 
-// What was asked for and is of no use to the kind: it is kept, for when the collection gets another one.
+// What was asked for and is of no use to the kind.
 template <class T>
 std::string idle_text(uint16_t kind, const T &asked) {
   const bool graph = kind == VEXFS_INDEX_HNSW || kind == VEXFS_INDEX_DISKANN;
@@ -103,7 +103,7 @@ std::string idle_text(uint16_t kind, const T &asked) {
   std::string s;
   for (const auto &o : all)
     if (o.asked && !o.used) s += (s.empty() ? "" : ", ") + std::string(o.option);
-  return s.empty() ? s : s + ": not used by " + client::index_name(kind) + ", but kept";
+  return s.empty() ? s : s + ": not used by " + client::index_name(kind);
 }
 
 template <class T>

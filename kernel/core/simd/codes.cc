@@ -24,37 +24,46 @@ Result<CodeSpace> CodeSpace::make(const Space &space, CodeKind kind) {
 namespace codes_impl {
 namespace {
 
-constexpr u32 judges = 64, origins = 5;
+constexpr u32 judges = 64, origins = 5, exceptions = 4;
 constexpr u32 far_exponent = 6;  // 64 times the usual squared distance: 8 times as far
 
-// What is usual among rows: the distance from one of them within which half of the others lie, from the one of a few
-// where it is least. Keys of squares. False: nothing can be said.
+// What is usual among rows: the distance from one of them within which half of those lie that do not equal it, from the one
+// of a few where it is least; eight times that. Keys of squares. False: nothing can be said.
 bool usual(const Space &l2, const void *const *rows, u32 n, u32 *origin, u32 *most) {
+  constexpr u32 zero = key_from_f32(0), infinite = key_from_f32(0x7f800000), more = far_exponent << 23;
   const u32 seen = min_of(n, judges);
   u32 keys[judges], least = key_farthest;
   for (u32 o = 0; o < min_of(n, origins); o++) {
     const u32 from = static_cast<u32>(u64{n} * o / min_of(n, origins));
     for (u32 i = 0; i < seen; i++) keys[i] = l2.score_one(l2.row_query(rows[from], 0), rows[u64{n} * i / seen], 0);
     sort(keys, seen, [](u32 a, u32 b) { return a < b; });
-    if (keys[seen / 2] >= least) continue;
-    least = keys[seen / 2];
+    u32 equal = 0;
+    while (equal < seen && keys[equal] <= zero) equal++;
+    const u32 middle = equal + (seen - equal) / 2;
+    if (middle >= seen || keys[middle] >= least) continue;
+    least = keys[middle];
     *origin = from;
   }
-  *most = least + (far_exponent << 23);
-  constexpr u32 infinite = key_from_f32(0x7f800000);
-  return least > key_from_f32(0) && least < infinite && *most < infinite;
+  if (least >= infinite - more) return false;
+  *most = least + more;
+  return true;
 }
 
 }  // namespace
 }  // namespace codes_impl
 
-// One row of enormous numbers would draw the centre away from all others, whose codes would then tell nothing apart.
+// One row of enormous numbers would draw the centre away from all others, whose codes would then tell nothing apart. Where
+// many lie far they are no exceptions.
 void CodeSpace::average(const void *const *rows, const u32 *aux, u32 n, void *centre) const {
   u32 origin = 0, most = 0, kept = n;
   const Space l2 = Space::make(space_.element(), Metric::l2, space_.dim()).take();  // of a space that there is
-  const bool judged = space_.metric() != Metric::cosine && codes_impl::usual(l2, rows, n, &origin, &most);
-  const auto far = [&](u32 i) { return judged && l2.score_one(l2.row_query(rows[origin], 0), rows[i], 0) > most; };
+  bool judged = space_.metric() != Metric::cosine && codes_impl::usual(l2, rows, n, &origin, &most);
+  const auto far = [&](u32 i) {
+    if (i % 64 == 63) vx_yield();
+    return judged && l2.score_one(l2.row_query(rows[origin], 0), rows[i], 0) > most;
+  };
   for (u32 i = 0; i < n; i++) kept -= far(i);
+  if (n - kept > n / codes_impl::exceptions) judged = false, kept = n;
   memset(centre, 0, centre_bytes());
   for (u32 i = 0; i < n; i++) {
     if (far(i)) continue;

@@ -70,7 +70,8 @@ class CodeSpace {
   usize work_bytes() const { return usize{4} * (rotated(kind_) ? padded_ : space_.dim()); }
 
   // The mean of n >= 1 rows (of their directions, under cosine) into centre, f32, but for those that lie more than eight
-  // times as far from a row among the others as is usual. Means that overflow become 0.
+  // times as far from a row among the others as is usual (a quarter at most; by distances, whose last bits depend on the level).
+  // Means that overflow become 0. May sleep.
   void average(const void *const *rows, const u32 *aux, u32 n, void *centre) const;
   // Uses the centre from now on; its memory stays the caller's and unchanged. inval: not finite.
   Status set_centre(const void *centre);
