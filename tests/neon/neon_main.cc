@@ -10,6 +10,7 @@
 extern "C" {
 void *vx_alloc(size_t n, unsigned) { return malloc(n); }
 void vx_free(void *p) { free(p); }
+void vx_yield(void) {}
 void vx_fpu_begin(void) {}
 void vx_fpu_end(void) {}
 vx_u32 vx_cpu_features(void) { return VX_CPU_NEON; }
