@@ -50,10 +50,15 @@ void report(Run &run, const std::string &name, const char *state, const std::vec
     run.json.field(field, a.value);
   }
   printf(" %10.4f at %-4u %12.1f\n", same.recall, same.effort.breadth, static_cast<double>(memory) / 1e6);
-  run.json.field("breadth", same.effort.breadth)
-      .field("recall", same.recall)
-      .field("memory_bytes", memory)
-      .end_object();
+  run.json.field("breadth", same.effort.breadth).field("recall", same.recall).field("memory_bytes", memory);
+  run.json.key("points").begin_array();
+  for (const Point &p : points)
+    run.json.begin_object()
+        .field("breadth", p.effort.breadth)
+        .field("recall", p.recall)
+        .field("qps", p.qps)
+        .end_object();
+  run.json.end_array().end_object();
 }
 
 }  // namespace

@@ -309,8 +309,9 @@ Status DiskAnn::begin_round(Mend &m) {
   return {};
 }
 
-// (3) A piece of a round. Joining takes no way from anybody, so a second round finds nothing, but what inserts took at the
-// same time: of as many nodes as came meanwhile, that is what they do without a pass, too; and those were joined.
+// (3) A piece of a round. Joining takes a way from somebody only where both lists are full (put_between), so a second round
+// finds next to nothing but what inserts took meanwhile. Of as many nodes as came meanwhile, losing some is what inserts do
+// without a pass, too, and those found were joined.
 Result<bool> DiskAnn::reach_piece(Mend &m, Scratch &scratch) {
   using namespace diskann_mend_impl;
   {
@@ -354,7 +355,8 @@ Status DiskAnn::join_blob(Mend &m, u32 number, Scratch &scratch, bool *any) {
   return {};
 }
 
-// A node that no path leads to gets ways in from the nearest that walks come by; nobody loses one.
+// A node that no path leads to gets ways in from the nearest that walks come by; whoever loses one for it is found by the next
+// round.
 Status DiskAnn::join(Mend &m, u32 slot, Scratch &scratch) {
   using namespace diskann_mend_impl;
   static_assert(ways_in_max + 1 <= blob_parts_max);
