@@ -2,7 +2,7 @@
 // Sharing a range of one file's blocks with another file, or with another range of the same one.
 //
 // Piece by piece, each a transaction of its own: the blocks get one more reference, what the target had there is let go
-// of, and mapping and checksums follow. So a crash leaves a front part cloned, and nothing half. Holes and what is
+// of, and mapping, checksums and size follow. So a crash leaves a front part cloned, and nothing half. Holes and what is
 // unwritten become holes. A piece ends where either file's extent does, and where counts of references change too often
 // for one handle (shares.h).
 #include "erase.h"
@@ -148,7 +148,8 @@ Result<u64> clone_piece(Work &w, u64 s, u64 d, u64 n) {
   Mapped e = VX_TRY(extent_until(w.src, s, s + n));
   if (e.first > s || e.unwritten) {
     n = min_of(n, (e.first > s ? e.first : e.end()) - s);
-    VX_TRY(punch_locked(w.dst, d, d + n));
+    if (w.size_at(d + n) > w.dst.size()) w.dst.filesystem().volume().data_written();  // the zeros behind the old end
+    VX_TRY(punch_locked(w.dst, d, d + n, [&w](Attributes &a, u64 upto) { w.finish(a, upto); }));
     return n;
   }
   n = min_of(n, e.end() - s);

@@ -84,7 +84,7 @@ Status forget_sums(Inode &ip, u64 first, u64 end) {
 }  // namespace file_fallocate_impl
 
 // Some extents in each transaction, or (a part of) one that is shared.
-Status punch_locked(Inode &ip, u64 first, u64 end) {
+Status punch_locked(Inode &ip, u64 first, u64 end, FnRef<void(Attributes &, u64 upto)> also) {
   Filesystem &fs = ip.filesystem();
   for (;;) {
     auto e = find_extent(ip, first);
@@ -93,19 +93,23 @@ Status punch_locked(Inode &ip, u64 first, u64 end) {
     if (!e.ok()) return e.error();
     constexpr u32 kItems = max_of(8 * kDropExtentItems, kDropSharedItems) + 1;
     auto h = VX_TRY(fs.volume().begin({.items = kItems, .freeing = true}));
-    u64 freed = 0;
+    u64 freed = 0, upto = first;
     for (u32 i = 0; i < 8; i++) {
       if (i) {
-        auto next = find_extent(ip, first);
-        if (next.code() == Errno::noent || (next.ok() && (next->first >= end || next->shared))) break;
-        if (!next.ok()) return must(h, next.error());
+        auto next = find_extent(ip, upto);
+        if (!next.ok() && next.code() != Errno::noent) return must(h, next.error());
+        upto = next.ok() ? min_of(end, next->first) : end;
+        if (upto == end || next->shared) break;
         *e = *next;
       }
-      freed += VX_TRY(drop_extent(h, ip, *e, first, end)) - max_of(e->first, first);
+      u64 from = max_of(e->first, first);
+      upto = VX_TRY(drop_extent(h, ip, *e, first, end));
+      freed += upto - from;
       if (e->shared) break;
     }
-    VX_TRY(must(h, ip.change(h, [freed](Attributes &a) -> Status {
+    VX_TRY(must(h, ip.change(h, [&](Attributes &a) -> Status {
       a.blocks -= min_of(a.blocks, freed);
+      also(a, upto);
       return {};
     })));
     h.end();
@@ -164,7 +168,7 @@ Status fallocate(Inode &ip, u32 mode, u64 off, u64 len, u64 new_size, Time now) 
   Guard g(ip.data_lock);
   VX_TRY(uninline_locked(ip));
   if (punching || zeroing) VX_TRY(drop_overlay(ip, first, end));
-  if (punching) VX_TRY(punch_locked(ip, first, end));
+  if (punching) VX_TRY(punch_locked(ip, first, end, [](Attributes &, u64) {}));
   if (zeroing) VX_TRY(unwrite(ip, first, end));
   if (!punching) VX_TRY(fill_holes(ip, first, end));
   bool grow = !keep && !punching && new_size > ip.size();

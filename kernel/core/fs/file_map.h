@@ -66,9 +66,10 @@ Status drop_overlay(Inode &ip, u64 first, u64 end);
 
 // --- file_fallocate.cc
 Status fallocate(Inode &ip, u32 mode, u64 off, u64 len, u64 new_size, Time now);
-// Every mapping of the blocks first .. end goes, in as many transactions as it takes. data_lock held exclusively, nothing of
-// them is in the overlay.
-Status punch_locked(Inode &ip, u64 first, u64 end);
+// Every mapping of the blocks first .. end goes, in as many transactions as it takes. `also` changes further attributes in
+// each of them, and is told before which block nothing of the range is left by it; not called where nothing was mapped.
+// data_lock held exclusively, nothing of them is in the overlay.
+Status punch_locked(Inode &ip, u64 first, u64 end, FnRef<void(Attributes &, u64 upto)> also);
 
 // --- file_io.cc: hosts without a page cache
 Result<usize> read_file(Inode &ip, MutBytes out, u64 off);
