@@ -193,6 +193,9 @@ struct vexfs_batch {
 #define VEXFS_BATCH_F_OWNER_FD 2u /* rows[i].owner_fd is valid (-1 = none) */
 /* ADD, UPSERT: rows[i].flags is in: 0, or VEXFS_ROW_STALE: the vector is one from before its owner's last change. */
 #define VEXFS_BATCH_F_ROW_FLAGS 4u
+/* UPSERT: a row that is replaced keeps its owner and place (offset, length), or its tag; rows[i]'s own are for new rows. */
+#define VEXFS_BATCH_F_KEEP_OWNER 8u
+#define VEXFS_BATCH_F_KEEP_TAG 16u
 
 /* ------------------------------------------------------------------ search */
 struct vexfs_hit {

@@ -69,6 +69,49 @@ TEST(VectorBasic, UpdateAndDelete) {
   EXPECT_TRUE(m.check());
 }
 
+// What an upsert is told to keep stays as it was; of a row that is new there is nothing to keep.
+TEST(VectorBasic, UpsertKeepsWhatItIsTold) {
+  Mount m;
+  ASSERT_EQ(m.create(m.root(), 2), 0);
+  const uint64_t f = vx_ino(m.make(m.root(), "f")), g = vx_ino(m.make(m.root(), "g"));
+  struct Case {
+    uint32_t flags;
+    uint64_t owner, offset, tag;  // of the row that there was
+  };
+  for (const Case &c :
+       {Case{0, g, 0, 9}, Case{VEXFS_BATCH_F_KEEP_OWNER, f, 40, 9}, Case{VEXFS_BATCH_F_KEEP_TAG, g, 0, 7},
+        Case{VEXFS_BATCH_F_KEEP_OWNER | VEXFS_BATCH_F_KEEP_TAG, f, 40, 7}}) {
+    SCOPED_TRACE(c.flags);
+    std::vector<vexfs_row> r(2);
+    r[0].id = 1, r[0].owner = f, r[0].tag = 7, r[0].offset = 40, r[0].length = 2;
+    r[1].id = 2;  // nobody's
+    ASSERT_EQ(m.batch(m.root(), VEXFS_BATCH_UPSERT, {1, 2, 3, 4}, 2, &r), 0);
+    std::vector<vexfs_row> by(3);
+    for (uint32_t i = 0; i < 3; i++) by[i].id = 1 + i, by[i].owner = g, by[i].tag = 9;
+    ASSERT_EQ(m.batch(m.root(), VEXFS_BATCH_UPSERT, {5, 6, 7, 8, 9, 9}, 2, &by, nullptr, nullptr, c.flags), 0);
+    Row v;
+    vexfs_row row;
+    ASSERT_EQ(m.get(m.root(), 1, &v, &row), 0);
+    EXPECT_EQ(v, (Row{5, 6}));
+    EXPECT_EQ(row.owner, c.owner);
+    EXPECT_EQ(row.offset, c.offset);
+    EXPECT_EQ(row.tag, c.tag);
+    ASSERT_EQ(m.get(m.root(), 2, &v, &row), 0);
+    EXPECT_EQ(v, (Row{7, 8}));
+    EXPECT_EQ(row.owner, c.flags & VEXFS_BATCH_F_KEEP_OWNER ? 0 : g);
+    EXPECT_EQ(row.tag, c.flags & VEXFS_BATCH_F_KEEP_TAG ? 0u : 9u);
+    ASSERT_EQ(m.get(m.root(), 3, &v, &row), 0);
+    EXPECT_EQ(row.owner, g);
+    EXPECT_EQ(row.tag, 9u);
+    ASSERT_EQ(m.del(m.root(), 3), 0);
+  }
+  std::vector<vexfs_row> r(1);
+  EXPECT_EQ(m.batch(m.root(), VEXFS_BATCH_ADD, {1, 2}, 2, &r, nullptr, nullptr, VEXFS_BATCH_F_KEEP_TAG), -EINVAL);
+  r[0].id = 1;
+  EXPECT_EQ(m.batch(m.root(), VEXFS_BATCH_UPDATE, {1, 2}, 2, &r, nullptr, nullptr, VEXFS_BATCH_F_KEEP_OWNER), -EINVAL);
+  EXPECT_TRUE(m.check());
+}
+
 TEST(VectorBasic, BatchesAgreeWithBruteForce) {
   Mount m;
   ASSERT_EQ(m.create(m.root(), 24), 0);

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <functional>
 
+#include "../../kernel/core/api_internal.h"
 #include "vector_fixture.h"
 
 namespace vexfs::vector::test {
@@ -411,6 +412,50 @@ TEST(VectorFaults, EveryWriteFailsForGood) {
   }
   printf("%d writes and flushes failed\n", failed);
   EXPECT_GT(failed, 100);
+  host::set_log_level(VX_LOG_NOTICE);
+}
+
+// A graph on disk is read as it is searched, and a part of it cannot be: the search is a scan then, the index is built again.
+TEST(VectorFaults, PartOfAGraphOnDiskCannotBeRead) {
+  host::set_log_level(VX_LOG_ERR - 1);
+  constexpr uint32_t wide = 64, n = 4000;
+  host::MemDevice mem(64 << 20);
+  host::FaultDevice faulty(&mem);
+  vx_core_init();
+  ASSERT_TRUE(store::format(&mem, store::FormatOptions{}, nullptr).ok());
+  Mount m(Options{}, &faulty);
+  ASSERT_EQ(m.create(m.root(), wide, VEXFS_F32, VEXFS_L2, VEXFS_INDEX_DISKANN), 0);
+  std::mt19937_64 rng(1);
+  const std::vector<float> data = random_rows(rng, n, wide);
+  ASSERT_EQ(m.batch(m.root(), VEXFS_BATCH_ADD, data, wide, nullptr), 0);
+  ASSERT_EQ(m.commit(), 0);
+  std::vector<vx_io> blobs;
+  faulty.on_write([&](const vx_io &io) {
+    if (io.len >= 100 << 10) blobs.push_back(io);
+    return 0;
+  });
+  ASSERT_EQ(m.index(m.root(), VEXFS_INDEX_BUILD), 0);
+  ASSERT_EQ(m.index(m.root(), VEXFS_INDEX_CHECKPOINT), 0);
+  faulty.on_write(nullptr);
+  ASSERT_FALSE(blobs.empty());
+  m.remount();
+  std::vector<vexfs_hit> hits;
+  const auto first = [&](uint32_t i) {
+    hits.clear();
+    const int e = m.search(m.root(), Row(data.begin() + i * wide, data.begin() + (i + 1) * wide), 10, &hits);
+    EXPECT_EQ(e, 0);
+    return e == 0 && !hits.empty() ? hits[0].distance : 1;  // bits: 0 is 0
+  };
+  EXPECT_EQ(first(0), 0u);
+  for (const vx_io &io : blobs) faulty.fail_range(host::FaultDevice::Kind::read, io.off + io.len / 2, 64 << 10, -EIO);
+  for (uint32_t i = 0; i < 200; i++) ASSERT_EQ(first(i * 20), 0u) << i;
+  EXPECT_GT(faulty.counters().injected, 0u);
+  EXPECT_EQ(m.fs()->engine->stats().index_dropped.load(), 1u);
+  faulty.clear();
+  EXPECT_EQ(m.index(m.root(), VEXFS_INDEX_BUILD), 0);
+  vexfs_index x;
+  ASSERT_EQ(m.index(m.root(), VEXFS_INDEX_STATUS, &x), 0);
+  EXPECT_EQ(x.indexed, n);
   host::set_log_level(VX_LOG_NOTICE);
 }
 

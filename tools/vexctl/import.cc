@@ -81,6 +81,7 @@ void fill(client::Batch &b, const Options &o, const Plan &p, uint64_t at, uint32
   b.command = vexfs_batch{};
   b.command.collection = collection;
   b.command.op = o.upsert ? VEXFS_BATCH_UPSERT : VEXFS_BATCH_ADD;
+  if (o.upsert) b.command.flags = VEXFS_BATCH_F_KEEP_OWNER | (p.tags.empty() ? VEXFS_BATCH_F_KEEP_TAG : 0);
   b.command.count = n;
   b.command.dim = rows.dim;
   b.command.element = rows.element;
@@ -190,7 +191,8 @@ void add_import_command(CLI::App &app, Context &ctx) {
   first->excludes(assigned);
   c->add_option("--tags", o->tags_file, "a file with the tag of each row (.npy of integers)");
   c->add_option("--rows", o->rows, "only rows a..b of the file (the first is 0, b is included)");
-  c->add_flag("--upsert", o->upsert, "replace vectors whose ids exist");
+  c->add_flag("--upsert", o->upsert,
+              "replace vectors whose ids exist; their owners stay, and without --tags their tags");
   c->add_flag("--shift", o->shift, "unsigned bytes into an int8 collection: v - 128");
   c->add_option("--batch", o->batch, "rows in one call (default: about 1 MiB)")->check(CLI::Range(1, VEXFS_BATCH_MAX));
   c->add_option("-t,--threads", o->threads, "batches in flight (default: one a CPU)")->check(CLI::Range(1, 256));

@@ -22,9 +22,9 @@ struct NewRow {
   u64 id = 0;                  // in; id_auto: assigned, out
   fs::Inode *owner = nullptr;  // referenced by the caller; null: none
   u64 offset = 0, length = 0, tag = 0;
-  bool keep_owner = false;  // update: owner, offset, length, version and tag of the old row stay
-  bool keep_tag = false;
-  bool stale = false;  // add, upsert: the owner's content is newer than the vector
+  bool keep_owner = false;  // update, upsert: owner, offset, length and version of the old row stay, if there is one
+  bool keep_tag = false;    // its tag
+  bool stale = false;       // add, upsert: the owner's content is newer than the vector
   const void *data = nullptr;
   u32 aux = 0;
 };

@@ -133,6 +133,35 @@ Status DiskAnn::Walk::expand(u32 i) {
   return {};
 }
 
+// Before the last of the k that were found: are as many nodes of one code, and not wanted, as may fill a list? Many copies of a
+// row are not all led to. By code, as the beam is: distances on rows are not to be compared with these.
+bool DiskAnn::Walk::crowded() {
+  const u32 least = max_of<u32>(4, index_.shape_.degree / 4), n = beam.size();
+  const Entry *e = beam.entries();
+  const auto refused = [&](u32 slot) {
+    return index_.leaving(slot) || rows_->dead(slot) || (params_->accept && !params_->accept(params_->ctx, slot));
+  };
+  for (u32 i = 0, end; i < n; i = end) {
+    for (end = i + 1; end < n && entry_key(e[end]) == entry_key(e[i]);) end++;
+    if (end - i < least) continue;  // the rule: nobody is asked
+    if (found_before(i) >= params_->k) return false;
+    const void *code = index_.raw_code(entry_slot(e[i]));
+    u32 count = 0;
+    for (u32 j = i; j < end; j++)
+      count += memcmp(index_.raw_code(entry_slot(e[j])), code, index_.codes_.bytes()) == 0 && refused(entry_slot(e[j]));
+    if (count >= least) return true;
+  }
+  return false;
+}
+
+// How many of those found are among the nearest n by code.
+u32 DiskAnn::Walk::found_before(u32 n) const {
+  u32 count = 0;
+  for (u32 i = 0; i < n; i++)
+    for (u32 j = 0; j < found_->size(); j++) count += entry_slot(found_->entries()[j]) == entry_slot(beam.entries()[i]);
+  return count;
+}
+
 Result<u32> DiskAnn::search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch, Hit *out,
                             SearchStats *stats) {
   if (params.k == 0 || must_learn()) return u32{0};
@@ -152,6 +181,7 @@ Result<u32> DiskAnn::search(RowView &rows, const simd::Query &q, const SearchPar
     if (from == slot_none || !code_of(from)) return u32{0};
     s = walk.begin(code, from, max_of(params.ef, params.k));
     if (s.ok()) s = walk.run();
+    if (s.ok()) walk.stats.crowded = walk.crowded();
   }
   if (stats) stats->add(walk.stats);
   if (!s.ok()) return s.error();

@@ -20,6 +20,7 @@ struct Batch {
   u32 key[capacity];
   u32 aux[capacity];
   const void *item[capacity];  // rows or codes
+  bool copy[capacity];         // of a sorted batch: is what the one before is
   Entry entry[capacity];       // Walk::offer()'s
 };
 
@@ -92,6 +93,10 @@ class Walk : Pinned {
   }
   void prefetch_list(u32 slot) const;
   bool wanted(u32 slot);
+  u32 crowd_min() const { return max_of<u32>(4, graph_.shape.m / 2); }
+  bool crowd_within(const Entry *found, u32 n, u32 limit);
+  u32 last_living(const Entry *found, u32 n, u32 k) const;
+  void mark_copies();
   Status drop_dead(const Entry **found, u32 *n);
   void sort_batch();
   Status grow_heap(MinHeap &heap);
@@ -118,6 +123,8 @@ class Walk : Pinned {
   Status score_ahead(Batch &ahead);
   Status scan_matching(const Probe &q, u32 ef);
   u32 take_wanted(const Entry *found, u32 n, Entry *into);
+  Result<bool> in_crowd(u32 slot);
+  Entry seed_ = ~Entry{0};  // the nearest node that a walk began from and that does not match
 
   static constexpr u32 item_lines_ahead = 8;  // cache lines of a row or code fetched when it is gathered
 
@@ -133,6 +140,7 @@ class Walk : Pinned {
   u32 level_ = 0;
   u32 ef_ = 0;
   u32 since_breath_ = 0;
+  u32 crowd_key_ = simd::key_farthest;  // of the nearest crowd of copies that are not wanted
   bool heap_spare_ = false;
 };
 

@@ -20,6 +20,8 @@ constexpr u32 seeds_max = 2;
 constexpr u32 lists_ahead = 4;
 // Codes scored at a time, where all rows that match are looked at, and words of bits between breaths.
 constexpr u32 scanned_batch = 32, words_per_breath = 1024;
+// Neighbours looked at to see whether a node is one of many copies, and how many of them are copies then.
+constexpr u32 crowd_sample = 8, crowd_share = 3;
 // Matching neighbours after which a node's others are not looked through.
 constexpr u32 enough(u32 m) { return m + m / 4; }
 
@@ -176,8 +178,10 @@ Status Walk::widen_matching(u32 ef) {
     const Entry e = beam.entries()[i] & ~Entry{1};
     if (matches(entry_slot(e)))
       kept[nkept++] = e;
-    else if (n < hnsw_matching_impl::seeds_max)
+    else if (n < hnsw_matching_impl::seeds_max) {
       seeds[n++] = entry_slot(e);
+      seed_ = min_of(seed_, e);
+    }
   }
   beam.reset(VX_TRY(scratch_.array<Entry>(Scratch::beam, usize{ef} + 1)), ef);
   for (u32 i = 0; i < nkept; i++) beam.add(kept[i]);
@@ -248,6 +252,20 @@ u32 Walk::take_wanted(const Entry *found, u32 n, Entry *into) {
   return taken;
 }
 
+// Is the list of a node that does not match full of copies of it that do not match, either? Then one that does may have no way in.
+Result<bool> Walk::in_crowd(u32 slot) {
+  using namespace hnsw_matching_impl;
+  u32 *others = VX_TRY(scratch_.array<u32>(Scratch::select, Batch::capacity)), *matching = batch_->key, none, n;
+  VX_TRY(split_list(slot, matching, &none, others, &n));
+  batch_->n = 0;
+  VX_TRY(gather(slot));
+  for (u32 i = 0; i < min_of(n, crowd_sample); i++) VX_TRY(gather(others[u64{i} * n / min_of(n, crowd_sample)]));
+  u32 copies = 0;
+  for (u32 i = 1; i < batch_->n; i++)
+    copies += batch_->slot[0] == slot && memcmp(batch_->item[0], batch_->item[i], measure_.item_bytes()) == 0;
+  return n >= crowd_min() && copies >= crowd_share;
+}
+
 // As walk_for(), where it is known which rows match. False: it brought too few.
 Result<bool> Hnsw::walk_matching(Walk &walk, const simd::Query &q, const Probe &probe, EntryPoint from, u32 ef,
                                  const Entry **found, u32 *n) {
@@ -273,6 +291,12 @@ Result<bool> Hnsw::walk_matching(Walk &walk, const simd::Query &q, const Probe &
   const u64 wanted = min_of<u64>(p.k, p.matching_count);
   const u64 enough = common ? max_of<u64>(wanted, min_of<u64>(ef, p.matching_count) / 2) : wanted;
   if (*n < enough && !walk.stats.truncated) return false;
+  const u32 limit = *n < p.k ? simd::key_farthest : entry_key(taken[p.k - 1]);
+  if (common && walk.crowd_within(walk.beam.entries(), walk.beam.size(), limit)) return false;
+  if (!common && !scan && walk.seed_ < entry_of(limit, 0)) {
+    const bool crowd = VX_TRY(walk.in_crowd(entry_slot(walk.seed_)));
+    if (crowd && !walk.stats.truncated) return false;
+  }
   VX_TRY(on_rows(walk, q, found, n));
   return *n >= wanted || walk.stats.truncated;
 }

@@ -211,14 +211,44 @@ void Walk::sort_batch() {
   Batch &b = *batch_;
   for (u32 i = 1; i < b.n; i++) {
     const u32 key = b.key[i], slot = b.slot[i];
+    const void *item = b.item[i];
     u32 j = i;
     for (; j && b.key[j - 1] > key; j--) {
       b.key[j] = b.key[j - 1];
       b.slot[j] = b.slot[j - 1];
+      b.item[j] = b.item[j - 1];
     }
     b.key[j] = key;
     b.slot[j] = slot;
+    b.item[j] = item;
   }
+}
+
+// Of a sorted batch, before anything may sleep.
+void Walk::mark_copies() {
+  Batch &b = *batch_;
+  for (u32 i = 0; i < b.n; i++)
+    b.copy[i] = i && b.key[i] == b.key[i - 1] && memcmp(b.item[i], b.item[i - 1], measure_.item_bytes()) == 0;
+}
+
+// Are there, among found[0..n), ascending, and no farther than `limit`, as many at one distance that are not wanted as may fill
+// a list?
+bool Walk::crowd_within(const Entry *found, u32 n, u32 limit) {
+  for (u32 i = 0, end; i < n && entry_key(found[i]) <= limit; i = end) {
+    for (end = i + 1; end < n && entry_key(found[end]) == entry_key(found[i]);) end++;
+    if (end - i < crowd_min()) continue;  // the rule: nobody is asked
+    u32 refused = 0;
+    for (u32 j = i; j < end; j++) refused += !wanted(entry_slot(found[j]));
+    if (refused >= crowd_min()) return true;
+  }
+  return false;
+}
+
+// The key of the k-th that lives.
+u32 Walk::last_living(const Entry *found, u32 n, u32 k) const {
+  for (u32 i = 0; i < n; i++)
+    if (!rows_.dead(entry_slot(found[i])) && --k == 0) return entry_key(found[i]);
+  return simd::key_farthest;
 }
 
 // Doubles the heap's room: two buffers in turn, since a buffer that grows loses its contents.
@@ -234,11 +264,16 @@ Status Walk::grow_heap(MinHeap &heap) {
 Status Walk::push_candidates(MinHeap &heap, Beam &found) {
   const Batch &b = *batch_;
   if (heap.size() + b.n > heap.capacity()) VX_TRY(grow_heap(heap));
+  u32 refused = 0;
   for (u32 i = 0; i < b.n; i++) {
     const Entry e = entry_of(b.key[i], b.slot[i]);
     if (e >= found.limit()) break;  // the batch is sorted
     heap.push(e);
-    if (wanted(b.slot[i])) found.add(e);
+    if (!b.copy[i]) refused = 0;
+    if (wanted(b.slot[i]))
+      found.add(e);
+    else if (++refused >= crowd_min())
+      crowd_key_ = min_of(crowd_key_, b.key[i]);
   }
   return {};
 }
@@ -265,6 +300,7 @@ Status Walk::widen_accepted(u32 ef, const Entry **results, u32 *n) {
       score(fpu);
       fpu.leave();
       sort_batch();
+      mark_copies();
       VX_TRY(push_candidates(heap, found));
     }
     if (params->distances_max && stats.distances >= params->distances_max) {
@@ -275,6 +311,8 @@ Status Walk::widen_accepted(u32 ef, const Entry **results, u32 *n) {
   }
   *results = found.entries();
   *n = found.size();
+  const bool enough = *n >= params->k;
+  stats.crowded = crowd_key_ != simd::key_farthest && (!enough || crowd_key_ <= entry_key((*results)[params->k - 1]));
   return {};
 }
 
@@ -383,10 +421,11 @@ Status Hnsw::walk_for(Walk &walk, const simd::Query &q, EntryPoint from, u32 ef,
     VX_TRY(walk.widen(0));
     *found = walk.beam.entries();
     *n = walk.beam.size();
+    const bool crowd = rows.any_dead && walk.crowd_within(*found, *n, walk.last_living(*found, *n, walk.params->k));
     if (rows.any_dead && !measure_.coded()) VX_TRY(walk.drop_dead(found, n));  // else it is done with scoring the rows
     VX_TRY(on_rows(walk, q, found, n));
-    // Those that died may all have been near: then only what lives counts.
-    if (!rows.any_dead || *n >= walk.params->k || walk.stats.truncated) return {};
+    // Those that died may all have been near, or copies of one that lives: then only what lives counts.
+    if (!rows.any_dead || (*n >= walk.params->k && !crowd) || walk.stats.truncated) return {};
   }
   VX_TRY(walk.begin(probe, from, ef));
   VX_TRY(walk.descend(0));

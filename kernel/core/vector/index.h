@@ -76,12 +76,16 @@ struct SearchStats {
   u64 scanned = 0;         // rows scored by exact scan
   u64 accepts = 0;         // accept() calls
   bool truncated = false;  // distances_max was reached: rows that match may have been missed
+  // Many rows that are the same, dead or refused, lay among the nearest. Copies fill each other's lists, so that not every one
+  // of them has a way in: one that would be accepted may have been missed, however wide the walk.
+  bool crowded = false;
   void add(const SearchStats &o) {
     distances += o.distances;
     hops += o.hops;
     scanned += o.scanned;
     accepts += o.accepts;
     truncated |= o.truncated;
+    crowded |= o.crowded;
   }
 };
 

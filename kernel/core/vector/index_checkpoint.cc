@@ -141,16 +141,15 @@ Status IndexKeeper::read_blob(void *ctx, u32 blob, MutBytes out) {
   return s;
 }
 
-Status IndexKeeper::read_parts(void *ctx, const BlobPart *parts, u32 n) {
-  auto *l = static_cast<LiveIndex *>(ctx);
-  const store::Volume &v = l->table->volume();
+Status IndexKeeper::try_parts(LiveIndex &l, const BlobPart *parts, u32 n) {
+  const store::Volume &v = l.table->volume();
   vx_io io[blob_parts_max];
   VX_ASSERT(n <= blob_parts_max);
   for (u32 i = 0; i < n; i++) {
     disk::BlobItem item;
-    auto r = index_checkpoint_impl::find_blob(v.tree(store::TreeId::collections), l->table->cid(), parts[i].blob,
-                                              l->generation.load(std::memory_order_acquire), &item);
-    if (!r.ok()) return r.error();
+    auto r = index_checkpoint_impl::find_blob(v.tree(store::TreeId::collections), l.table->cid(), parts[i].blob,
+                                              l.generation.load(std::memory_order_acquire), &item);
+    if (!r.ok()) return r.code() == Errno::range ? Errno::corrupt : r.error();
     if (disk::verify_blob({bytes_of(item).data(), r->len}, limits_of(v))) return Errno::corrupt;
     if (u64{parts[i].at} + parts[i].out.size() > align_up<u32>(item.bytes, v.block_size())) return Errno::corrupt;
     io[i] = {.off = (item.start << v.block_shift()) + parts[i].at,
@@ -160,6 +159,20 @@ Status IndexKeeper::read_parts(void *ctx, const BlobPart *parts, u32 n) {
              .flags = VX_IO_READ};
   }
   return vx_bdev_submit(v.device(), io, n) == 0 ? Status() : Status(Errno::io);
+}
+
+// What cannot be read is damage, too: searches go on without the index, and it is built again. noent: replaced meanwhile.
+Status IndexKeeper::read_parts(void *ctx, const BlobPart *parts, u32 n) {
+  auto *l = static_cast<LiveIndex *>(ctx);
+  Status s = try_parts(*l, parts, n);
+  if (s.ok() || s.code() == Errno::noent || s.code() == Errno::nomem) return s;
+  if (!l->bad.exchange(true, std::memory_order_acq_rel))
+    l->table->volume()
+        .log(VX_LOG_ERR)
+        .str("collection ")
+        .dec(l->table->cid())
+        .str(": index checkpoint: part of a blob cannot be read");
+  return s;
 }
 
 // ------------------------------------------------------------------------------------------------------------ writing

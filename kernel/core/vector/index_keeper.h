@@ -161,6 +161,7 @@ class IndexKeeper : Pinned {
   static const char *try_blob(LiveIndex &l, u32 blob, MutBytes out, disk::BlobItem *used, Status *s);
   static Status read_blob(void *ctx, u32 blob, MutBytes out);
   static Status read_parts(void *ctx, const BlobPart *parts, u32 n);
+  static Status try_parts(LiveIndex &l, const BlobPart *parts, u32 n);
   bool claim(LiveIndex &l, u32 max, u32 *lo, u32 *hi);
   void finish(LiveIndex &l, const SlotRun &run, u32 resume_at);
   static void retire(LiveIndex &l, const SlotRun &run, u32 resume_at);  // lock_ held

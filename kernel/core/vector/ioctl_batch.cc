@@ -81,6 +81,7 @@ Status Call::take_row(Collection &c, const vexfs_batch &b, RowOp op, Piece &p, u
     r.data = p.data(i);
   }
   r.id = u.id;
+  r.tag = u.tag;
   if (op == RowOp::update) return inherit_owner(c, u.id, &r, p.owner(i));
   u64 ino = u.owner;
   if (b.flags & VEXFS_BATCH_F_OWNER_FD && u.owner_fd != -1) {
@@ -92,13 +93,19 @@ Status Call::take_row(Collection &c, const vexfs_batch &b, RowOp op, Piece &p, u
   }
   if (op == RowOp::upsert) {
     NewRow old;
-    fs::InodeRef unused;
-    Status s = inherit_owner(c, u.id, &old, &unused);
+    fs::InodeRef its;
+    Status s = inherit_owner(c, u.id, &old, &its);
     if (!s.ok() && s.code() != Errno::noent) return s;
+    r.keep_tag = s.ok() && (b.flags & VEXFS_BATCH_F_KEEP_TAG);
+    r.keep_owner = s.ok() && (b.flags & VEXFS_BATCH_F_KEEP_OWNER);
+    if (r.keep_owner) {
+      *p.owner(i) = std::move(its);
+      r.owner = p.owner(i)->get();
+      return {};
+    }
   }
   r.offset = u.offset;
   r.length = u.length;
-  r.tag = u.tag;
   if (i && ino && p.row(i - 1)->owner && p.row(i - 1)->owner->ino() == ino) {
     r.owner = p.row(i - 1)->owner;  // held by an earlier row of the piece
     return {};
@@ -241,10 +248,12 @@ Status Call::batch_get(Collection &c, vexfs_batch &b) {
 Status Call::batch() {
   vexfs_batch b;
   VX_TRY(read_arg(&b));
-  constexpr u32 known = VEXFS_BATCH_F_DURABLE | VEXFS_BATCH_F_OWNER_FD | VEXFS_BATCH_F_ROW_FLAGS;
+  constexpr u32 keeping = VEXFS_BATCH_F_KEEP_OWNER | VEXFS_BATCH_F_KEEP_TAG;
+  constexpr u32 known = VEXFS_BATCH_F_DURABLE | VEXFS_BATCH_F_OWNER_FD | VEXFS_BATCH_F_ROW_FLAGS | keeping;
   if ((b.flags & ~known) || !all_zero(b.reserved, 4)) return Errno::inval;
   if ((b.flags & VEXFS_BATCH_F_ROW_FLAGS) && (!b.rows || (b.op != VEXFS_BATCH_ADD && b.op != VEXFS_BATCH_UPSERT)))
     return Errno::inval;
+  if ((b.flags & keeping) && b.op != VEXFS_BATCH_UPSERT) return Errno::inval;
   if (b.count == 0 || b.count > VEXFS_BATCH_MAX || b.op < VEXFS_BATCH_ADD || b.op > VEXFS_BATCH_GET)
     return Errno::inval;
   if (!b.rows && b.op != VEXFS_BATCH_ADD) return Errno::inval;

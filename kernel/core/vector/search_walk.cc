@@ -55,7 +55,9 @@ Result<bool> Searcher::walk_deep(RowView &rows, const simd::Query &q, LiveIndex 
     SearchParams p = params();
     p.k = static_cast<u32>(want);
     p.ef = b.ef(p.k);
+    stats_.crowded = false;
     const u32 n = VX_TRY(l.index->search(rows, q, p, scratch_, found_.data(), &stats_));
+    if (stats_.crowded) return true;
     top.n = 0;
     for (u32 i = 0; i < n; i++)
       if (top.wants(found_[i].key, found_[i].slot)) top.add(found_[i].key, found_[i].slot);
@@ -70,8 +72,9 @@ Result<bool> Searcher::walk_one(RowView &rows, const simd::Query &q, LiveIndex &
   if (deep()) return walk_deep(rows, q, l, b, top);
   SearchParams p = params();
   p.ef = b.ef(k_);
+  stats_.crowded = false;
   top.n = VX_TRY(l.index->search(rows, q, p, scratch_, top.hits, &stats_));
-  const bool thin = top.n < k_ && top.n < b.all;
+  const bool thin = stats_.crowded || (top.n < k_ && top.n < b.all);
   while (top.n && top.hits[top.n - 1].key > o_.key_max) top.n--;
   return thin;
 }
@@ -141,7 +144,7 @@ Status Searcher::walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l) {
   limit_ = slot_none;
   accepting_ = filtered;
   if (!thin) return scan_tail(view, q, nq, tail, runs);
-  // Fewer although there may be more: the filter hides most of what the walk meets.
+  // Fewer although there may be more: the filter hides most of what the walk meets. Or what it hides are copies of one row.
   engine_.stats().exact_fallbacks.fetch_add(1, std::memory_order_relaxed);
   for (u32 j = 0; j < nq; j++) tops_[j].n = 0;
   if (filtered && VX_TRY(try_select(view.rows(), n, Asked::all))) {
