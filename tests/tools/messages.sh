@@ -1,6 +1,6 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# What vexctl says where a user would else be left to guess: rounding to i8, imports that end early.
+# What vexctl says where a user would else be left to guess: rounding to i8, imports that end early, dropped indexes.
 . "$(dirname "$0")/lib.sh"
 ok mkfs.vexfs -q image 64M
 v() { vexctl --image image "$@"; }
@@ -91,14 +91,36 @@ ok v collection create -p /broken -d 2 --index flat
 status 1 v import broken.fvecs /broken --batch 1 -t 1
 says "row 2 has dimension 3" "(2 rows were imported: ids 0..1)"
 
-# ---- tags, rows
+# ---- tags, codes, rows, truth
 status 2 v import late.npy /l2 --tags text.txt
 says "--tags takes a .npy of integers, or an .ivecs of one number a row"
 status 2 v import late.npy /l2 --tags late.npy
 says "one number a row expected" "--tags takes"
 status 3 v import late.npy /l2 --tags none.npy
 says_not takes
+status 2 v collection create -p /never -d 2 --codes foo
+says "--codes: unknown codes 'foo' (known: auto, none, "
+says_not "->"
+ok v collection create -p /codes -d 2 --codes sq4
+says "codes sq4"
 status 1 v search /many -q late.npy --row 5000
 says "row 5000 wanted, the file has 4 rows, the first is 0"
+ok v eval /many --queries late.npy --truth truth.npy -k 2
+says "warning: truth.npy: 3 of 7 ids that were looked up are not in the collection"
+ok v eval /many --queries late.npy --truth right.npy -k 2
+says_not warning
+
+# ---- what a kind does not use, also where there are no words for people; what a drop leaves
+v --json collection create -p /idle -d 2 --index hnsw --lists 50 >/dev/null 2>out
+json "j['warning'] == '--lists: not used by hnsw'"
+ok v index drop /idle
+says "It was hnsw. 'index build' makes hnsw again, 'index build --kind KIND' another"
+ok v index drop /idle
+says_not "It was"
+ok v index build /idle --kind ivf-flat
+ok v index drop /idle
+says "It was ivf-flat. 'index build' makes hnsw, 'index build --kind ivf-flat' this one again"
+ok v index build /idle
+says "index        hnsw"
 ok fsck.vexfs -f image
 echo passed
