@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
+#include <iterator>
 #include <mutex>
 #include <thread>
 
@@ -109,12 +110,28 @@ void BatchPipe::reap() {
   in_flight_--;
   const uint32_t done = rc == 0 ? b->command.count : std::min(b->command.done, b->command.count);
   rows_done_ += done;
+  note_done(b->first, done);
   const uint64_t at = b->first + done;
   if (rc != 0 && (error_ == 0 || at < error_row_)) {
     error_ = rc;
     error_row_ = at;
   }
   spare_.push_back(std::move(b));
+}
+
+// Batches end in any order: each joins the runs that it touches, so that a whole import is one.
+void BatchPipe::note_done(uint64_t first, uint64_t count) {
+  if (!count) return;
+  uint64_t last = first + count - 1;
+  auto next = done_.upper_bound(first);
+  if (next != done_.end() && next->first == last + 1) {
+    last = next->second;
+    next = done_.erase(next);
+  }
+  if (next != done_.begin() && std::prev(next)->second + 1 == first)
+    std::prev(next)->second = last;
+  else
+    done_.emplace_hint(next, first, last);
 }
 
 void BatchPipe::finish() {

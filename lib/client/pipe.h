@@ -3,6 +3,7 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -46,12 +47,15 @@ class BatchPipe {
   void finish();
 
   uint64_t rows_done() const { return rows_done_; }
-  int error() const { return error_; }               // 0 or a negative errno
+  int error() const { return error_; }  // 0 or a negative errno
+  // Which rows of the input were done: first and last of each run of them, none adjacent to another.
+  const std::map<uint64_t, uint64_t> &done() const { return done_; }
   uint64_t error_row() const { return error_row_; }  // of the input: `first` of the failed batch + rows it had done
   const char *carrier() const { return carrier_->name(); }
 
  private:
   void reap();
+  void note_done(uint64_t first, uint64_t count);
 
   Target &target_;
   unsigned depth_;
@@ -59,6 +63,7 @@ class BatchPipe {
   std::unique_ptr<Carrier> carrier_;
   std::vector<std::unique_ptr<Batch>> spare_;
   uint64_t rows_done_ = 0;
+  std::map<uint64_t, uint64_t> done_;
   int error_ = 0;
   uint64_t error_row_ = 0;
 };

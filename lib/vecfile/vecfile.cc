@@ -86,8 +86,10 @@ void File::read(uint64_t off, void *buf, size_t n) const {
 // ------------------------------------------------------------------ reading
 void Reader::check_range(uint64_t first, size_t count) const {
   if (count > rows_ || first > rows_ - count)
-    throw Error(path_ + ": rows " + std::to_string(first) + " to " + std::to_string(first + count) +
-                " wanted (the last one not), the file has " + std::to_string(rows_) + ", from 0 on");
+    throw Error(path_ +
+                (count == 1 ? ": row " + std::to_string(first)
+                            : ": rows " + std::to_string(first) + " to " + std::to_string(first + count - 1)) +
+                " wanted, the file has " + std::to_string(rows_) + " rows, the first is 0");
 }
 
 float half_to_float(uint16_t h) {

@@ -30,7 +30,26 @@ status 2 mkfs.vexfs --element f64 image 64M
 status 2 mkfs.vexfs -E bogus image 64M
 status 2 mkfs.vexfs image 64Q
 status 2 mkfs.vexfs image 64M more
+status 2 mkfs.vexfs image -5M
+says "-5M: unknown option"
+status 2 mkfs.vexfs -L
+says "-L: an option wants a value"
+status 2 mkfs.vexfs image 64M -Z
+says "-Z: unknown option"
+status 1 mkfs.vexfs image 100000T
+says "too large for blocks of 4.0 KiB"
 [ ! -e image ] || fail "wrong usage made a file"
+# Help and manual page name every kind that it takes.
+status 2 mkfs.vexfs --index no-such-kind image 64M
+for kind in $(sed -n "s/.*not known (\(.*\)) (.*/\1/p" out | sed 's/,\| or / /g'); do
+	mkfs.vexfs --help | grep -e '--index KIND' | grep -qw -e "$kind" || fail "help does not name $kind"
+	sed 's/\\-/-/g' "$src/tools/mkfs/mkfs.vexfs.8" | grep -A1 'index " kind"' | grep -qw -e "$kind" || fail "mkfs.vexfs.8 does not name $kind"
+	ok mkfs.vexfs -n -q --index "$kind" image 64M
+	seen=$kind
+done
+[ -n "${seen:-}" ] || fail "no kinds are named"
+ok mkfs.vexfs -n --index flat -M 20 image 64M
+says "-M and --ef-construction: not used by flat"
 
 # ---- devices that cannot be
 status 1 mkfs.vexfs image

@@ -37,7 +37,7 @@ with open('zero.npy', 'wb') as f:
     f.write(b'\x93NUMPY\x01\x00' + struct.pack('<H', len(head)) + head.encode() + struct.pack('<9f', 1, 2, 3, 0, 0, 0, 1, 1, 1))
 PY
 status 1 v import zero.npy /refuse
-says "row 1" "all components are zero" "rows were imported"
+says "row 1" "all components are zero" "(1 row was imported: row 0)" "--rows 1..2"
 ok v index drop /refuse
 ok v index rebuild /refuse
 says hnsw
@@ -252,7 +252,7 @@ ok v --json collection info /rfc
 json "j['rows'] == 10050"
 ok v get /rfc --id 10000..10049 -o back.npy
 ok v import more.npy /rfc --rows 10..19
-says "ids are assigned"
+says "ids were assigned"
 ok v delete /rfc --id 9950..10049
 says "100 vectors deleted"
 ok v --json search /rfc -q more.npy --row 5 -k 1

@@ -180,6 +180,7 @@ TEST(ClientPipe, EveryBatchIsSentOnceAndMemoryIsUsedAgain) {
   for (uint64_t i = 0; i < 500; i++) {
     auto b = pipe.take();
     objects.insert(b.get());
+    b->first = i * 10;
     b->command.count = 10;
     b->data.resize(8);
     memcpy(b->data.data(), &i, 8);
@@ -187,6 +188,7 @@ TEST(ClientPipe, EveryBatchIsSentOnceAndMemoryIsUsedAgain) {
   }
   pipe.finish();
   EXPECT_EQ(pipe.rows_done(), 5000u);
+  EXPECT_EQ(pipe.done(), (std::map<uint64_t, uint64_t>{{0, 4999}}));
   EXPECT_EQ(pipe.error(), 0);
   EXPECT_LE(objects.size(), 3u);
   EXPECT_EQ(seen.size(), 500u);
@@ -213,6 +215,7 @@ TEST(ClientPipe, TheFirstErrorIsKeptAndStopsTheRest) {
   EXPECT_EQ(pipe.error(), -EEXIST);
   EXPECT_EQ(pipe.error_row(), 74u);
   EXPECT_EQ(pipe.rows_done(), 74u);
+  EXPECT_EQ(pipe.done(), (std::map<uint64_t, uint64_t>{{0, 73}}));
   EXPECT_EQ(t.calls, 8);
 }
 

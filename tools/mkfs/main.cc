@@ -6,7 +6,9 @@
 #include <iostream>
 #include <memory>
 
+#include "../../include/uapi/vexfs.h"
 #include "../../kernel/core/api.h"
+#include "../../lib/client/commands.h"
 #include "guard.h"
 #include "make.h"
 #include "options.h"
@@ -91,6 +93,9 @@ int run(int argc, char **argv) {
   if (!o.quiet) fputs(report(o, layout, device->size()).c_str(), stdout);
   if (o.verbose && (o.bytes_per_inode || o.inode_count))
     puts("note              -i and -N have no effect: a VexFS makes inodes as they are needed");
+  const CollectionOptions &c = o.collection;
+  if ((c.m || c.ef_construction) && c.index != VEXFS_INDEX_HNSW && c.index != VEXFS_INDEX_DISKANN)
+    fprintf(stderr, "mkfs.vexfs: note: -M and --ef-construction: not used by %s\n", client::index_name(c.index));
   return exit_ok;
 }
 

@@ -10,6 +10,7 @@
 
 #include "../../include/uapi/vexfs.h"
 #include "../../kernel/core/api.h"
+#include "../../lib/device.h"
 #include "../../lib/image/caller.h"
 #include "report.h"
 
@@ -30,12 +31,16 @@ store::FormatOptions format_options(const Options &o) {
   return f;
 }
 
-std::runtime_error format_error(const Options &o, Errno e) {
+std::runtime_error format_error(const Options &o, const vx_bdev *device, Errno e) {
   switch (e) {
     case Errno::nospc:
       return std::runtime_error(o.device + ": too small: a VexFS needs " + human(store::kMinFormatBytes) +
                                 " and space for its journal (-J size=0 makes none)");
     case Errno::inval:
+      if (o.block_size >= device->logical_block())
+        return std::runtime_error(o.device + ": " + human(o.size ? o.size : device->size()) +
+                                  " are too large for blocks of " + human(o.block_size) +
+                                  (o.block_size < 65536 ? " (-b: larger ones)" : ""));
       return std::runtime_error(o.device + ": these sizes do not go together");
     default:
       return std::runtime_error(o.device + ": " + strerror(static_cast<int>(e)));
@@ -99,7 +104,7 @@ class Mounted {
 store::Layout make(const Options &o, vx_bdev *device) {
   store::Layout layout;
   const Status s = store::format(device, format_options(o), &layout);
-  if (!s.ok()) throw format_error(o, s.code());
+  if (!s.ok()) throw format_error(o, device, s.code());
   if (o.dry_run) return layout;
   Mounted fs(o, device);
   if (o.collection.wanted) fs.make_collection(o.collection);

@@ -7,6 +7,7 @@
 
 #include <cctype>
 #include <charconv>
+#include <climits>
 #include <cstring>
 #include <string_view>
 #include <vector>
@@ -263,6 +264,17 @@ void check(const Options &o) {
     throw Usage("--node-size: a power of two from the block size to 65536");
 }
 
+// The argument that getopt complains of. It has gone on to the next one behind the last letter of an argument, not before:
+// -5M is still to be finished when 5 is found to be unknown.
+std::string given_at_fault(int argc, char **argv) {
+  if (optind < argc && optopt > 0 && optopt <= UCHAR_MAX) {
+    const std::string_view now = argv[optind];
+    if (now.size() > 2 && now[0] == '-' && now[1] != '-' && now.find(static_cast<char>(optopt), 1) < now.size() - 1)
+      return std::string(now);
+  }
+  return argv[optind - 1];
+}
+
 }  // namespace
 
 Options parse_options(int argc, char **argv) {
@@ -276,7 +288,7 @@ Options parse_options(int argc, char **argv) {
     try {
       one_option(o, opt, optarg);
     } catch (const Usage &e) {
-      const std::string given = argv[optind - 1];
+      const std::string given = given_at_fault(argc, argv);
       throw Usage(opt == ':' || opt == '?' ? given + ": " + e.what() : e.what());
     }
   }
@@ -316,10 +328,10 @@ const char *usage_text() {
          "  -D, --dim N              components of a vector, 1 to 8192, default 768\n"
          "      --element TYPE       f32 (default), f16, bf16, i8\n"
          "      --metric METRIC      l2 (default), cosine, ip\n"
-         "      --index KIND         hnsw (default), flat\n"
-         "  -M, --links N            HNSW: links per vector, default 16\n"
-         "      --ef-construction N  HNSW: width of the search while building, default 200\n"
-         "      --ef-search N        HNSW: default width of searches, default 64\n"
+         "      --index KIND         hnsw (default), diskann, ivf-flat, ivf-pq, lsh, flat\n"
+         "  -M, --links N            HNSW, DiskANN: links per vector, default 16\n"
+         "      --ef-construction N  HNSW, DiskANN: width of the search while building, default 200\n"
+         "      --ef-search N        default breadth of searches, default 64\n"
          "      --collection-name TEXT\n";
 }
 

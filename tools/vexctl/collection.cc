@@ -99,7 +99,7 @@ void create(Context &ctx, const Options &o) {
   auto t = ctx.open(o.path, Access::write);
   client::collection_create(*t, c);
   print(ctx, client::collection_info(*t), t->path());
-  if (const std::string idle = idle_text(c.index, c); !idle.empty()) ctx.say(idle);
+  if (const std::string idle = idle_text(c.index, c); !idle.empty()) ctx.warn(idle);
 }
 
 void list(Context &ctx, const Options &o) {

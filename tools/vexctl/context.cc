@@ -81,6 +81,13 @@ void Context::complain(const std::string &what, int err, int code) {
   error(what, err, code);
 }
 
+void Context::warn(const std::string &what) const {
+  if (as_json)
+    std::cerr << json{{"warning", what}}.dump(-1, ' ', false, json::error_handler_t::replace) << '\n';
+  else
+    std::cerr << "vexctl: warning: " << what << '\n';
+}
+
 void Context::error(const std::string &what, int err, int code, std::optional<uint64_t> done) const {
   if (!as_json) {
     std::cerr << "vexctl: " << what << '\n';

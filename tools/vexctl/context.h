@@ -57,6 +57,8 @@ class Context {
   // A line on stderr (with --json an object) about a part of what was asked that could not be done; the command goes
   // on, and will exit with `code`.
   void complain(const std::string &what, int err, int code);
+  // A line on stderr (with --json an object) that the user should know; the command is done all the same.
+  void warn(const std::string &what) const;
   // The line alone. done: of a command on many vectors, for how many it was done.
   void error(const std::string &what, int err, int code, std::optional<uint64_t> done = {}) const;
   int result = exit_ok;  // of a command that worked but did not find what was asked

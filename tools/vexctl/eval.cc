@@ -2,9 +2,11 @@
 // vexctl eval: recall@k, queries per second and latencies of a query set, for several widths of the search.
 #include <algorithm>
 #include <atomic>
+#include <cerrno>
 #include <cmath>
 #include <exception>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <unordered_set>
 
@@ -37,6 +39,30 @@ Truth read_truth(const Options &o, size_t nq) {
     t[i].assign(all.begin() + static_cast<ptrdiff_t>(i * f->dim()),
                 all.begin() + static_cast<ptrdiff_t>(i * f->dim() + o.k));
   return t;
+}
+
+// Says so when the truth names vectors that the collection lacks, of which no search can find any: ids were assigned, or
+// it is the truth of another set. Of a large truth some ids, evenly spread, are looked up.
+void warn_of_strangers(const Context &ctx, client::Target &t, const vexfs_collection &c, const Options &o,
+                       const Truth &truth) {
+  constexpr size_t looked_up = 10000;
+  std::set<uint64_t> all;
+  for (const auto &ids : truth) all.insert(ids.begin(), ids.end());
+  const size_t step = (all.size() + looked_up - 1) / looked_up;
+  size_t at = 0, asked = 0, missing = 0;
+  for (const uint64_t id : all) {
+    if (at++ % step) continue;
+    asked++;
+    try {
+      client::vector_get(t, c.id, id, c.dim, c.element);
+    } catch (const client::Error &e) {
+      if (e.err() != ENOENT && e.err() != EINVAL) throw;  // EINVAL: no id can be this number, -1 say
+      missing++;
+    }
+  }
+  if (missing)
+    ctx.warn(o.truth + ": " + human_count(missing) + " of " + human_count(asked) +
+             " ids that were looked up are not in the collection: its ids may be others than the truth's");
 }
 
 struct Run {
@@ -146,6 +172,7 @@ void eval(Context &ctx, Options o) {
   q.k = o.k;
   if (c.rows < o.k) throw Usage("the collection has " + human_count(c.rows) + " vectors, -k is larger");
   const Truth truth = o.truth.empty() ? exact_truth(ctx, *t, q, rows, o) : read_truth(o, nq);
+  if (!o.truth.empty()) warn_of_strangers(ctx, *t, c, o, truth);
   if (!o.write_truth.empty()) save_truth(o, truth);
   if (o.exact) q.flags |= VEXFS_SEARCH_EXACT;
   if (o.ef.empty() || o.exact) o.ef = {0};

@@ -107,6 +107,14 @@ void run_with_progress(Context &ctx, client::Target &t, const vexfs_index &comma
   if (failure) std::rethrow_exception(failure);
 }
 
+// A flat collection does not remember what it was.
+std::string after_drop(uint16_t kind) {
+  const std::string was = client::index_name(kind);
+  std::string s = "It was " + was + ". 'index build' makes hnsw";
+  return s + (kind == VEXFS_INDEX_HNSW ? " again, 'index build --kind KIND' another"
+                                       : ", 'index build --kind " + was + "' this one again");
+}
+
 void manage(Context &ctx, const Options &o, vexfs_index_op op) {
   auto t = ctx.open(o.path, op == VEXFS_INDEX_STATUS ? Access::read : Access::write);
   const vexfs_collection c = client::collection_info(*t, o.collection);
@@ -132,11 +140,12 @@ void manage(Context &ctx, const Options &o, vexfs_index_op op) {
   }
   const vexfs_index now = status_of(*t, c.id, per_mille(o.recall));
   print(ctx, now, c.id);
+  if (op == VEXFS_INDEX_DROP && c.index != VEXFS_INDEX_FLAT) ctx.say(after_drop(c.index));
   if (i.op != VEXFS_INDEX_STATUS && i.op != VEXFS_INDEX_DROP && now.rows && !now.indexed && now.kind >= VEXFS_INDEX_LSH)
     ctx.say(
         "No row is indexed: there are too few to learn from for such an index. Searches scan them until there are "
         "more.");
-  if (const std::string idle = idle_text(now.kind, i); !idle.empty()) ctx.say(idle);
+  if (const std::string idle = idle_text(now.kind, i); !idle.empty()) ctx.warn(idle);
 }
 
 }  // namespace

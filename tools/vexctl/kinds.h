@@ -7,6 +7,19 @@
 
 namespace vexfs::vexctl {
 
+// The name of codes becomes their number, or is refused in words.
+inline std::string code_of(std::string &text) {
+  std::string known;
+  for (const auto &[name, value] : client::code_names()) {
+    if (name == text) {
+      text = std::to_string(value);
+      return {};
+    }
+    known += (known.empty() ? "" : ", ") + name;
+  }
+  return "unknown codes '" + text + "' (known: " + known + ")";
+}
+
 struct KindOptions {
   uint32_t lists = 0, probes = 0, pq_m = 0, tables = 0, bits = 0, codes = 0;
 
@@ -22,7 +35,7 @@ struct KindOptions {
         ->check(CLI::Range(0, VEXFS_LSH_BITS_MAX));
     c->add_option("--codes", codes,
                   "HNSW, DiskANN: walk on codes of 8, 4, 2 or 1 bits an element, on the rows (none), or auto")
-        ->transform(CLI::CheckedTransformer(client::code_names()))
+        ->transform(CLI::Validator(code_of, ""))
         ->type_name("KIND");
   }
   // To a vexfs_collection or vexfs_index.

@@ -37,7 +37,42 @@ bool looks_like_text(const std::string &s) {
   return !s.empty() && s.find_first_not_of("0123456789+-.eE,[] \t\n") == std::string::npos;
 }
 
+// Whether the core, which rounds to the nearest, and to the even one of two, makes it 0.
+bool becomes_zero(float x, uint16_t element) {
+  if (element == VEXFS_I8) return std::abs(x) <= 0.5f;
+  if (element == VEXFS_F16) return std::abs(x) <= 0x1p-25f;
+  return x == 0;
+}
+
+void explain_no_direction(const std::vector<float> &v, const vexfs_collection &c, const std::string &row) {
+  if (c.metric != VEXFS_COSINE) return;
+  if (!std::all_of(v.begin(), v.end(), [&](float x) { return becomes_zero(x, c.element); })) return;
+  const bool was = std::all_of(v.begin(), v.end(), [](float x) { return x == 0; });
+  const std::string rounding = was ? "" : std::string(" (after rounding to ") + client::element_name(c.element) + ")";
+  throw client::Error(EINVAL, row + ": all components are zero" + rounding +
+                                  ": such a vector has no direction, which is all that the collection's metric, "
+                                  "cosine, compares");
+}
+
 }  // namespace
+
+size_t rounded_to_nothing(const Rows &r, const vexfs_collection &c) {
+  if (c.element != VEXFS_I8 || r.element != VEXFS_F32) return 0;
+  size_t n = 0;
+  std::vector<float> v(r.dim);
+  for (size_t i = 0; i < r.count; i++) {
+    memcpy(v.data(), r.data.data() + i * r.dim * sizeof(float), r.dim * sizeof(float));
+    if (!std::all_of(v.begin(), v.end(), [](float x) { return becomes_zero(x, VEXFS_I8); })) continue;
+    n += std::any_of(v.begin(), v.end(), [](float x) { return x != 0; });
+  }
+  return n;
+}
+
+std::string rounded_text(uint64_t rows, const vexfs_collection &c) {
+  return human_count(rows) + (rows == 1 ? " row was" : " rows were") +
+         " not zero and became all zeroes in collection " + std::to_string(c.id) +
+         ": i8 rounds to whole numbers (-128 to 127) and does not scale";
+}
 
 void explain_refusal(const Rows &r, const vexfs_collection &c, const std::string &what) {
   for (size_t i = 0; i < r.count; i++) {
@@ -48,15 +83,12 @@ void explain_refusal(const Rows &r, const vexfs_collection &c, const std::string
         throw client::Error(EINVAL, row + ": component " + std::to_string(k) + " is " +
                                         (std::isnan(v[k]) ? "not a number" : "infinite"));
       if (c.element == VEXFS_I8 && (v[k] < -128.5f || v[k] >= 127.5f))
-        throw client::Error(EINVAL, row + ": component " + std::to_string(k) + " does not fit i8 (-128 to 127)");
+        throw client::Error(EINVAL, row + ": component " + std::to_string(k) + " does not fit i8 (-128 to 127)" +
+                                        (r.unsigned_bytes ? "; --shift takes unsigned bytes as v - 128" : ""));
       if (c.element == VEXFS_F16 && std::abs(v[k]) >= 65520.0f)  // what rounds to 65504, the greatest, does fit
         throw client::Error(EINVAL, row + ": component " + std::to_string(k) + " is too large for f16");
     }
-    const bool zero = std::all_of(v.begin(), v.end(), [](float x) { return x == 0; });
-    if (c.metric == VEXFS_COSINE && zero)
-      throw client::Error(EINVAL, row +
-                                      ": all components are zero: such a vector has no direction, which is all that "
-                                      "the collection's metric, cosine, compares");
+    explain_no_direction(v, c, row);
   }
 }
 
@@ -77,6 +109,7 @@ void read_rows(const vecfile::Reader &r, uint64_t first, size_t count, const vex
   out->element = element_for(r.type(), c, shift);
   out->dim = c.dim;
   out->count = count;
+  out->unsigned_bytes = r.type() == vecfile::Type::u8 && !shift;
   out->data.resize(count * c.dim * client::element_bytes(out->element));
   if (out->element == VEXFS_F32) {
     r.read_f32(first, count, reinterpret_cast<float *>(out->data.data()));

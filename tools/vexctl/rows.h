@@ -19,6 +19,7 @@ struct Rows {
   uint32_t dim = 0;
   size_t count = 0;
   std::vector<uint8_t> data;
+  bool unsigned_bytes = false;  // of a file, taken as they are: --shift would have made them signed
 };
 
 // The element type in which rows of a file go into the collection. shift: unsigned bytes become signed ones (v - 128),
@@ -34,6 +35,11 @@ Rows rows_from_argument(const std::string &value, int64_t row, const vexfs_colle
 
 // The components as f32, whatever the element type (for printing).
 std::vector<float> to_floats(const void *data, uint16_t element, size_t n);
+
+// How many rows have a direction, and lose it when the core rounds them to i8.
+size_t rounded_to_nothing(const Rows &r, const vexfs_collection &c);
+// What the user should know of so many, who most likely has floats that had to be scaled first.
+std::string rounded_text(uint64_t rows, const vexfs_collection &c);
 
 // The core says EINVAL of rows that it refuses. Throws client::Error with the reason, if one of the rows shows it.
 void explain_refusal(const Rows &r, const vexfs_collection &c, const std::string &what);

@@ -38,12 +38,11 @@ void set_chunk(vexfs_row &row, const std::string &chunk) {
   row.length = parse_size(parts[1]);
 }
 
-client::Vector vector_from(const Options &o, const vexfs_collection &c) {
-  Rows rows = rows_from_argument(o.vector, o.row, c, o.shift);
+client::Vector vector_from(const Options &o, const Rows &rows) {
   client::Vector v;
   v.dim = rows.dim;
   v.element = rows.element;
-  v.data = std::move(rows.data);
+  v.data = rows.data;
   v.row.id = o.id;
   v.row.tag = o.tag;
   v.row.owner_fd = -1;
@@ -51,18 +50,21 @@ client::Vector vector_from(const Options &o, const vexfs_collection &c) {
   return v;
 }
 
-Rows rows_of(const client::Vector &v) { return Rows{v.element, v.dim, 1, v.data}; }
+void warn_of_rounding(const Context &ctx, const Rows &rows, const vexfs_collection &c) {
+  if (const size_t n = rounded_to_nothing(rows, c)) ctx.warn(rounded_text(n, c));
+}
 
 void add(Context &ctx, const Options &o) {
   auto t = ctx.open(o.path, Access::write);
   const vexfs_collection c = client::collection_info(*t, o.collection);
-  client::Vector v = vector_from(o, c);
+  const Rows rows = rows_from_argument(o.vector, o.row, c, o.shift);
+  client::Vector v = vector_from(o, rows);
   const bool owned = !t->is_directory() && !o.no_owner;
   if (!o.chunk.empty() && !owned) throw Usage("--chunk is a range of a file: PATH must be a file");
   uint32_t flags = o.no_owner ? VEXFS_VEC_NO_OWNER : 0;
   if (o.durable) flags |= VEXFS_VEC_DURABLE;
-  const vexfs_row row =
-      with_reason(rows_of(v), c, "the vector", [&] { return client::vector_add(*t, c.id, v, flags); });
+  const vexfs_row row = with_reason(rows, c, "the vector", [&] { return client::vector_add(*t, c.id, v, flags); });
+  warn_of_rounding(ctx, rows, c);
   if (ctx.as_json) return ctx.print(to_json(row));
   ctx.say("vector " + std::to_string(row.id) + " added to collection " + std::to_string(c.id) +
           (row.owner ? ", owner " + t->path() : ""));
@@ -71,15 +73,16 @@ void add(Context &ctx, const Options &o) {
 void update(Context &ctx, const Options &o, const CLI::App &given) {
   auto t = ctx.open(o.path, Access::write);
   const vexfs_collection c = client::collection_info(*t, o.collection);
-  client::Vector v = vector_from(o, c);
+  const Rows rows = rows_from_argument(o.vector, o.row, c, o.shift);
+  client::Vector v = vector_from(o, rows);
   const vexfs_row old = client::vector_get(*t, c.id, o.id, c.dim, c.element).row;
   if (!given.count("--tag")) v.row.tag = old.tag;
   if (!o.chunk.empty() && !o.set_owner) throw Usage("--chunk goes with --set-owner");
   if (o.set_owner && t->is_directory()) throw Usage("--set-owner: PATH must be the file that will own the vector");
   uint32_t flags = o.durable ? VEXFS_VEC_DURABLE : 0;
   if (o.set_owner) flags |= VEXFS_VEC_SET_OWNER;
-  const vexfs_row row =
-      with_reason(rows_of(v), c, "the vector", [&] { return client::vector_update(*t, c.id, v, flags); });
+  const vexfs_row row = with_reason(rows, c, "the vector", [&] { return client::vector_update(*t, c.id, v, flags); });
+  warn_of_rounding(ctx, rows, c);
   if (ctx.as_json) return ctx.print(to_json(row));
   ctx.say("vector " + std::to_string(row.id) + " updated");
 }
