@@ -312,6 +312,9 @@ ok v import bytes.bvecs /bytes --shift --ids ids.npy --tags tags.npy
 ok v --json search /bytes -q bytes.bvecs --shift -k 1
 json "[r[0]['id'] for r in j['results']] == [5 * i + 3 for i in range(50)] and all(r[0]['distance'] == 0 for r in j['results'])"
 json "[r[0]['tag'] for r in j['results']] == [i % 7 for i in range(50)]"
+ok v import bytes.bvecs /bytes --shift --ids ids.npy --upsert
+ok v --json search /bytes -q bytes.bvecs --shift -k 1
+json "[r[0]['tag'] for r in j['results']] == [i % 7 for i in range(50)]" # kept, as no others are given
 ok v --json get /bytes --id 8
 json "j[0]['vector'] == [float((37 + k * 11) % 256 - 128) for k in range(8)]"
 ok v --json get /bytes --ids ids.npy
