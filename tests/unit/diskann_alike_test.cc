@@ -103,5 +103,22 @@ TEST(DiskAnnAlike, MendingCanBeInterruptedBetweenNodes) {
   EXPECT_EQ(verify(*a.index.get()).unreachable, 0u);
 }
 
+// Within a cluster rows differ by less than 4 bits of the way to the centre of all: then codes have 8, and are said to.
+TEST(DiskAnnAlike, TightClustersGetLongerCodes) {
+  Alike a(4000, 40, 100, 1), wide(4000, 40, 1, 1);
+  a.build();
+  wide.build();
+  EXPECT_EQ(a.index->counts().codes, 2);  // enum vexfs_codes
+  EXPECT_EQ(wide.index->counts().codes, 3);
+  EXPECT_GE(a.found(64), 0.98);
+  EXPECT_EQ(verify(*a.index.get()).unreachable, 0u);
+  Checkpoint c;
+  c.save(*a.index.get(), a.rows.size(), a.rows.view());
+  a.index = index_open(IndexKind::diskann, a.space, c.header, c.source()).take();
+  EXPECT_EQ(a.index->counts().codes, 2);
+  EXPECT_GE(a.found(64), 0.98);
+  EXPECT_TRUE(verify(*a.index.get()).sound());
+}
+
 }  // namespace
 }  // namespace vexfs::vector

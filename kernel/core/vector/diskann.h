@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // A graph on disk as an Index (DiskANN: Subramanya et al., NeurIPS 2019; inserting in place: Singh et al., 2021): for
-// collections larger than memory. In memory is a code of each row, of 4 bits an element if nothing else was asked for. A node's list lies on disk beside a
+// collections larger than memory. In memory is a code of each row, of 4 bits an element if nothing else was asked for and a sample's nearest are told by them, else 8. A node's list lies on disk beside a
 // copy of its row, in one aligned unit, so that the read which tells where to go next gives the exact distance as well;
 // several such reads are in flight at once. The graph is flat, of lists pruned with slack (alpha) so that few hops lead far.
 //
@@ -64,6 +64,7 @@ class DiskAnn final : public LearntIndex {
   static constexpr u32 width = 8;  // nodes read at once by a walk
   static_assert(width <= blob_parts_max);
 
+  Status choose_codes(RowView &rows, u32 slots, bool (*interrupted)(void *), void *ctx);
   u32 entry() const;
   bool stored(u32 slot) const { return slot < stored_.load(std::memory_order_acquire); }
   // Their records, from disk, into buf (n * shape_.node_bytes(), page-aligned); n <= blob_parts_max. Null for what is not
