@@ -66,7 +66,7 @@ enum vexfs_index_kind {
 /* What a graph is built and walked on; hits are scored on the rows all the same. */
 enum vexfs_codes {
   /* Decided by the rows there are: 4 bits an element where that ranks them well enough, from 512 elements on 2 bits; in
-   * compact collections the fewest that do; DiskANN: 4 bits. */
+   * compact collections the fewest that do; DiskANN: 4 bits where that ranks them well enough, else 8. */
   VEXFS_CODES_AUTO = 0,
   VEXFS_CODES_NONE = 1,    /* the rows; DiskANN: as AUTO */
   VEXFS_CODES_SQ8 = 2,     /* 8 bits an element */

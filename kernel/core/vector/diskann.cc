@@ -4,6 +4,7 @@
 #include "diskann.h"
 
 #include "../uapi.h"
+#include "code_trial.h"
 #include "diskann_mend.h"
 #include "kmeans.h"
 
@@ -15,9 +16,11 @@ constexpr u32 m_auto = 16, ef_construction_auto = 100;
 constexpr u32 centre_rows = 256;  // sampled
 
 // Rows are what lies on disk: "none" is as automatic.
+constexpr bool automatic(u32 codes) { return codes <= VEXFS_CODES_NONE; }
+
 Result<DiskAnn *> make(const simd::Space &space, const IndexParams &params) {
   const simd::CodeKind kind =
-      params.codes > VEXFS_CODES_NONE ? simd::CodeKind{static_cast<u8>(params.codes - 1)} : simd::CodeKind::sq4;
+      automatic(params.codes) ? simd::CodeKind::sq4 : simd::CodeKind{static_cast<u8>(params.codes - 1)};
   const simd::CodeSpace codes = VX_TRY(simd::CodeSpace::make(space, kind));
   void *mem = vx_alloc_large(sizeof(DiskAnn), 0);
   if (!mem) return Errno::nomem;
@@ -75,9 +78,22 @@ IndexCounts DiskAnn::counts() const {
 }
 
 // ------------------------------------------------------------------------------------------------------------ learning
+// Codes that nobody asked for: short ones, if they rank a sample nearly as the rows do. Rows in tight clusters differ from
+// each other by less than 4 bits of how far they lie from the centre.
+Status DiskAnn::choose_codes(RowView &rows, u32 slots, bool (*interrupted)(void *), void *ctx) {
+  const simd::CodeKind kind = simd::CodeKind::sq4;
+  CodeTrial trial;
+  VX_TRY(trial.begin(space_, rows, slots, &kind, 1));
+  simd::CodeSpace codes = VX_TRY(simd::CodeSpace::make(space_, kind));
+  const bool enough = VX_TRY(trial.ranks_well(codes, interrupted, ctx));
+  codes_ = VX_TRY(simd::CodeSpace::make(space_, enough ? kind : simd::CodeKind::sq8));
+  return {};
+}
+
 // The centre of some rows, and which of them is nearest to it.
 Status DiskAnn::learn(RowView &rows, u32 slots, Scratch &scratch, bool (*interrupted)(void *), void *ctx) {
   VX_ASSERT(must_learn());
+  if (diskann_impl::automatic(params_.codes)) VX_TRY(choose_codes(rows, slots, interrupted, ctx));
   Lesson lesson{.rows = rows, .space = space_, .interrupted = interrupted, .ctx = ctx};
   Vec<u32> sample, model, aux;
   Vec<u8> copies;

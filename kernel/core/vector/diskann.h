@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // A graph on disk as an Index (DiskANN: Subramanya et al., NeurIPS 2019; inserting in place: Singh et al., 2021): for
-// collections larger than memory. In memory is a code of each row, of 4 bits an element if nothing else was asked for. A node's list lies on disk beside a
+// collections larger than memory. In memory is a code of each row, of 4 bits an element if nothing else was asked for and a sample's nearest are told by them, else 8. A node's list lies on disk beside a
 // copy of its row, in one aligned unit, so that the read which tells where to go next gives the exact distance as well;
 // several such reads are in flight at once. The graph is flat, of lists pruned with slack (alpha) so that few hops lead far.
 //
@@ -64,6 +64,7 @@ class DiskAnn final : public LearntIndex {
   static constexpr u32 width = 8;  // nodes read at once by a walk
   static_assert(width <= blob_parts_max);
 
+  Status choose_codes(RowView &rows, u32 slots, bool (*interrupted)(void *), void *ctx);
   u32 entry() const;
   bool stored(u32 slot) const { return slot < stored_.load(std::memory_order_acquire); }
   // Their records, from disk, into buf (n * shape_.node_bytes(), page-aligned); n <= blob_parts_max. Null for what is not
@@ -84,6 +85,10 @@ class DiskAnn final : public LearntIndex {
   const void *raw_code(u32 slot) const;  // of one that may be on its way into it
   u32 word_of(u32 slot) const;           // the first of its words; record_none: it has none
   bool leaving(u32 slot) const;
+  // In loops over all slots there are. A lock for edits may be held, and an epoch: who waits for either sleeps.
+  static void breathe_at(u32 slot) {
+    if (slot % 4096 == 0) vx_yield();
+  }
 
   Status link_in(const Beam &near, u32 slot, Scratch &scratch);
   Status link_back(const u32 *targets, u32 n, u32 slot, bool must, bool *linked, Edit &e, Scratch &scratch);
@@ -105,11 +110,11 @@ class DiskAnn final : public LearntIndex {
   Status mend_list(Mend &m, u32 slot, const u8 *record, Edit &e, Scratch &scratch);
   Status choose_behind(Mend &m, u32 slot, u32 n, Edit &e, Scratch &scratch);
   void fill(const Entry *near, u32 n, u32 but, Edit &e);
-  Status link_again(Mend &m, u32 number, RowView &rows, Scratch &scratch);
+  Status link_again(Mend &m, u32 number, RowView &rows, const MendParams &params, Scratch &scratch);
   Result<bool> next_phase(Mend &m, bool all, const MendParams &params);
   Status begin_round(Mend &m);
-  Result<bool> reach_piece(Mend &m, Scratch &scratch);
-  Status join_blob(Mend &m, u32 number, Scratch &scratch, bool *any);
+  Result<bool> reach_piece(Mend &m, const MendParams &params, Scratch &scratch);
+  Status join_blob(Mend &m, u32 number, const MendParams &params, Scratch &scratch, bool *any);
   Status join(Mend &m, u32 slot, Scratch &scratch);
   Status put_between(u32 from, u32 slot, const simd::CodeQuery &q, Edit &e, Scratch &scratch);
   Status bring_lists(const u32 *slots, u32 n, Edit &e);

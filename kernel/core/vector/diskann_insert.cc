@@ -38,14 +38,18 @@ bool DiskAnn::occluded(const void *code, u32 key, Edit &e, void *query) {
   return false;
 }
 
-// Of near[0..n), ascending, those not occluded, so many at most.
+// Of near[0..n), ascending, those not occluded, so many at most. Copies of the row itself are the nearest there is, and
+// nothing occludes them: they would have the whole list, and nobody else would be led to. They get half of it.
 Status DiskAnn::choose(const Entry *near, u32 n, u32 but, u32 most, Edit &e, Scratch &scratch) {
   void *query = VX_TRY(scratch.array<u8>(Scratch::other_code, codes_.query_bytes()));
+  const void *base = raw_code(but);
+  u32 copies = 0;
   e.n = 0;
   for (u32 i = 0; i < n && e.n < most; i++) {
     const u32 s = entry_slot(near[i]);
     const void *code = raw_code(s);
     if (s == but || !code || (e.n && occluded(code, entry_key(near[i]), e, query))) continue;
+    if (base && memcmp(base, code, codes_.bytes()) == 0 && copies++ >= shape_.degree / 2) continue;
     e.chosen[e.n] = s;
     e.code[e.n++] = code;
   }

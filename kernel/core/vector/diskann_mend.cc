@@ -69,8 +69,10 @@ Status DiskAnn::begin_mend(RowView &rows, Scratch &scratch) {
 // Whatever has become of it: who was to leave, and is still there, stays. torn_ says so of it, if links are gone already.
 void DiskAnn::end_mend() {
   const bool over = mend_->phase == Mend::Phase::over;
-  for (u32 slot = 0, limit = over ? 0 : records_.limit(); slot < limit; slot++)
+  for (u32 slot = 0, limit = over ? 0 : records_.limit(); slot < limit; slot++) {
     if (leaving(slot)) records_.peek(slot)->store(0, std::memory_order_release);
+    breathe_at(slot);
+  }
   mend_.reset();
   mend_bytes_.store(0, std::memory_order_relaxed);
   mending_.store(false, std::memory_order_release);
@@ -95,7 +97,7 @@ Status DiskAnn::new_entry(RowView &rows, Scratch &scratch) {
     const u32 limit = records_.limit();
     e = live.size() ? entry_slot(live.entries()[0]) : 0;
     if (live.size() == 0)
-      while (e < limit && (!records_.present(e) || rows.dead(e))) e++;
+      for (; e < limit && (!records_.present(e) || rows.dead(e)); e++) breathe_at(e);
     if (e >= limit) return Errno::again;
   }
   entry_.store(e, std::memory_order_release);
@@ -106,7 +108,7 @@ Status DiskAnn::new_entry(RowView &rows, Scratch &scratch) {
 Result<bool> DiskAnn::mend_piece(Mend &m, RowView &rows, const MendParams &params, Scratch &scratch) {
   using Phase = Mend::Phase;
   if (params.interrupted && params.interrupted(params.ctx)) return Errno::intr;
-  if (m.phase == Phase::reach) return reach_piece(m, scratch);
+  if (m.phase == Phase::reach) return reach_piece(m, params, scratch);
   if (m.phase == Phase::forget) {
     VX_TRY(forget(m));
     m.phase = Phase::over;
@@ -124,7 +126,7 @@ Result<bool> DiskAnn::mend_piece(Mend &m, RowView &rows, const MendParams &param
     else if (m.phase == Phase::lists)
       VX_TRY(mend_lists(m, number, params, scratch));
     else
-      VX_TRY(link_again(m, number, rows, scratch));
+      VX_TRY(link_again(m, number, rows, params, scratch));
     return true;
   }
   return next_phase(m, m.next >= end, params);
@@ -280,10 +282,11 @@ void DiskAnn::fill(const Entry *near, u32 n, u32 but, Edit &e) {
 }
 
 // (3) Of a blob.
-Status DiskAnn::link_again(Mend &m, u32 number, RowView &rows, Scratch &scratch) {
+Status DiskAnn::link_again(Mend &m, u32 number, RowView &rows, const MendParams &params, Scratch &scratch) {
   const u32 first = number << shape_.shift;
   for (u32 slot = first; slot < first + shape_.slots(); slot++) {
     if (m.is_led_to(slot) || slot == entry() || word_of(slot) != 0) continue;
+    if (params.interrupted && params.interrupted(params.ctx)) return Errno::intr;
     Reading reading(*this);
     simd::CodeQuery q;
     codes_.prepare_code(raw_code(slot), VX_TRY(scratch.array<u8>(Scratch::query, codes_.query_bytes())), &q);
@@ -301,8 +304,10 @@ Status DiskAnn::begin_round(Mend &m) {
   VX_TRY(m.there.resize(limit / 64 + 1));
   memset(m.there.data(), 0, m.there.size() * 8);
   m.nodes = nodes_.load(std::memory_order_relaxed);
-  for (u32 slot = 0; slot < limit; slot++)
+  for (u32 slot = 0; slot < limit; slot++) {
     if (word_of(slot) == 0) m.there[slot >> 6] |= u64{1} << (slot & 63);
+    breathe_at(slot);
+  }
   m.next = m.lost = 0;
   m.joining = m.again = false;
   m.round++;
@@ -312,7 +317,7 @@ Status DiskAnn::begin_round(Mend &m) {
 // (3) A piece of a round. Joining takes a way from somebody only where both lists are full (put_between), so a second round
 // finds next to nothing but what inserts took meanwhile. Of as many nodes as came meanwhile, losing some is what inserts do
 // without a pass, too, and those found were joined.
-Result<bool> DiskAnn::reach_piece(Mend &m, Scratch &scratch) {
+Result<bool> DiskAnn::reach_piece(Mend &m, const MendParams &params, Scratch &scratch) {
   using namespace diskann_mend_impl;
   {
     Reading reading(*this);
@@ -320,7 +325,8 @@ Result<bool> DiskAnn::reach_piece(Mend &m, Scratch &scratch) {
     const u32 first = m.next;
     for (u32 i = 0; i < idle_blobs && m.next < m.paths.blobs() && !worked; i++) {
       const u32 number = m.next++;
-      VX_TRY(m.joining ? join_blob(m, number, scratch, &worked) : m.paths.follow(number, scratch, &worked));
+      VX_TRY(m.joining ? join_blob(m, number, params, scratch, &worked) : m.paths.follow(number, scratch, &worked));
+      breathe_at(number << shape_.shift);
     }
     if (!m.joining) m.again |= worked;
     if (m.next != first) return true;
@@ -344,10 +350,11 @@ Result<bool> DiskAnn::reach_piece(Mend &m, Scratch &scratch) {
   return true;
 }
 
-Status DiskAnn::join_blob(Mend &m, u32 number, Scratch &scratch, bool *any) {
+Status DiskAnn::join_blob(Mend &m, u32 number, const MendParams &params, Scratch &scratch, bool *any) {
   const u32 first = number << shape_.shift;
   for (u32 slot = first; slot < first + shape_.slots(); slot++) {
     if (!((m.there[slot >> 6] >> (slot & 63)) & 1) || m.paths.reached(slot) || slot == entry()) continue;
+    if (params.interrupted && params.interrupted(params.ctx)) return Errno::intr;
     *any = true;
     m.lost++;
     VX_TRY(join(m, slot, scratch));
@@ -444,12 +451,14 @@ Status DiskAnn::forget(Mend &m) {
     return i < slots;
   };
   for (u32 first = 0; first < limit; first += slots) {
+    breathe_at(first);
     if (!any(first)) continue;
     Guard g(edit_);
     VX_TRY(nodes_kept_.touch(first >> shape_.shift));
   }
   DiskNode *gone = nullptr;
   for (u32 first = 0; first < limit; first += slots) {
+    breathe_at(first);
     if (!any(first)) continue;
     Guard g(edit_);
     for (u32 slot = first; slot < first + slots; slot++) {

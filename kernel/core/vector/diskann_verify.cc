@@ -104,8 +104,10 @@ Status DiskAnn::verify(VerifyReport *out, Scratch &scratch, bool (*interrupted)(
       vx_yield();
     }
   }
-  for (u32 slot = 0; slot < t.blobs() << shape_.shift; slot++)
+  for (u32 slot = 0; slot < t.blobs() << shape_.shift; slot++) {
     out->unreachable += word_of(slot) == 0 && !t.reached(slot);
+    breathe_at(slot);
+  }
   return {};
 }
 
