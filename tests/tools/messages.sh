@@ -67,12 +67,12 @@ status 2 v import late.npy /half --ids floats.npy
 says "integers wanted" "--ids takes a .npy of integers, or an .ivecs"
 ok v collection create -p /early -d 2 -e i8 -m cosine
 status 1 v import late.npy /early
-says "row 2: $zero" "(2 rows were imported: ids 0..1)" "the same with --upsert --first-id 0"
+says "row 2: $zero" "(2 rows were imported: ids 0..1)" "the same with --rows 2..3 --first-id 2"
 status 1 v import late.npy /early
 says "(2 rows were imported: rows 0..1)" "--rows 2..3"
 says_not "ids were assigned"
 status 1 v import late.npy /early --ids ids.npy
-says "(2 rows were imported: rows 0..1)" "the same with --upsert"
+says "(2 rows were imported: rows 0..1)" "the same with --rows 2..3"
 status 1 v import late.npy /early --ids ids.npy
 says "its id exists already (nothing was imported). With --upsert the same import replaces what exists"
 status 1 v import late.npy /early --rows 2..3 --first-id 700
@@ -81,7 +81,7 @@ ok v import late.npy /early --rows 3
 says "the collection was not empty: ids were assigned"
 ok v collection create -p /many -d 2 -m cosine --index flat
 status 1 v import many.npy /many --batch 10 -t 4
-says "row 805: all components are zero" "imported: ids 0..804" "the same with --upsert --first-id 0"
+says "row 805: all components are zero" "imported: ids 0..804" "the same with --rows 805"
 ok v import fewer.npy /many --upsert --first-id 0
 ok v --json collection info /many
 json "j['rows'] == 1000"

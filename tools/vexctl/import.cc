@@ -128,15 +128,20 @@ std::map<uint64_t, uint64_t> not_done(const Plan &p, const std::map<uint64_t, ui
   return rest;
 }
 
-// How the rest is imported. The same command once more would add again what is there, for the collection is not empty.
+// How the rest is imported. The same command once more would add again what is there, for the collection is not empty; and
+// with --upsert it would replace what has ids of the rest already, which was not asked for.
 std::string how_to_resume(const Options &o, const Plan &p, const client::BatchPipe &pipe, int err) {
   if (err == EEXIST) return ". With --upsert the same import replaces what exists";
-  const std::string when = err == EINVAL ? ". For the rest, when the file is right: " : ". For the rest: ";
-  if (o.upsert) return when + "the same once more";
-  if (p.ids == Plan::Ids::counted) return when + "the same with --upsert --first-id " + std::to_string(p.first_id);
-  if (p.ids == Plan::Ids::listed) return when + "the same with --upsert";
-  const auto rest = not_done(p, pipe.done());
-  return when + "--rows " + ranges_text(rest, 0) + (rest.size() > 1 ? ", one range at a time" : "");
+  const std::string when =
+      err == EINVAL ? ". For the rest, when the file is right: the same" : ". For the rest: the same";
+  if (o.upsert) return when + " once more";
+  std::string s;
+  for (const auto &[first, last] : not_done(p, pipe.done())) {
+    s += (s.empty() ? " with --rows " : ", then with --rows ") + std::to_string(first);
+    if (last != first) s += ".." + std::to_string(last);
+    if (p.ids == Plan::Ids::counted) s += " --first-id " + std::to_string(p.first_id + first - p.first);
+  }
+  return when + s;
 }
 
 // What an import that ended early leaves behind: rows of batches that were in flight stay, whatever their place.

@@ -50,9 +50,10 @@ Status CodeTrial::take(RowView &rows, u32 slots) {
   using namespace code_trial_impl;
   Sample &t = *sample_;
   const u32 apart = slots / blocks;
-  for (u32 b = 0; b < blocks; b++)
-    for (u32 i = 0; i < min_of(block_rows, apart); i++) {
-      const u32 slot = b * apart + i;
+  for (u32 b = 0; b < blocks; b++) {
+    const u32 most = t.n + block_rows;
+    for (u32 slot = b * apart; slot < (b + 1) * apart && t.n < most; slot++) {
+      if (slot % 4096 == 0) vx_yield();
       if (rows.dead(slot)) continue;
       Result<const u8 *> r = rows.row(slot);
       if (!r.ok() && r.code() != Errno::noent) return r.error();
@@ -60,6 +61,7 @@ Status CodeTrial::take(RowView &rows, u32 slots) {
       t.row[t.n] = *r;
       t.aux[t.n++] = rows.aux(*r, slot);
     }
+  }
   return {};
 }
 
@@ -96,7 +98,7 @@ Result<bool> CodeTrial::ranks_well(simd::CodeSpace &codes, bool (*interrupted)(v
   encode(codes, work, query + align_up<usize>(codes.query_bytes(), 64));
   u32 found = 0, asked = 0;
   for (u32 i = 0; i < t.n; i += max_of<u32>(t.n / queries, 1)) {
-    if (interrupted(ctx)) return Errno::intr;
+    if (interrupted && interrupted(ctx)) return Errno::intr;
     const simd::Query q = space_.row_query(t.row[i], t.aux[i]);
     simd::CodeQuery cq;
     codes.prepare(q, work, query, &cq);

@@ -83,7 +83,9 @@ IndexCounts DiskAnn::counts() const {
 Status DiskAnn::choose_codes(RowView &rows, u32 slots, bool (*interrupted)(void *), void *ctx) {
   const simd::CodeKind kind = simd::CodeKind::sq4;
   CodeTrial trial;
-  VX_TRY(trial.begin(space_, rows, slots, &kind, 1));
+  Status begun = trial.begin(space_, rows, slots, &kind, 1);
+  if (begun.code() == Errno::again) return {};  // no row to judge by
+  VX_TRY(std::move(begun));
   simd::CodeSpace codes = VX_TRY(simd::CodeSpace::make(space_, kind));
   const bool enough = VX_TRY(trial.ranks_well(codes, interrupted, ctx));
   codes_ = VX_TRY(simd::CodeSpace::make(space_, enough ? kind : simd::CodeKind::sq8));

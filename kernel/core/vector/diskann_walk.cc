@@ -134,8 +134,8 @@ Status DiskAnn::Walk::expand(u32 i) {
 }
 
 // Before the last of the k that were found: are as many nodes of one code, and not wanted, as may fill a list? Many copies of a
-// row are not all led to. By code, as the beam is: distances on rows are not to be compared with these.
-bool DiskAnn::Walk::crowded() {
+// row are not all led to.
+Result<bool> DiskAnn::Walk::crowded() {
   const u32 least = max_of<u32>(4, index_.shape_.degree / 4), n = beam.size();
   const Entry *e = beam.entries();
   const auto refused = [&](u32 slot) {
@@ -144,22 +144,31 @@ bool DiskAnn::Walk::crowded() {
   for (u32 i = 0, end; i < n; i = end) {
     for (end = i + 1; end < n && entry_key(e[end]) == entry_key(e[i]);) end++;
     if (end - i < least) continue;  // the rule: nobody is asked
-    if (found_before(i) >= params_->k) return false;
     const void *code = index_.raw_code(entry_slot(e[i]));
     u32 count = 0;
-    for (u32 j = i; j < end; j++)
-      count += memcmp(index_.raw_code(entry_slot(e[j])), code, index_.codes_.bytes()) == 0 && refused(entry_slot(e[j]));
-    if (count >= least) return true;
+    for (u32 j = i; j < end; j++) {
+      const void *other = index_.raw_code(entry_slot(e[j]));
+      count += code && other && memcmp(other, code, index_.codes_.bytes()) == 0 && refused(entry_slot(e[j]));
+      if (j % 64 == 63) VX_TRY(breathe());
+    }
+    if (count >= least) return entry_key(e[i]) <= farthest_found();
+    VX_TRY(breathe());
   }
   return false;
 }
 
-// How many of those found are among the nearest n by code.
-u32 DiskAnn::Walk::found_before(u32 n) const {
-  u32 count = 0;
-  for (u32 i = 0; i < n; i++)
-    for (u32 j = 0; j < found_->size(); j++) count += entry_slot(found_->entries()[j]) == entry_slot(beam.entries()[i]);
-  return count;
+// By code, as the beam is: distances on rows are not to be compared with these.
+u32 DiskAnn::Walk::farthest_found() {
+  if (!found_->full()) return simd::key_farthest;
+  u32 farthest = 0;
+  for (u32 i = 0; i < found_->size(); i++) {
+    const void *code = index_.raw_code(entry_slot(found_->entries()[i]));
+    u32 key = simd::key_farthest;
+    if (code) index_.codes_.score(code_, &code, 1, &key);
+    farthest = max_of(farthest, key);
+    if (i % 1024 == 1023) vx_yield();
+  }
+  return farthest;
 }
 
 Result<u32> DiskAnn::search(RowView &rows, const simd::Query &q, const SearchParams &params, Scratch &scratch, Hit *out,
@@ -181,7 +190,11 @@ Result<u32> DiskAnn::search(RowView &rows, const simd::Query &q, const SearchPar
     if (from == slot_none || !code_of(from)) return u32{0};
     s = walk.begin(code, from, max_of(params.ef, params.k));
     if (s.ok()) s = walk.run();
-    if (s.ok()) walk.stats.crowded = walk.crowded();
+    if (s.ok()) {
+      Result<bool> crowded = walk.crowded();
+      walk.stats.crowded = crowded.ok() && *crowded;
+      if (!crowded.ok()) s = crowded.error();
+    }
   }
   if (stats) stats->add(walk.stats);
   if (!s.ok()) return s.error();

@@ -27,7 +27,7 @@ class DiskAnn::Walk : vexfs::Pinned {
   // To the end. With rows: what was read and may be returned is scored, and the nearest k are in `found`.
   Status run();
   // After that, while what it found stays. See SearchStats.
-  bool crowded();
+  Result<bool> crowded();
   // Beside the beam: the nearest that live, and stay.
   void want_live(RowView *rows, Beam *live) {
     alive_ = rows;
@@ -52,7 +52,7 @@ class DiskAnn::Walk : vexfs::Pinned {
   Status score_rows(u32 n);
   Status expand(u32 i);
   Status breathe();
-  u32 found_before(u32 n) const;
+  u32 farthest_found();
   void add(u32 key, u32 slot);
 
   DiskAnn &index_;

@@ -94,7 +94,7 @@ class Walk : Pinned {
   void prefetch_list(u32 slot) const;
   bool wanted(u32 slot);
   u32 crowd_min() const { return max_of<u32>(4, graph_.shape.m / 2); }
-  bool crowd_within(const Entry *found, u32 n, u32 limit);
+  Result<bool> crowd_within(const Entry *found, u32 n, u32 limit);
   u32 last_living(const Entry *found, u32 n, u32 k) const;
   void mark_copies();
   Status drop_dead(const Entry **found, u32 *n);

@@ -292,10 +292,13 @@ Result<bool> Hnsw::walk_matching(Walk &walk, const simd::Query &q, const Probe &
   const u64 enough = common ? max_of<u64>(wanted, min_of<u64>(ef, p.matching_count) / 2) : wanted;
   if (*n < enough && !walk.stats.truncated) return false;
   const u32 limit = *n < p.k ? simd::key_farthest : entry_key(taken[p.k - 1]);
-  if (common && walk.crowd_within(walk.beam.entries(), walk.beam.size(), limit)) return false;
-  if (!common && !scan && walk.seed_ < entry_of(limit, 0)) {
-    const bool crowd = VX_TRY(walk.in_crowd(entry_slot(walk.seed_)));
-    if (crowd && !walk.stats.truncated) return false;
+  if (!walk.stats.truncated && !scan) {
+    bool crowd = false;
+    if (common)
+      crowd = VX_TRY(walk.crowd_within(walk.beam.entries(), walk.beam.size(), limit));
+    else if (walk.seed_ < entry_of(limit, 0))
+      crowd = VX_TRY(walk.in_crowd(entry_slot(walk.seed_)));
+    if (crowd) return false;
   }
   VX_TRY(on_rows(walk, q, found, n));
   return *n >= wanted || walk.stats.truncated;

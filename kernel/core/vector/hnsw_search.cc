@@ -231,15 +231,23 @@ void Walk::mark_copies() {
     b.copy[i] = i && b.key[i] == b.key[i - 1] && memcmp(b.item[i], b.item[i - 1], measure_.item_bytes()) == 0;
 }
 
-// Are there, among found[0..n), ascending, and no farther than `limit`, as many at one distance that are not wanted as may fill
-// a list?
-bool Walk::crowd_within(const Entry *found, u32 n, u32 limit) {
+// Are there, among found[0..n), ascending, and no farther than `limit`, as many copies that are not wanted as may fill a list?
+Result<bool> Walk::crowd_within(const Entry *found, u32 n, u32 limit) {
   for (u32 i = 0, end; i < n && entry_key(found[i]) <= limit; i = end) {
     for (end = i + 1; end < n && entry_key(found[end]) == entry_key(found[i]);) end++;
     if (end - i < crowd_min()) continue;  // the rule: nobody is asked
+    const void *first = nullptr;
     u32 refused = 0;
-    for (u32 j = i; j < end; j++) refused += !wanted(entry_slot(found[j]));
+    for (u32 j = i; j < end; j++) {
+      if (wanted(entry_slot(found[j]))) continue;
+      Result<Item> r = item(entry_slot(found[j]));
+      if (r.code() == Errno::noent) continue;
+      const void *bytes = VX_TRY(std::move(r)).bytes;
+      if (!first) first = bytes;
+      refused += memcmp(bytes, first, measure_.item_bytes()) == 0;
+    }
     if (refused >= crowd_min()) return true;
+    VX_TRY(breathe());
   }
   return false;
 }
@@ -421,7 +429,8 @@ Status Hnsw::walk_for(Walk &walk, const simd::Query &q, EntryPoint from, u32 ef,
     VX_TRY(walk.widen(0));
     *found = walk.beam.entries();
     *n = walk.beam.size();
-    const bool crowd = rows.any_dead && walk.crowd_within(*found, *n, walk.last_living(*found, *n, walk.params->k));
+    bool crowd = false;
+    if (rows.any_dead) crowd = VX_TRY(walk.crowd_within(*found, *n, walk.last_living(*found, *n, walk.params->k)));
     if (rows.any_dead && !measure_.coded()) VX_TRY(walk.drop_dead(found, n));  // else it is done with scoring the rows
     VX_TRY(on_rows(walk, q, found, n));
     // Those that died may all have been near, or copies of one that lives: then only what lives counts.

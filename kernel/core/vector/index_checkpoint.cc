@@ -165,6 +165,8 @@ Status IndexKeeper::try_parts(LiveIndex &l, const BlobPart *parts, u32 n) {
 Status IndexKeeper::read_parts(void *ctx, const BlobPart *parts, u32 n) {
   auto *l = static_cast<LiveIndex *>(ctx);
   Status s = try_parts(*l, parts, n);
+  if (s.code() == Errno::io)
+    s = try_parts(*l, parts, n);  // a path that failed may be back; an index is long in building
   if (s.ok() || s.code() == Errno::noent || s.code() == Errno::nomem) return s;
   if (!l->bad.exchange(true, std::memory_order_acq_rel))
     l->table->volume()

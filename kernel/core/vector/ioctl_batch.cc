@@ -82,6 +82,8 @@ Status Call::take_row(Collection &c, const vexfs_batch &b, RowOp op, Piece &p, u
   }
   r.id = u.id;
   r.tag = u.tag;
+  r.offset = u.offset;
+  r.length = u.length;
   if (op == RowOp::update) return inherit_owner(c, u.id, &r, p.owner(i));
   u64 ino = u.owner;
   if (b.flags & VEXFS_BATCH_F_OWNER_FD && u.owner_fd != -1) {
@@ -104,13 +106,12 @@ Status Call::take_row(Collection &c, const vexfs_batch &b, RowOp op, Piece &p, u
       return {};
     }
   }
-  r.offset = u.offset;
-  r.length = u.length;
   if (i && ino && p.row(i - 1)->owner && p.row(i - 1)->owner->ino() == ino) {
     r.owner = p.row(i - 1)->owner;  // held by an earlier row of the piece
     return {};
   }
-  if (ino || i == 0 || p.row(i - 1)->owner) VX_TRY(may_change(c, ino));
+  const bool asked = i && !p.row(i - 1)->owner && !p.row(i - 1)->keep_owner;  // whether nobody's rows may be changed
+  if (ino || !asked) VX_TRY(may_change(c, ino));
   if (!ino) return {};
   *p.owner(i) = VX_TRY(owner_inode(ino));
   r.owner = p.owner(i)->get();

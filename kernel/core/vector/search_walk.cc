@@ -132,10 +132,10 @@ Status Searcher::walk(View &view, const simd::Query *q, u32 nq, LiveIndex &l) {
   bool thin = false;
   Status s;
   lists_ = take_lists(l);
-  for (u32 j = 0; j < nq && s.ok(); j++) {
+  for (u32 j = 0; j < nq && s.ok() && !thin; j++) {
     Result<bool> fewer = walk_one(view.rows(), q[j], l, {ef, all}, tops_[j]);
     if (fewer.ok())
-      thin |= *fewer;
+      thin = *fewer;
     else
       s = fewer.error();
   }

@@ -83,6 +83,7 @@ Status Writer::map_rows(RowOp op, NewRow *rows, u32 n, u32 slot, u32 *mapped) {
     if (rows[0].keep_tag) rows[0].tag = old_.tag;
   } else {
     old_ = {};
+    rows[0].keep_owner = false;  // deleted since: the owner that was asked for then has the new row
   }
   changed_ = true;
   return insist([&] { return ids.set(h_, rows[0].id, slot); });
