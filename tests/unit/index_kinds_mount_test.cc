@@ -124,6 +124,24 @@ TEST_P(KindMount, DeletesUpdatesAndRebuild) {
 }
 
 // A graph on disk is not built anew for its dead rows: they leave it, and its checkpoint.
+// Rows come and go at the front: those that live are the last ones there were.
+TEST_P(KindMount, LearnsOfTheFewThatLive) {
+  Mount m;
+  ASSERT_NO_FATAL_FAILURE(create(m));
+  constexpr uint32_t n = 8000, live = 500;
+  std::vector<vexfs_row> rs(n);
+  for (uint32_t i = 0; i < n; i++) rs[i].id = i;
+  ASSERT_EQ(m.batch(m.root(), VEXFS_BATCH_ADD, clustered(n, 5), dim, &rs), 0);
+  ASSERT_EQ(m.index(m.root(), VEXFS_INDEX_DROP), 0);
+  rs.resize(n - live);
+  ASSERT_EQ(m.batch(m.root(), VEXFS_BATCH_DELETE, {}, dim, &rs), 0);
+  vexfs_index x{};
+  ASSERT_EQ(m.index(m.root(), VEXFS_INDEX_BUILD, nullptr, GetParam()), 0);
+  ASSERT_EQ(m.index(m.root(), VEXFS_INDEX_STATUS, &x), 0);
+  EXPECT_EQ(x.indexed, live);
+  EXPECT_EQ(x.kind, GetParam());
+}
+
 TEST(DiskAnnMount, DeadRowsLeaveTheGraph) {
   Options o;
   o.threads = 1;
