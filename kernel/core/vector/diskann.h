@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR MIT
 // A graph on disk as an Index (DiskANN: Subramanya et al., NeurIPS 2019; inserting in place: Singh et al., 2021): for
-// collections larger than memory. In memory is a code of each row, of 4 bits an element if nothing else was asked for and a sample's nearest are told by them, else 8. A node's list lies on disk beside a
-// copy of its row, in one aligned unit, so that the read which tells where to go next gives the exact distance as well;
+// collections larger than memory. In memory is a code of each row, of 4 bits an element if nothing else was asked for and a
+// sample's nearest are told by them, else 8. A node's list lies on disk beside a copy of its row, in one aligned unit, so
+// that the read which tells where to go next gives the exact distance as well;
 // several such reads are in flight at once. The graph is flat, of lists pruned with slack (alpha) so that few hops lead far.
 //
 // Dead rows leave in passes (diskann_mend.cc; FreshDiskANN's consolidation): those that are dead now are *leaving*, nobody links
