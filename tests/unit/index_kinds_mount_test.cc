@@ -123,7 +123,6 @@ TEST_P(KindMount, DeletesUpdatesAndRebuild) {
   EXPECT_TRUE(m.check());
 }
 
-// A graph on disk is not built anew for its dead rows: they leave it, and its checkpoint.
 // Rows come and go at the front: those that live are the last ones there were.
 TEST_P(KindMount, LearnsOfTheFewThatLive) {
   Mount m;
@@ -142,6 +141,7 @@ TEST_P(KindMount, LearnsOfTheFewThatLive) {
   EXPECT_EQ(x.kind, GetParam());
 }
 
+// A graph on disk is not built anew for its dead rows: they leave it, and its checkpoint.
 TEST(DiskAnnMount, DeadRowsLeaveTheGraph) {
   Options o;
   o.threads = 1;

@@ -56,7 +56,7 @@ void warn_of_strangers(const Context &ctx, client::Target &t, const vexfs_collec
     try {
       client::vector_get(t, c.id, id, c.dim, c.element);
     } catch (const client::Error &e) {
-      missing += e.err() == ENOENT || e.err() == EINVAL;  // EINVAL: no id can be this number, -1 say
+      missing += e.err() == ENOENT || e.err() == EINVAL;  // EINVAL: no id can be this number; else it is there
     }
   }
   if (missing)

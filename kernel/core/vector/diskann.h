@@ -2,8 +2,8 @@
 // A graph on disk as an Index (DiskANN: Subramanya et al., NeurIPS 2019; inserting in place: Singh et al., 2021): for
 // collections larger than memory. In memory is a code of each row, of 4 bits an element if nothing else was asked for and a
 // sample's nearest are told by them, else 8. A node's list lies on disk beside a copy of its row, in one aligned unit, so
-// that the read which tells where to go next gives the exact distance as well;
-// several such reads are in flight at once. The graph is flat, of lists pruned with slack (alpha) so that few hops lead far.
+// that the read which tells where to go next gives the exact distance as well; several such reads are in flight at once. The
+// graph is flat, of lists pruned with slack (alpha) so that few hops lead far.
 //
 // Dead rows leave in passes (diskann_mend.cc; FreshDiskANN's consolidation): those that are dead now are *leaving*, nobody links
 // to them from then on; nodes that do are given the live ones behind them; then they are no more. Which they were is known in
